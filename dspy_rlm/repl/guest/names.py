@@ -66,15 +66,20 @@ def front(name: str, call: Call) -> Any:
         case "predict":
             return _typed(call, rebuild_result)
         case "predict_batched":
-            return _typed(call, _batch)
+            return _typed(call, _batch, names=("signature", "rows"))
         case "sub_rlm_batched":
-            return _typed(call, _sub_runs, _with_sources)
+            return _typed(call, _sub_runs, _with_sources, names=("signature", "rows"))
         case "rlm_query_batched":
-            return _typed(call, _batch, _with_sources)
+            return _typed(call, _batch, _with_sources, names=("prompts", "contexts"))
         case "sub_rlm":
             return _typed(call, _sub_run, _with_sources)
         case "rlm_query" | "recursive_llm":
-            return _typed(call, lambda value, _classes, _cls: value, _with_sources)
+            return _typed(
+                call,
+                lambda value, _classes, _cls: value,
+                _with_sources,
+                names=("prompt",),
+            )
         case "FINAL":
             return _final
         case "FINAL_VAR":
@@ -88,16 +93,35 @@ def front(name: str, call: Call) -> Any:
     raise LookupError(name)
 
 
-def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = dict) -> Any:
-    """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants."""
+def _typed(
+    call: Any,
+    take: Callable[..., Any],
+    options: Callable[..., Any] = dict,
+    names: tuple[str, ...] = ("signature",),
+) -> Any:
+    """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants.
 
-    def tool(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
-        spec, classes, cls = describe_signature(signature)
-        return take(call(spec, *args, **options(kwargs)), classes, cls)
+    The first arguments, `names`, may be passed by keyword: a keyword of such a name is an input only where
+    the argument was passed by position.
+    """
 
-    async def aio(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def positional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        values = list(args)
+        while len(values) < len(names) and names[len(values)] in kwargs:
+            values.append(kwargs.pop(names[len(values)]))
+        if not values:
+            raise TypeError(f"{call.__name__}() is missing its first argument, the {names[0]}")
+        return values
+
+    def tool(*args: Any, **kwargs: Any) -> Any:
+        signature, *more = positional(args, kwargs)
         spec, classes, cls = describe_signature(signature)
-        return take(await call.aio(spec, *args, **options(kwargs)), classes, cls)
+        return take(call(spec, *more, **options(kwargs)), classes, cls)
+
+    async def aio(*args: Any, **kwargs: Any) -> Any:
+        signature, *more = positional(args, kwargs)
+        spec, classes, cls = describe_signature(signature)
+        return take(await call.aio(spec, *more, **options(kwargs)), classes, cls)
 
     def batched(signatures: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> Batch:
         specs = [describe_signature(signature) for signature in signatures]
