@@ -82,8 +82,6 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
         return dict(row)
     if dataclasses.is_dataclass(row) and not isinstance(row, type):
         return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
-    if isinstance(row, tuple) and isinstance(names := getattr(row, "_fields", None), tuple):
-        return dict(zip(names, row, strict=True))
     return None
 
 

@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import linecache
+import re
 import sys
 import textwrap
 import types
@@ -109,6 +110,8 @@ def _typed(
         values = list(args)
         while len(values) < len(names) and names[len(values)] in kwargs:
             values.append(kwargs.pop(names[len(values)]))
+        if len(values) > 1 and names[1:2] == ("rows",):
+            values[1] = _by_name(values[0], values[1])
         if not values:
             raise TypeError(f"{call.__name__}() is missing its first argument, the {names[0]}")
         return values
@@ -137,6 +140,22 @@ def _typed(
         del function.__wrapped__  # help() then shows the host's documentation
     tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
     return tool
+
+
+def _by_name(signature: Any, rows: Any) -> Any:
+    """Returns the rows with named tuples of inputs as dicts, because a named tuple loses its names on its way."""
+    if not isinstance(signature, str) or not isinstance(rows, (list, tuple)):
+        return rows
+    inputs = set(re.findall(r"\w+", signature.partition("->")[0]))
+    return [_as_dict(row) if inputs.issuperset(_names_of(row)) else row for row in rows]
+
+
+def _names_of(row: Any) -> Iterable[Any]:
+    return getattr(row, "_fields", [None]) if isinstance(row, tuple) else [None]
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    return row._asdict()  # type: ignore[no-any-return]
 
 
 def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:
