@@ -257,6 +257,20 @@ class TestPredict:
 
 
 class TestPredictBatched:
+    @pytest.mark.parametrize(
+        ("value", "shown"), [("[3]", "[3]"), ("[1.5, None]", "[1.5, null]"), ("['a']", "«a»")]
+    )
+    def test_an_untyped_input_can_be_a_list_of_anything(self, play, value, shown):
+        """A list for an input without a type is shown as JSON, or as DSPy shows a list of texts."""
+        rlm, server = play(
+            "q -> answer: int",
+            f'SUBMIT(predict("numbers -> n: int", numbers={value}).n)',
+            sub=answering(n=1),
+        )
+
+        assert rlm(q="?").answer == 1
+        assert f"[[ ## numbers ## ]]\n{shown}\n" in server.requests_to("sub")[0].prompt
+
     def test_rows_come_back_in_order_and_equal_ones_are_asked_once(self, play):
         """Equal signature and inputs are one prompt, on the wire and in the budget."""
         sub = fields(lambda given: {"n": int(given["text"]) * 10})
@@ -677,6 +691,19 @@ class TestKeywordsAndTuples:
         )
 
         assert rlm(q="?").answer == [1, 2, 3, 4, 5, 6]
+
+    def test_they_can_be_in_another_interpreter(self, play):
+        """In an interpreter that is not ours, the first parameters can be passed by keyword too."""
+        rlm, _ = play(
+            "q -> answer: list",
+            'a = predict(signature="text -> n: int", text="1")["n"]\n'
+            'b = predict_batched(signature="text -> n: int", rows=["2", "3"])\n'
+            'SUBMIT([a, *(r["n"] for r in b)])',
+            sub=fields(lambda given: {"n": given["text"]}),
+            interpreter_factory=dspy.LocalInterpreter,
+        )
+
+        assert rlm(q="?").answer == [1, 2, 3]
 
     def test_sub_runs_take_them_too(self, play):
         """`sub_rlm` and `sub_rlm_batched` take the signature and the rows by keyword."""
