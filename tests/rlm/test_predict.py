@@ -563,6 +563,11 @@ class Plain:
     count: int = 0
 class Longer(Plain):
     kind: Cat = 'a'
+@dataclass(frozen=True)
+class Base:
+    name: str
+class Derived(Base):
+    count: int
 @dataclass
 class Holder:
     kind: Lazy
@@ -599,6 +604,7 @@ class TestTypesOfTheCell:
             ("Point", "[1, 2]", "Point(x=1, y=2)"),
             ("Outer.Inner", "one", "<Inner.ONE: 'one'>"),
             ("Plain", '{"name": "x"}', "Plain(name='x', count=0)"),
+            ("Derived", '{"name": "x", "count": 2}', "Derived(name='x', count=2)"),
             ("Longer", '{"name": "x"}', "Longer(name='x', count=0, kind='a')"),
             (
                 "Holder",

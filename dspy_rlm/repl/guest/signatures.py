@@ -246,6 +246,8 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 def _is_usable(cls: Any) -> bool:
     """Returns whether a class has a schema. A plain class of the cell with annotations becomes a dataclass."""
+    if _lacks_decorator(cls):  # its own annotations would not be fields
+        dataclasses.dataclass(eq=False, frozen=cls.__dataclass_params__.frozen)(cls)
     if _has_schema(cls):
         return True
     own = cls.__mro__[:-1]
@@ -257,6 +259,14 @@ def _is_usable(cls: Any) -> bool:
         # `eq=True` would take the hash from instances that the cell may already have.
         dataclasses.dataclass(eq=False)(base)
     return True
+
+
+def _lacks_decorator(cls: Any) -> bool:
+    """Returns whether a class of the cell extends a dataclass and has annotations, but is no dataclass itself."""
+    own = vars(cls).keys()
+    extends = hasattr(cls, "__dataclass_fields__") and "__dataclass_fields__" not in own
+    is_plain = cls.__module__ == "__main__" and "__init__" not in own
+    return extends and is_plain and _has_annotations(cls)
 
 
 def _has_annotations(cls: type) -> bool:
