@@ -30,6 +30,7 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
@@ -197,6 +198,11 @@ class RunContext:
     def is_deepest(self) -> bool:
         """True if `max_depth` leaves no level for a sandbox below this run."""
         return self.depth >= self.ledger.budget.max_depth
+
+    @property
+    def class_kinds(self) -> str:
+        """The kinds of classes that a cell can define for a signature, in words."""
+        return class_kinds(self.packages.imports if self.packages else ())
 
     @functools.cached_property
     def types(self) -> Mapping[str, type]:

@@ -63,6 +63,7 @@ PUMPED = {
         "1",
         "a",
     ],
+    ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],
     ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\((\\d[\\d,]{0,19}) chars\\):\\n'"): [

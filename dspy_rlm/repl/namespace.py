@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 from typing import Any
@@ -119,10 +120,16 @@ def _only_in_cells(*args: Any, **kwargs: Any) -> Any:
 
 
 def _plain(_name: str, function: HostFunction) -> HostFunction:
-    """Returns the function with dicts in place of records."""
+    """Returns the function with dicts in place of records; `signature=` and `rows=` are taken by keyword too."""
+    parameters = inspect.signature(function).parameters.values()
+    first = [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        for name in first[len(args) :]:
+            if name not in kwargs:
+                break
+            args = (*args, kwargs.pop(name))
         return to_plain(function(*args, **kwargs))
 
     return call

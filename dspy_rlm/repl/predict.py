@@ -13,7 +13,7 @@ from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.records import as_record
-from dspy_rlm.repl.rows import key_of, refuse_if_none_fits, row_inputs
+from dspy_rlm.repl.rows import key_of, refuse_if_none_fits, refuse_unfit, row_inputs
 from dspy_rlm.repl.typed_call import Outputs, predict_outputs
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.parser import signature_of
@@ -56,8 +56,8 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
             r = predict("text -> date: datetime.date, total: float", text=page)
             r.date, r.total
 
-        The signature may also be a dict of outputs ({"date": datetime.date}), or a class (a Pydantic
-        model, a dataclass), whose instance is then the result. Values have the declared types: a reply
+        The signature may also be a dict of outputs ({"date": datetime.date}), or a class (a
+        dataclass), whose instance is then the result. Values have the declared types: a reply
         that does not fit is retried with the reason. `model=` names another sub-LM, and
         `instructions=` says what to do.
         """
@@ -69,8 +69,8 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.
 
-        A row is a dict of inputs, or the value of the only input: predict_batched("text -> date:
-        datetime.date", pages). Other keywords are inputs of all rows. Equal rows are asked once. A row
+        A row is a dict of inputs, a tuple of them in order, or the value of the only input:
+        predict_batched("text -> date: datetime.date", pages). Other keywords are inputs of all rows. Equal rows are asked once. A row
         that failed has its exception in place of a result; `results.failed` has these by row, and
         `results.ok` the results without them.
         """
@@ -101,7 +101,7 @@ def named_inputs(
         raise TypeError(f"{function}() takes inputs by name: {function}(signature, text=...)")
     names = [
         name
-        for name in signature_of(signature, {}, context.types).input_fields
+        for name in signature_of(signature, {}, context.types, context.class_kinds).input_fields
         if name not in inputs
     ]
     if len(values) > len(names):
@@ -127,7 +127,7 @@ def read_call(
     """
     inputs = {name: value for name, value in arguments.items() if name not in names}
     options = {name: value for name, value in arguments.items() if name in names}
-    signature = signature_of(source, inputs, context.types)
+    signature = signature_of(source, inputs, context.types, context.class_kinds)
     for name in [name for name in options if name in signature.input_fields]:
         inputs[name] = options.pop(name)
     if text := options.get("instructions"):
@@ -147,7 +147,7 @@ def _predict_rows(
 ) -> list[Any]:
     context.models.choose(model)
     all_inputs = [row_inputs(signature, row, shared) for row in rows]
-    refuse_if_none_fits(context.rules, signature, all_inputs)
+    refuse_if_none_fits(context.rules, signature, all_inputs, shared)
     keys = [key_of(inputs) for inputs in all_inputs]
     check_keys(keys)
     distinct = dict(zip(keys, all_inputs, strict=True))
@@ -157,6 +157,7 @@ def _predict_rows(
     def work(inputs: Mapping[str, Any]) -> Any:
         lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
         try:
+            refuse_unfit(signature, inputs, shared)
             return as_record(signature, predict_outputs(context, signature, inputs, lm))
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
             return failed_row(error)

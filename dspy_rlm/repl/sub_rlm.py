@@ -17,7 +17,7 @@ from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
 from dspy_rlm.repl.records import as_record
-from dspy_rlm.repl.rows import refuse_if_none_fits, row_inputs
+from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
@@ -89,16 +89,17 @@ def make_sub_runs(
 
             rs = sub_rlm_batched("book -> answer: str", books, max_iterations=3)
 
-        A row is a dict of inputs, or the value of the only input; other keywords are inputs or options of all. Four
-        run at a time, and each may use an equal share of what is left of the budget.
+        A row is a dict of inputs, a tuple of them in order, or the value of the only input; other keywords are inputs
+        or options of all. Four run at a time, and each may use an equal share of what is left of the budget.
         """
         rows = listed("sub_rlm_batched", "sub_rlm", rows)
         example = rows[0] if rows and isinstance(rows[0], Mapping) else {}
         one = request(signature, {**example, **shared})
         shared = {name: value for name, value in one.inputs.items() if name in shared}
         inputs = [row_inputs(one.signature, row, shared) for row in rows]
-        refuse_if_none_fits(context.rules, one.signature, inputs)
-        return _run_rows(context, start, [dataclasses.replace(one, inputs=row) for row in inputs])
+        refuse_if_none_fits(context.rules, one.signature, inputs, shared)
+        sub_runs = [dataclasses.replace(one, inputs=row) for row in inputs]
+        return _run_rows(context, start, sub_runs, shared)
 
     return {"sub_rlm": sub_rlm, "sub_rlm_batched": sub_rlm_batched}
 
@@ -111,7 +112,9 @@ def _run(context: RunContext, start: Start, sub_run: SubRun, allowance: Allowanc
     return as_record(sub_run.signature, outputs, status)
 
 
-def _run_rows(context: RunContext, start: Start, sub_runs: Sequence[SubRun]) -> list[Any]:
+def _run_rows(
+    context: RunContext, start: Start, sub_runs: Sequence[SubRun], shared: Mapping[str, Any]
+) -> list[Any]:
     """Returns the result of each sub-run, or a `FailedRow`.
 
     Raises:
@@ -125,6 +128,7 @@ def _run_rows(context: RunContext, start: Start, sub_runs: Sequence[SubRun]) -> 
         sub_run, share = item
         most = min(share, sub_run.max_llm_calls or share)
         try:
+            refuse_unfit(sub_run.signature, sub_run.inputs, shared)
             return _run(context, start, sub_run, Allowance(context.calls, most))
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
             return failed_row(cleaned(error, context.secrets()))

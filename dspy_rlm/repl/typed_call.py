@@ -14,6 +14,7 @@ from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.signatures.fields import has_type
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.values.bounded_parsing import bounded_adapter
@@ -63,6 +64,7 @@ def predict_outputs(
     """
     values = check_inputs(signature, inputs, context.rules)
     refuse_what_stays(values, context.rules)
+    signature = _with_plain_lists(signature, values)
     problem = ""
     for _ in range(MAX_TRIES):
         try:
@@ -77,6 +79,22 @@ def predict_outputs(
         f"No reply fitted the signature in {MAX_TRIES} tries. Simplify it, or explain more in "
         f"instructions=. The problem with the last reply: {problem}"
     )
+
+
+def _with_plain_lists(
+    signature: type[dspy.Signature], values: Mapping[str, Any]
+) -> type[dspy.Signature]:
+    """Returns the signature in which an untyped input that is a list of numbers may be any value.
+
+    DSPy assumes text for it, and fails to search the numbers for line breaks.
+    """
+    for name, field in signature.input_fields.items():
+        value = values.get(name)
+        if has_type(field) or not isinstance(value, list):
+            continue
+        if not all(hasattr(item, "__contains__") or hasattr(item, "__iter__") for item in value):
+            signature = signature.with_updated_fields(name, type_=Any)
+    return signature
 
 
 def _try(

@@ -15,18 +15,39 @@ import fractions
 import pathlib
 import typing
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ForwardRef
 
 import dspy
 import pydantic
 
-from dspy_rlm.signatures.cell_data import MOST_PARTS, as_mapping, as_text, facts_of, too_many_parts
+# Pydantic refuses `typing.TypedDict` before Python 3.12.
+from typing_extensions import TypedDict
+
+from dspy_rlm.signatures.cell_data import (
+    MOST_CHARS,
+    MOST_PARTS,
+    as_mapping,
+    as_text,
+    facts_of,
+    too_many_parts,
+)
 from dspy_rlm.signatures.constraints import UNUSABLE, constrained
 from dspy_rlm.values.python_text import literal_of, syntax_tree
 
 _TYPING = (
-    *("Any", "Optional", "Union", "Literal", "List", "Dict", "Tuple", "Set", "FrozenSet"),
+    *(
+        "Annotated",
+        "Any",
+        "Optional",
+        "Union",
+        "Literal",
+        "List",
+        "Dict",
+        "Tuple",
+        "Set",
+        "FrozenSet",
+    ),
     *("Sequence", "Mapping", "Iterable"),
 )
 _MODULES: dict[str, dict[str, Any]] = {
@@ -60,12 +81,26 @@ _NAMES: dict[str, Any] = {
 _MOST_UNHASHABLE = 100
 
 
+def class_kinds(modules: Collection[str] = ()) -> str:
+    """Returns the kinds of classes that a cell can define, in words; `modules` are the importable packages."""
+    model = ", a Pydantic model" if "pydantic" in modules else ""
+    return f"a dataclass, an Enum, a TypedDict, a NamedTuple{model}"
+
+
 class CellTypes:
     """The types that a signature may name. Its own classes are built when they are needed."""
 
-    def __init__(self, own_classes: Mapping[str, type], classes: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        own_classes: Mapping[str, type],
+        classes: Mapping[str, Any],
+        kinds: str = "",
+    ) -> None:
+        """Takes the classes of the run and those of the cell; `kinds` is for messages (see `class_kinds`)."""
         self._own_classes = own_classes
         self._schemas = classes
+        self._kinds = kinds or class_kinds()
+        self._alias_chars = 0
         self._built: dict[str, Any] = {}
         self._open: set[str] = set()
         self._parts = 0
@@ -103,6 +138,8 @@ class CellTypes:
     def named(self, name: str) -> Any:
         """Resolves a name to a class of the run, a class of the signature, or a standard type."""
         own = self._schemas.get(name)
+        if isinstance(own, Mapping) and own.get("kind") == "alias":
+            return self._alias(name, own)
         if name in self._own_classes and (own is None or facts_of(own).get("host")):
             return self._own_classes[name]
         if name in self._built:
@@ -119,7 +156,28 @@ class CellTypes:
             return _NAMES[name]
         raise self._unknown(name)
 
+    def _alias(self, name: str, facts: Mapping[str, Any]) -> Any:
+        """Builds the type of an alias, where it is named again: its parts count each time.
+
+        Shared types of types would double with each level, and Pydantic builds all of them. Within itself, an alias
+        is any value.
+        """
+        if name in self._open:
+            return Any
+        text = as_text(facts.get("type") or "Any")
+        bounds = as_mapping(facts.get("constraints") or {}, "constraints").values()
+        self._alias_chars += len(text) + sum(len(one) for one in bounds if isinstance(one, str))
+        if self._alias_chars > MOST_CHARS:
+            raise ValueError(f"The signature is longer than {MOST_CHARS:,} characters.")
+        self._open.add(name)
+        try:
+            return constrained(self.parse(text), facts)
+        finally:
+            self._open.discard(name)
+
     def _attribute(self, path: str) -> Any:
+        if path in self._schemas:
+            return self.named(path)
         module, _, name = path.rpartition(".")
         if name in _MODULES.get(module, {}):
             return _MODULES[module][name]
@@ -131,15 +189,15 @@ class CellTypes:
         own = ", ".join(sorted({*self._own_classes, *self._schemas}))
         return ValueError(
             f"The type {name!r} is not known. A signature can name builtins, datetime, decimal, uuid and "
-            f"typing{f', the classes {own}' if own else ''}, and classes that the cell itself defines "
-            "(a Pydantic model, a dataclass, an Enum)."
+            f"typing{f', the types {own}' if own else ''}, and types that the cell itself defines: an alias, "
+            f"{self._kinds}."
         )
 
     def _generic(self, base: Any, inner: ast.expr, text: str) -> Any:
         parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
         self._count(len(parts))
         if base is typing.Literal:
-            values = [_literal(part, text) for part in parts]
+            values = [value for part in parts for value in self._literals(part, text)]
             return typing.Literal[tuple(values)]
         if base is typing.Annotated:
             return self.read(parts[0])
@@ -150,6 +208,21 @@ class CellTypes:
             return base[read if len(read) > 1 else read[0]]
         except (TypeError, KeyError) as error:
             raise ValueError(f"{text!r:.200} is not a type: {error}.") from error
+
+    def _literals(self, node: ast.expr, text: str) -> list[Any]:
+        """Returns the values of a part of a Literal: its own, or those of an alias, `Literal[LABELS]`."""
+        match node:
+            case (
+                ast.Starred(value=inner)
+                | ast.Call(func=ast.Name(id="tuple" | "list" | "sorted"), args=[inner], keywords=[])
+            ):
+                return self._literals(inner, text)
+            case ast.Name() | ast.Attribute() | ast.Subscript():
+                is_known = isinstance(node, ast.Subscript) or ast.unparse(node) in self._schemas
+                named = self.read(node) if is_known else None
+                if typing.get_origin(named) is typing.Literal:
+                    return list(typing.get_args(named))
+        return [_literal(node, text)]
 
     # ---- Classes of a cell ----
 
@@ -177,7 +250,7 @@ class CellTypes:
             return typing.NamedTuple(name, list(types.items()))
         if kind == "typed":
             optional = {n for n, f in fields.items() if facts_of(f).get("optional")}
-            return typing.TypedDict(  # type: ignore[operator]
+            return TypedDict(  # type: ignore[operator]
                 name, {n: typing.NotRequired[t] if n in optional else t for n, t in types.items()}
             )
         definitions: dict[str, Any] = {}

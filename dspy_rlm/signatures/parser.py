@@ -33,7 +33,10 @@ _MOST_ARROWS = 100  # the text is parsed at each of them
 
 
 def signature_of(
-    source: Any, arguments: Mapping[str, Any], own_classes: Mapping[str, type]
+    source: Any,
+    arguments: Mapping[str, Any],
+    own_classes: Mapping[str, type],
+    kinds: str = "",
 ) -> type[dspy.Signature]:
     """Converts the signature that a cell wrote.
 
@@ -41,6 +44,7 @@ def signature_of(
         source: Text, or the dict to which `repl/guest/signatures.py` converts everything else.
         arguments: The inputs of the call. Where the signature has only outputs, these are its inputs.
         own_classes: The run's own classes by name.
+        kinds: The kinds of classes that the cell can define, for messages (see `class_kinds`).
 
     Raises:
         ValueError: It is not a signature, or names an unknown type; the message says what to do.
@@ -53,7 +57,7 @@ def signature_of(
             f"{type(source).__name__}."
         )
     check_size(source)
-    types = CellTypes(own_classes, as_mapping(source.get("classes", {}), "classes"))
+    types = CellTypes(own_classes, as_mapping(source.get("classes", {}), "classes"), kinds)
     if "signature" in source:
         inputs, outputs = _read_text(as_text(source["signature"]), types)
     elif "class" in source:

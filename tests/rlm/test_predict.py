@@ -257,6 +257,20 @@ class TestPredict:
 
 
 class TestPredictBatched:
+    @pytest.mark.parametrize(
+        ("value", "shown"), [("[3]", "[3]"), ("[1.5, None]", "[1.5, null]"), ("['a']", "«a»")]
+    )
+    def test_an_untyped_input_can_be_a_list_of_anything(self, play, value, shown):
+        """A list for an input without a type is shown as JSON, or as DSPy shows a list of texts."""
+        rlm, server = play(
+            "q -> answer: int",
+            f'SUBMIT(predict("numbers -> n: int", numbers={value}).n)',
+            sub=answering(n=1),
+        )
+
+        assert rlm(q="?").answer == 1
+        assert f"[[ ## numbers ## ]]\n{shown}\n" in server.requests_to("sub")[0].prompt
+
     def test_rows_come_back_in_order_and_equal_ones_are_asked_once(self, play):
         """Equal signature and inputs are one prompt, on the wire and in the budget."""
         sub = fields(lambda given: {"n": int(given["text"]) * 10})
@@ -519,3 +533,248 @@ class TestShapesOfResults:
         rlm, _ = play("q -> answer: str", code, "SUBMIT('on')", sub=rules([], default="fine"))
 
         assert "sub_llm.aio(p) for p in prompts" in outputs(rlm(q=""))[0]
+
+
+DEFINITIONS = """
+import datetime as dt, enum, typing as t
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, NewType, NotRequired, Optional, TypedDict
+from typing import Literal as L
+Cat = Literal['a', 'b']
+type Lazy = Literal['a', 'b']
+type Json = dict[str, Json] | list[Json] | str
+Nested = list[Optional[Cat]]
+Id = NewType('Id', int)
+Tagged = Annotated[Cat, 'a tag']
+LABELS = ['a', 'b']
+date = '2026-03-04'
+class Item(TypedDict):
+    name: str
+    count: NotRequired[int]
+Row = Item
+class Point(NamedTuple):
+    x: int
+    y: int
+class Outer:
+    class Inner(enum.Enum):
+        ONE = "one"
+class Plain:
+    name: str
+    count: int = 0
+class Longer(Plain):
+    kind: Cat = 'a'
+@dataclass(frozen=True)
+class Base:
+    name: str
+class Derived(Base):
+    count: int
+@dataclass
+class Holder:
+    kind: Lazy
+    rows: list[Row]
+"""
+
+
+class TestTypesOfTheCell:
+    """Every name that a cell gives to a type can be used in the text of a signature."""
+
+    @pytest.mark.parametrize(
+        ("written", "reply", "result"),
+        [
+            ("Cat", "b", "'b'"),
+            ("list[Cat]", '["a", "b"]', "['a', 'b']"),
+            ("Lazy", "b", "'b'"),
+            ("'Cat | None'", "null", "None"),
+            ("Nested", '["a", null]', "['a', None]"),
+            ("Id", "7", "7"),
+            ("dict[str, Id]", '{"x": 7}', "{'x': 7}"),
+            ("Tagged", "a", "'a'"),
+            ("Annotated[Cat, 'x']", "a", "'a'"),
+            ("Json", '{"x": ["y"]}', "{'x': ['y']}"),
+            ("L['a', 'b']", "a", "'a'"),
+            ("t.Literal['a', 'b']", "a", "'a'"),
+            ("Literal[Cat, 'c']", "c", "'c'"),
+            ("Literal[LABELS]", "b", "'b'"),
+            ("Literal[tuple(LABELS)]", "b", "'b'"),
+            ("Literal[*LABELS]", "b", "'b'"),
+            ("date", "2026-03-05", "datetime.date(2026, 3, 5)"),
+            ("dt.date", "2026-03-05", "datetime.date(2026, 3, 5)"),
+            ("Item", '{"name": "x"}', "{'name': 'x'}"),
+            ("list[Row]", '[{"name": "x", "count": 1}]', "[{'name': 'x', 'count': 1}]"),
+            ("Point", "[1, 2]", "Point(x=1, y=2)"),
+            ("Outer.Inner", "one", "<Inner.ONE: 'one'>"),
+            ("Plain", '{"name": "x"}', "Plain(name='x', count=0)"),
+            ("Derived", '{"name": "x", "count": 2}', "Derived(name='x', count=2)"),
+            ("Longer", '{"name": "x"}', "Longer(name='x', count=0, kind='a')"),
+            (
+                "Holder",
+                '{"kind": "a", "rows": [{"name": "x"}]}',
+                "Holder(kind='a', rows=[{'name': 'x'}])",
+            ),
+        ],
+    )
+    def test_a_name_of_a_type_is_that_type(self, play, written, reply, result):
+        """Aliases of each form, classes under other names, and plain classes with annotations give typed values."""
+        rlm, server = play(
+            "q -> answer: str",
+            DEFINITIONS,
+            f'SUBMIT(repr(predict("text -> out: {written}", text=q).out))',
+            sub=answering(out=reply),
+        )
+
+        assert rlm(q="?").answer == result
+        assert len(server.requests_to("sub")) == 1
+
+    @pytest.mark.parametrize("written", ["Cat", "Lazy", "Score", "list[Cat]", "Literal[LABELS]"])
+    def test_a_reply_outside_of_an_alias_is_refused(self, play, written):
+        """The values and bounds that an alias has hold for the reply."""
+        rlm, server = play(
+            "q -> answer: str",
+            f"{DEFINITIONS}\nclass AtLeast:\n    ge = 5\nScore = Annotated[int, AtLeast()]",
+            "from typing import Any\n"
+            f'try:\n    predict("text -> out: {written}", text=q)\n'
+            "except ValueError as error:\n    SUBMIT(str(error))",
+            sub=answering(out='["c"]' if "list" in written else "4"),
+        )
+
+        assert "No reply fitted" in rlm(q="?").answer
+        assert len(server.requests_to("sub")) == 3
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            ('predict("text -> x: Bare", text=q)', "Make it a @dataclass with annotated fields"),
+            ('predict("text -> x: list[Built]", text=q)', "Built is a class without fields"),
+            ("predict(Bare, text=q)", "Make it a @dataclass with annotated fields"),
+            (
+                'predict("text -> x: Invoice", text=q)',
+                "an alias, a dataclass, an Enum, a TypedDict, a NamedTuple.",
+            ),
+        ],
+    )
+    def test_a_type_that_cannot_be_used_says_which_can(self, play, call, message):
+        """A class without fields and an unknown name raise with kinds that this sandbox has, and cost nothing."""
+        rlm, server = play(
+            "q -> answer",
+            "class Bare: pass\nclass Built:\n    def __init__(self, name: str): self.name = name",
+            call,
+            "SUBMIT('')",
+        )
+        result = rlm(q="?")
+
+        assert message in outputs(result)[1]
+        assert "Pydantic" not in outputs(result)[1]
+        assert not server.requests_to("sub")
+
+    def test_a_plain_class_keeps_its_instances(self, play):
+        """A class that becomes a dataclass keeps its methods and the hash of its instances."""
+        rlm, _ = play(
+            "q -> answer: list",
+            'class Plain:\n    """Read it."""\n    name: str\n    def loud(self): return self.name.upper()\n'
+            "kept = {Plain()}",
+            "r = predict(Plain, text=q)\nSUBMIT([type(r) is Plain, r.loud(), len({*kept, r})])",
+            sub=answering(name="x"),
+        )
+
+        assert rlm(q="?").answer == [True, "X", 2]
+
+
+class TestKeywordsAndTuples:
+    """The forms of a call that the names of its parameters and of its inputs suggest."""
+
+    def test_signature_and_rows_can_be_passed_by_keyword(self, play):
+        """The first parameters can be passed by the names that the prompt states, in each variant of the call."""
+        rlm, _ = play(
+            "q -> answer: list",
+            's = "text -> n: int"\n'
+            "a = predict(signature=s, text='1').n\n"
+            "b = (await predict.aio(signature=s, text='2')).n\n"
+            "c = [r.n for r in predict_batched(signature=s, rows=['3', '4'])]\n"
+            "d = [r.n for r in predict_batched(s, rows=[dict(text='5')])]\n"
+            "e = predict_batched('text, rows -> n: int', ['6'], rows='x')[0].n\n"
+            "SUBMIT([a, b, *c, *d, e])",
+            sub=fields(lambda given: {"n": given["text"]}),
+        )
+
+        assert rlm(q="?").answer == [1, 2, 3, 4, 5, 6]
+
+    def test_they_can_be_in_another_interpreter(self, play):
+        """In an interpreter that is not ours, the first parameters can be passed by keyword too."""
+        rlm, _ = play(
+            "q -> answer: list",
+            'a = predict(signature="text -> n: int", text="1")["n"]\n'
+            'b = predict_batched(signature="text -> n: int", rows=["2", "3"])\n'
+            'SUBMIT([a, *(r["n"] for r in b)])',
+            sub=fields(lambda given: {"n": given["text"]}),
+            interpreter_factory=dspy.LocalInterpreter,
+        )
+
+        assert rlm(q="?").answer == [1, 2, 3]
+
+    def test_sub_runs_take_them_too(self, play):
+        """`sub_rlm` and `sub_rlm_batched` take the signature and the rows by keyword."""
+        rlm, _ = play(
+            "q -> answer: list",
+            's = "text -> n: int"\n'
+            "a = sub_rlm(signature=s, text='1').n\n"
+            "b = [r.n for r in sub_rlm_batched(signature=s, rows=['2', '3'])]\n"
+            "c = [r.n for r in sub_rlm_batched('text, unit -> n: int', [('4', 'm'), ('5', 'm')])]\n"
+            "SUBMIT([a, *b, *c])",
+            sub=lambda _request: "```python\nSUBMIT(int(text))\n```",
+        )
+
+        assert rlm(q="?").answer == [1, 2, 3, 4, 5]
+
+    def test_a_call_without_a_signature_says_so(self, play):
+        """Nothing but inputs is an error that names the missing argument."""
+        rlm, _ = play("q -> answer", "predict(text=q)", "SUBMIT('')")
+
+        assert "predict() is missing its first argument, the signature" in outputs(rlm(q=""))[0]
+
+    def test_tuples_are_the_inputs_in_order(self, play):
+        """Tuples and lists of as many values as inputs are rows; named tuples are rows by their names."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "from typing import NamedTuple\n"
+            "class Pair(NamedTuple):\n    number: int\n    word: str\n"
+            's = "word, number: int -> out: str"\n'
+            "rows = [('a', 1), ['b', 2], Pair(3, 'c')]\n"
+            "one = predict_batched('word, number: int, unit -> out: str', [('d', 4)], unit='m')\n"
+            "SUBMIT([r.out for r in [*predict_batched(s, rows), *one]])",
+            sub=fields(lambda given: {"out": f"{given['word']}{given['number']}"}),
+        )
+
+        assert rlm(q="?").answer == ["a1", "b2", "c3", "d4"]
+
+    @pytest.mark.parametrize("name", ["predict_batched", "sub_rlm_batched"])
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            ("[('a',)]", "this row is a tuple of 1, but the inputs are word: str, number: int"),
+            ("['a', 'b']", "Pass each row as a dict, {'word': ..., 'number': ...}, or as a tuple"),
+        ],
+    )
+    def test_rows_of_another_form_are_refused_in_the_words_of_the_call(
+        self, play, name, rows, message
+    ):
+        """Rows that are neither dicts nor tuples of the inputs raise at once, with the form that they need."""
+        rlm, server = play(
+            "q -> answer", f"{name}('word, number: int -> out: str', {rows})", "SUBMIT('')"
+        )
+
+        assert message in outputs(rlm(q="?"))[0]
+        assert not server.requests_to("sub")
+
+    def test_one_row_of_another_form_fails_alone(self, play):
+        """Among rows that fit, one of another form is a failed row that states the form."""
+        rlm, server = play(
+            "q -> answer: list",
+            "rs = predict_batched('word, number: int -> out: str', [('a', 1), ('b',)])\n"
+            "SUBMIT([len(rs.ok), str(rs.failed[1])])",
+            sub=answering(out="x"),
+        )
+        count, message = rlm(q="?").answer
+
+        assert count == 1
+        assert "this row is a tuple of 1, but the inputs are word: str, number: int" in message
+        assert len(server.requests_to("sub")) == 1

@@ -142,7 +142,8 @@ TEXTS: dict[str, Callable[[], str]] = {
     ),
     "contract-sub-run": lambda: contract_of(depth=1),
     "contract-packages-and-limits": lambda: contract_of(
-        modules=["pandas", "numpy"], limits=Limits(cell_seconds=300, output_chars=20_000)
+        modules=["pandas", "numpy", "pydantic"],
+        limits=Limits(cell_seconds=300, output_chars=20_000),
     ),
     "contract-budgets": lambda: contract_of(
         budget=Budget(

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.signatures.parser import signature_of
 
 
@@ -98,6 +99,9 @@ class TestText:
                             "type",
                             "A",
                             "enum",
+                            "alias",
+                            "constraints",
+                            "pattern",
                         ]
                     ),
                     inner,
@@ -147,6 +151,54 @@ class TestClasses:
         assert list(signature.output_fields) == ["n"]
 
 
+class TestAliases:
+    @pytest.mark.parametrize(
+        ("written", "meant"),
+        [
+            ("Cat", Literal["a", "b"]),
+            ("list[Cat]", list[Literal["a", "b"]]),
+            ("Cats", list[Literal["a", "b"]]),
+            ("Literal[Cat, 'c']", Literal["a", "b", "c"]),
+            ("Literal[tuple(Cat)]", Literal["a", "b"]),
+            ("dt.date", datetime.date),
+            ("Annotated[int, 'x']", int),
+        ],
+    )
+    def test_an_alias_is_its_type(self, written, meant):
+        """The name of an alias is its type, within other types, literals and aliases too."""
+        aliases = {"Cat": "Literal['a', 'b']", "Cats": "list[Cat]", "dt.date": "datetime.date"}
+        classes = {name: {"kind": "alias", "type": text} for name, text in aliases.items()}
+
+        assert types({"signature": f"t -> out: {written}", "classes": classes})["out"] == meant
+
+    def test_an_alias_within_itself_is_any_value(self):
+        """A recursive alias ends at its second level."""
+        classes = {"Json": {"kind": "alias", "type": "dict[str, Json] | str"}}
+        found = types({"signature": "t -> out: Json", "classes": classes})["out"]
+
+        assert found == dict[str, typing.Any] | str
+
+    def test_a_typed_dict_has_required_and_optional_keys(self):
+        """A typed dict of a cell is one on each version of Python."""
+        fields = {"name": "str", "count": {"type": "int", "optional": True}}
+        classes = {"Item": {"kind": "typed", "fields": fields}}
+        item = types({"signature": "t -> out: Item", "classes": classes})["out"]
+        adapter = pydantic.TypeAdapter(item)
+
+        assert adapter.validate_python({"name": "x", "count": "1"}) == {"name": "x", "count": 1}
+        assert adapter.validate_python({"name": "x"}) == {"name": "x"}
+        with pytest.raises(pydantic.ValidationError):
+            adapter.validate_python({"count": 1})
+
+    @pytest.mark.parametrize(("modules", "is_named"), [((), False), (("pydantic",), True)])
+    def test_pydantic_is_named_where_cells_can_import_it(self, modules, is_named):
+        """The error of an unknown type names the kinds of classes that this sandbox has."""
+        with pytest.raises(ValueError, match="a dataclass, an Enum, a TypedDict") as caught:
+            signature_of("t -> out: Invoice", {}, {}, class_kinds(modules))
+
+        assert ("Pydantic" in str(caught.value)) is is_named
+
+
 class TestSize:
     """A signature is built on the host before any charge, so its parts are bounded."""
 
@@ -173,6 +225,17 @@ class TestSize:
             },
             f"t -> b: Literal[{', '.join(map(str, range(10_000)))}]",
             f"t -> b: {' | '.join(['int'] * 2_500)}",
+            {
+                "signature": "t -> b: A0",
+                "classes": {
+                    f"A{n}": {"kind": "alias", "type": f"tuple[A{n + 1}, A{n + 1}]"}
+                    for n in range(500)
+                },
+            },
+            {
+                "signature": f"t -> b: tuple[{', '.join(['A'] * 1_900)}]",
+                "classes": {"A": {"kind": "alias", "type": f"Literal['{'x' * 50_000}']"}},
+            },
             {"fields": {"b": {"type": "str", "desc": "x" * 5_000_000}}},
             {"signature": "t -> b", "instructions": "x" * 5_000_000},
             {
@@ -187,6 +250,8 @@ class TestSize:
             "enum",
             "literal",
             "union",
+            "aliases",
+            "long alias",
             "text",
             "instructions",
             "name",

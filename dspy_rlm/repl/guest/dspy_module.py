@@ -66,7 +66,7 @@ class _Written:
 
     def __dspy_spec__(self, classes: Classes) -> dict[str, Any]:
         if isinstance(self._signature, str):
-            classes.note_names(self._signature)
+            classes.note_signature(self._signature)
             return {"signature": self._signature, "instructions": self._instructions}
         spec, inner, _ = describe_signature(self._signature)
         classes.by_name.update(inner.by_name)

@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import linecache
+import re
 import sys
 import textwrap
 import types
@@ -66,15 +67,20 @@ def front(name: str, call: Call) -> Any:
         case "predict":
             return _typed(call, rebuild_result)
         case "predict_batched":
-            return _typed(call, _batch)
+            return _typed(call, _batch, names=("signature", "rows"))
         case "sub_rlm_batched":
-            return _typed(call, _sub_runs, _with_sources)
+            return _typed(call, _sub_runs, _with_sources, names=("signature", "rows"))
         case "rlm_query_batched":
-            return _typed(call, _batch, _with_sources)
+            return _typed(call, _batch, _with_sources, names=("prompts", "contexts"))
         case "sub_rlm":
             return _typed(call, _sub_run, _with_sources)
         case "rlm_query" | "recursive_llm":
-            return _typed(call, lambda value, _classes, _cls: value, _with_sources)
+            return _typed(
+                call,
+                lambda value, _classes, _cls: value,
+                _with_sources,
+                names=("prompt",),
+            )
         case "FINAL":
             return _final
         case "FINAL_VAR":
@@ -88,16 +94,37 @@ def front(name: str, call: Call) -> Any:
     raise LookupError(name)
 
 
-def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = dict) -> Any:
-    """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants."""
+def _typed(
+    call: Any,
+    take: Callable[..., Any],
+    options: Callable[..., Any] = dict,
+    names: tuple[str, ...] = ("signature",),
+) -> Any:
+    """Wraps a function whose first argument is a signature, and its `aio` and `batched` variants.
 
-    def tool(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
-        spec, classes, cls = describe_signature(signature)
-        return take(call(spec, *args, **options(kwargs)), classes, cls)
+    The first arguments, `names`, may be passed by keyword: a keyword of such a name is an input only where
+    the argument was passed by position.
+    """
 
-    async def aio(signature: Any, /, *args: Any, **kwargs: Any) -> Any:
+    def positional(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        values = list(args)
+        while len(values) < len(names) and names[len(values)] in kwargs:
+            values.append(kwargs.pop(names[len(values)]))
+        if len(values) > 1 and names[1:2] == ("rows",):
+            values[1] = _by_name(values[0], values[1])
+        if not values:
+            raise TypeError(f"{call.__name__}() is missing its first argument, the {names[0]}")
+        return values
+
+    def tool(*args: Any, **kwargs: Any) -> Any:
+        signature, *more = positional(args, kwargs)
         spec, classes, cls = describe_signature(signature)
-        return take(await call.aio(spec, *args, **options(kwargs)), classes, cls)
+        return take(call(spec, *more, **options(kwargs)), classes, cls)
+
+    async def aio(*args: Any, **kwargs: Any) -> Any:
+        signature, *more = positional(args, kwargs)
+        spec, classes, cls = describe_signature(signature)
+        return take(await call.aio(spec, *more, **options(kwargs)), classes, cls)
 
     def batched(signatures: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> Batch:
         specs = [describe_signature(signature) for signature in signatures]
@@ -113,6 +140,22 @@ def _typed(call: Any, take: Callable[..., Any], options: Callable[..., Any] = di
         del function.__wrapped__  # help() then shows the host's documentation
     tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
     return tool
+
+
+def _by_name(signature: Any, rows: Any) -> Any:
+    """Returns the rows with named tuples of inputs as dicts, because a named tuple loses its names on its way."""
+    if not isinstance(signature, str) or not isinstance(rows, (list, tuple)):
+        return rows
+    inputs = set(re.findall(r"\w+", signature.partition("->")[0]))
+    return [_as_dict(row) if inputs.issuperset(_names_of(row)) else row for row in rows]
+
+
+def _names_of(row: Any) -> Iterable[Any]:
+    return getattr(row, "_fields", [None]) if isinstance(row, tuple) else [None]
+
+
+def _as_dict(row: Any) -> dict[str, Any]:
+    return row._asdict()  # type: ignore[no-any-return]
 
 
 def _batch(values: list[Any], classes: Classes, cls: Any) -> Batch:

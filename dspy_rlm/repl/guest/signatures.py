@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import enum
+import inspect
 import sys
 import types
 import typing
@@ -18,11 +19,22 @@ from typing import Any
 _HOST_MODULE = "host_types"
 
 _PLAIN = (type(None), bool, int, float, str)
+
+# Qualifiers of a field, which are no part of its type.
+_QUALIFIERS = ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar")
+
+# The most values of a list that a Literal may name: Literal[LABELS].
+_MOST_VALUES = 2_000
+
+# The values whose members a signature may name by a path: `dt.date`, `Outer.Inner`.
+_HOLDERS = (types.ModuleType, type)
+
+
 _CONSTRAINTS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
 
 
 class Classes:
-    """Collects the classes that a signature names, by name."""
+    """Collects the classes and aliases that a signature names, by name."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Any] = {}
@@ -37,44 +49,108 @@ class Classes:
             return annotation
         if isinstance(annotation, typing.ForwardRef):
             return self.text(annotation.__forward_arg__)
+        if isinstance(annotation, typing.NewType):
+            return self.text(annotation.__supertype__)
+        if _is_alias_type(annotation):
+            self.note_alias(annotation.__name__, annotation)
+            return str(annotation.__name__)
+        if isinstance(annotation, typing.TypeVar):
+            return self.text(annotation.__bound__ or typing.Any)
         origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is typing.Literal:
             return f"Literal[{', '.join(map(repr, inner))}]"
-        if origin is typing.Annotated:
+        if origin is typing.Annotated or getattr(origin, "_name", None) in _QUALIFIERS:
             return self.text(inner[0])
         if origin in (typing.Union, types.UnionType):
             return " | ".join(map(self.text, inner))
+        if _is_alias_type(origin):
+            return self.text(origin.__value__[inner])
         if origin is not None:
             parts = ", ".join("..." if part is ... else self.text(part) for part in inner)
-            return f"{self.text(origin)}[{parts}]"
+            return f"{self.text(origin)}[{parts}]" if inner else self.text(origin)
         if isinstance(annotation, type):
             return self._class_text(annotation)
         return str(annotation).replace("typing.", "")
 
     def _class_text(self, cls: type) -> str:
-        if _has_schema(cls):
+        if _is_usable(cls):
             self.note(cls)
             return cls.__name__
-        if cls.__module__ in ("builtins", "pathlib"):
+        module = cls.__module__.partition("._")[0]  # pathlib._local
+        if module in ("builtins", "pathlib"):
             return cls.__name__
-        return f"{cls.__module__}.{cls.__qualname__}"
+        return f"{module}.{cls.__qualname__}"
+
+    def note_signature(self, text: str) -> None:
+        """Collects the classes and aliases of the REPL that a signature names."""
+        self._note_source(f"def f({text.replace('->', ',').strip(' ,')}): pass", ast.arg)
 
     def note_names(self, text: str) -> None:
-        """Collects the classes of the REPL that a text names."""
-        namespace = vars(sys.modules["__main__"])
+        """Collects the classes and aliases of the REPL that a type names."""
+        self._note_source(text.strip(), ast.Expr)
+
+    def _note_source(self, source: str, kind: type[ast.AST]) -> None:
         try:
-            tree = ast.parse(f"def f({' '.join(text.replace('->', ',').split())}): pass")
+            tree = ast.parse(" ".join(source.split()))
         except (SyntaxError, ValueError):
             return  # the host reports the error
         for node in ast.walk(tree):
-            value = namespace.get(node.id) if isinstance(node, ast.Name) else None
-            if isinstance(value, type) and not _is_standard(value) and _has_schema(value):
+            if isinstance(node, kind):
+                self._note_nodes(node)
+
+    def _note_nodes(self, node: ast.AST, *, in_literal: bool = False) -> None:
+        if isinstance(node, ast.Constant):
+            if isinstance(node.value, str) and not in_literal:
+                self.note_names(node.value)
+            return
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            self._note_named(ast.unparse(node), in_literal=in_literal)
+            return
+        if isinstance(node, ast.Subscript):
+            self._note_nodes(node.value)
+            path = ast.unparse(node.value)
+            is_literal = path.endswith("Literal") or _value_at(path) is typing.Literal
+            self._note_nodes(node.slice, in_literal=in_literal or is_literal)
+            return
+        for child in ast.iter_child_nodes(node):
+            self._note_nodes(child, in_literal=in_literal)
+
+    def _note_named(self, path: str, *, in_literal: bool) -> None:
+        """Collects the class or alias of a name, or of a path such as `dt.date`."""
+        value = _value_at(path)
+        if isinstance(value, type):
+            if value.__module__ == "__main__" and not _is_usable(value):
+                raise _without_fields(value)
+            if not _is_standard(value) and _is_usable(value):
                 self.note(value)
+            if path not in (value.__name__, f"{value.__module__}.{value.__name__}"):
+                self.note_alias(path, value)
+        elif in_literal and isinstance(value, (list, tuple, set, frozenset)):
+            if len(value) <= _MOST_VALUES and all(type(item) in _PLAIN for item in value):
+                self.note_alias(path, typing.Literal[tuple(value)])
+        elif _is_alias(value):
+            self.note_alias(path, value)
+
+    def note_alias(self, name: str, value: Any) -> None:
+        """Collects an alias: a name of a type that is no class of that name."""
+        if name in self.schemas:
+            if self.schemas[name].get("kind") != "alias":
+                raise ValueError(f"Two types of this signature are called {name!r}. Rename one.")
+            return
+        self.schemas[name] = {"kind": "alias", "type": "Any"}  # a recursive alias finds itself
+        if _is_alias_type(value):
+            value = value.__value__
+        schema = {"kind": "alias", **self._field({"type": value})}
+        if schema["type"] == name or schema["type"] == f"typing.{name}":
+            del self.schemas[name]  # the host knows it by this name
+        else:
+            self.schemas[name] = schema
 
     def note(self, cls: Any) -> None:
         """Collects a class and the classes of its fields."""
         name = cls.__name__
-        if self.by_name.setdefault(name, cls) is not cls:
+        is_alias = self.schemas.get(name, {}).get("kind") == "alias"
+        if is_alias or self.by_name.setdefault(name, cls) is not cls:
             raise ValueError(f"Two classes of this signature are called {name!r}. Rename one.")
         if name not in self.schemas:
             self.schemas[name] = {}
@@ -168,6 +244,70 @@ def _hints(cls: Any) -> dict[str, Any]:
         return dict(getattr(cls, "__annotations__", {}))
 
 
+def _is_usable(cls: Any) -> bool:
+    """Returns whether a class has a schema. A plain class of the cell with annotations becomes a dataclass."""
+    if _lacks_decorator(cls):  # its own annotations would not be fields
+        dataclasses.dataclass(eq=False, frozen=cls.__dataclass_params__.frozen)(cls)
+    if _has_schema(cls):
+        return True
+    own = cls.__mro__[:-1]
+    annotated = [base for base in reversed(own) if _has_annotations(base)]
+    is_plain = type(cls) is type and all(base.__module__ == "__main__" for base in own)
+    if not (is_plain and annotated and cls.__init__ is object.__init__):
+        return False
+    for base in annotated:
+        # `eq=True` would take the hash from instances that the cell may already have.
+        dataclasses.dataclass(eq=False)(base)
+    return True
+
+
+def _lacks_decorator(cls: Any) -> bool:
+    """Returns whether a class of the cell extends a dataclass and has annotations, but is no dataclass itself."""
+    own = vars(cls).keys()
+    extends = hasattr(cls, "__dataclass_fields__") and "__dataclass_fields__" not in own
+    is_plain = cls.__module__ == "__main__" and "__init__" not in own
+    return extends and is_plain and _has_annotations(cls)
+
+
+def _has_annotations(cls: type) -> bool:
+    try:
+        return bool(inspect.get_annotations(cls))
+    except NameError:  # Python 3.14 evaluates them now
+        return True
+
+
+def _without_fields(cls: type) -> TypeError:
+    """Returns the error for a class of the cell that no reply could fill."""
+    name = cls.__name__
+    return TypeError(
+        f"{name} is a class without fields that a reply could fill. Make it a @dataclass with annotated fields:\n"
+        f"@dataclass\nclass {name}:\n    title: str"
+    )
+
+
+def _value_at(path: str) -> Any:
+    """Returns the value of a name of the REPL, or of a member of a module or class; None if there is none."""
+    root, *members = path.split(".")
+    value = vars(sys.modules["__main__"]).get(root)
+    for member in members:
+        value = getattr(value, member, None) if isinstance(value, _HOLDERS) else None
+    return value
+
+
+def _is_alias_type(value: Any) -> bool:
+    """Returns whether a value comes from a `type X = ...` statement, or from `TypeAliasType`."""
+    return hasattr(value, "__type_params__") and type(value).__name__ == "TypeAliasType"
+
+
+def _is_alias(value: Any) -> bool:
+    return (
+        typing.get_origin(value) is not None
+        or _is_alias_type(value)
+        or isinstance(value, typing.TypeVar)
+        or type(value).__module__ == "typing"
+    )
+
+
 def _has_schema(cls: type) -> bool:
     return fields_of(cls) is not None or issubclass(cls, enum.Enum)
 
@@ -196,11 +336,11 @@ def describe_signature(signature: Any) -> tuple[Any, Classes, Any]:
         spec = signature.__dspy_spec__(classes)
         return {**spec, "classes": classes.schemas}, classes, None
     if isinstance(signature, str):
-        classes.note_names(signature)
+        classes.note_signature(signature)
         if not classes.schemas:
             return signature, classes, None
         return {"signature": signature, "classes": classes.schemas}, classes, None
-    if isinstance(signature, type) and fields_of(signature) is not None:
+    if isinstance(signature, type) and _is_usable(signature) and fields_of(signature) is not None:
         classes.note(signature)
         spec = {"class": signature.__name__, "classes": classes.schemas}
         if signature.__doc__ and not signature.__doc__.startswith(f"{signature.__name__}("):
@@ -210,6 +350,8 @@ def describe_signature(signature: Any) -> tuple[Any, Classes, Any]:
         fields = {name: _entry(entry, classes) for name, entry in signature.items()}
         return {"fields": fields, "classes": classes.schemas}, classes, None
     if isinstance(signature, type):
+        if signature.__module__ == "__main__" and not issubclass(signature, enum.Enum):
+            raise _without_fields(signature)
         raise TypeError(
             f"{signature.__name__} has no fields to ask for. Write 'text -> answer: {signature.__name__}'."
         )
