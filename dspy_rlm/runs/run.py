@@ -49,7 +49,7 @@ from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, p
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
-from sandbox_runtime.helpers import abridged, redact_secrets
+from sandbox_runtime.helpers import abridged, omission_in, redact_secrets
 
 _PAID = ("max_tokens", "max_cost")
 
@@ -90,6 +90,7 @@ class Run:
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._types = types
+        self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
         self._stopped_by = ""
@@ -381,9 +382,12 @@ class Run:
         remarks = self._remarks.of_turn(self._reading, self._code, output, last)
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")
-        whole = abridged(whole, self._output_chars)
+        shown = abridged(whole, self._output_chars)
+        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
+        if shown != whole:
+            gap = omission_in(shown, self._output_chars)
         # A shortened note counts as output.
-        step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
+        step = Step(self._reasoning, self._code, shown, note if shown.endswith(note) else "", gap)
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output
