@@ -18,6 +18,7 @@ import pydantic
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.model_facts import ModelFacts
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.prompts.class_lines import MAX_FIELDS, MAX_NOTE_CHARS
 from dspy_rlm.prompts.styles import DEFAULT, Style, Vocabulary
 from dspy_rlm.signatures.fields import has_default, notes_of
 from sandbox_runtime import Limits
@@ -139,7 +140,7 @@ def _query_lines(
         f"- `predict(signature, **inputs)`: asks for typed outputs: {result}. "
         '`instructions="..."` says what to do. Types are Python\'s or classes of yours. A reply that does not fit is '
         "asked again (3 prompts at most).",
-        "- `predict_batched(signature, rows, **inputs)`: `predict` for many rows (dicts of inputs, or values of the "
+        "- `predict_batched(signature, rows, **inputs)`: `predict` for many rows, a prompt each (dicts of inputs, or values of the "
         f"only input), in order. {failed}",
     ]
 
@@ -230,7 +231,7 @@ def sandbox_rules(
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
     packages = "".join(f", `{name}`" for name in modules)
     return (
-        f"The sandbox has Python's standard library{packages}, temporary files and top-level `await`; no network, no "
+        f"The sandbox has Python's standard library{packages} and top-level `await`; no network, no "
         f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
 
@@ -270,7 +271,7 @@ def _classes_within(annotations: Sequence[Any]) -> list[type]:
 def _schema(annotation: Any, classes: Sequence[str]) -> str:
     """Returns the JSON schema of a type whose name does not describe its content; empty for others.
 
-    It is left out if `classes` has the calls of all classes in it, and the schema says no more.
+    It is left out if `classes` has the calls of all classes in it.
     """
     try:
         schema = pydantic.TypeAdapter(annotation).json_schema()
@@ -281,17 +282,18 @@ def _schema(annotation: Any, classes: Sequence[str]) -> str:
     text = json.dumps(schema, ensure_ascii=False)
     listed = {line.removeprefix("enum ").partition("(")[0] for line in classes}
     named = {cls.__name__ for cls in classes_in(annotation)}
-    is_known = bool(named) and named <= listed and not _describes_fields(schema)
+    is_known = bool(named) and named <= listed and not _is_cut(schema)
     return "" if is_known else text
 
 
-def _describes_fields(schema: Any) -> bool:
-    """Returns whether a JSON schema describes the content of a field in words."""
+def _is_cut(schema: Any) -> bool:
+    """Returns whether the line of a class has less than its JSON schema: a long description, or very many fields."""
     if isinstance(schema, list):
-        return any(map(_describes_fields, schema))
+        return any(map(_is_cut, schema))
     if not isinstance(schema, dict):
         return False
-    fields = schema.get("properties", {}).values()
-    return any("description" in field for field in fields) or any(
-        map(_describes_fields, schema.values())
+    fields = schema.get("properties", {})
+    is_long = any(
+        len(str(field.get("description", ""))) > MAX_NOTE_CHARS for field in fields.values()
     )
+    return is_long or len(fields) > MAX_FIELDS or any(map(_is_cut, schema.values()))

@@ -131,7 +131,7 @@ def iteration_line(
     """
     if number > budget.max_iterations:
         return "One more turn, only to SUBMIT again."
-    shared = " for all, and each turn takes one" if depth else ""
+    shared = ", shared with other parts; each turn takes one" if depth else ""
     line = f"Turn {number} of {budget.max_iterations}; {left_text(left, budget, shared)}"
     if budget.max_errors is not None and failures:
         line += f"; {failures} of {budget.max_errors} failed turns in a row"

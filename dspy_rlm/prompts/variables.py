@@ -194,8 +194,8 @@ _TEXT_USE = (
     "ignore_case=False), text.chunks(size); lines count from 1; `help` has the details"
 )
 _DIRECTORY_USE = (
-    "len(d), `for path in d`, d[path] for a text that is read piece by piece in the same way (slices, "
-    "lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
+    "len(d), `for path in d`, d[path] for a text that stays outside (str(d[path]) is all of it; it has "
+    "slices, lines, find, search, grep), d.paths('src/**/*.py'), d.tree(), d.grep(regex, glob=None, before=0, "
     "after=0, limit=100, ignore_case=False); `help` has the details"
 )
 

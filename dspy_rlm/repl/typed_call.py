@@ -217,7 +217,10 @@ def _reason(message: str) -> str:
         return ""
     first, _, more = reason.partition("\n")
     if "validation error" in first:
-        first = more.partition("\n")[0]
+        # A value inside another has its place in a line of its own, and the reason below it, indented.
+        first, _, why = more.partition("\n")
+        if not first.startswith(" "):
+            first = f"at {first.strip()}: {why.partition(chr(10))[0].strip()}"
     shown = abridged(first.partition(" [type=")[0].strip(), SHOWN_REPLY_CHARS)
     kind, _, rest = rest.partition(" ")
     if kind != "field":

@@ -302,6 +302,7 @@ class Driver:
         if type(self._reserve) is not bytearray:
             self._reserve = None
             with suppress(MemoryError):
+                bytearray(2 * RESERVE_BYTES)  # as much is left for the cell
                 self._reserve = bytearray(RESERVE_BYTES)
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
@@ -309,7 +310,8 @@ class Driver:
             importable.add(self._harness)
         sys.modules["__main__"] = self._module
         # Freed when the next cell is prepared: nothing may change the new ones.
-        self._kept_streams = self.output, self._stream, sys.stdout, sys.stderr, sys.stdin
+        streams = map(vars(sys).get, ("stdout", "stderr", "stdin"))  # a cell may have deleted them
+        self._kept_streams = self.output, self._stream, *streams
         self.output = Output(self._output_chars, self._host.emit)
         self._stream = sys.stdout = sys.stderr = Stream(self)
         sys.stdin = cast(TextIO, EmptyInput())

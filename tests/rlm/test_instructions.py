@@ -126,6 +126,14 @@ class TestWhatARunCanUse:
         assert "JSON schema" not in contract(Report, Surroundings(classes=classes))
         assert "JSON schema" in contract(Report, Surroundings(classes=classes[:1]))
 
+    def test_the_schema_of_a_class_whose_line_is_cut_stays(self):
+        """A description that is too long for the class line is read in the schema."""
+        field = pydantic.Field(description="word " * 60)
+        long = pydantic.create_model("Long", text=(str, field))
+        task = dspy.Signature({"out": (long, dspy.OutputField())}, "Find it.")
+
+        assert "word word" in contract(task, Surroundings(classes=["Long(text: str)"]))
+
 
 class TestWholeInstruction:
     def test_the_contract_comes_after_the_block(self):
@@ -200,7 +208,10 @@ class TestIteration:
         line = iteration_line(2, Budget(9, 9), self.LEFT, depth=1)
         last = iteration_line(2, Budget(9, 9), {"llm_calls": 1}, depth=1)
 
-        assert line == "Turn 2 of 9; 4 sub-LM prompts left for all, and each turn takes one"
+        assert (
+            line
+            == "Turn 2 of 9; 4 sub-LM prompts left, shared with other parts; each turn takes one"
+        )
         assert last.endswith("This is the last turn: SUBMIT now.")
 
     def test_one_prompt_is_singular(self):

@@ -143,6 +143,26 @@ class TestPredict:
             "Do not repeat it. Write a new reply with every field in the requested format" in again
         )
 
+    @pytest.mark.parametrize(
+        ("type_", "value", "place"),
+        [
+            ("list[int]", '[1, "two"]', "n: at 1: Input should be a valid integer"),
+            ("dict[str, float]", '{"a": "x"}', "n: at a: Input should be a valid number"),
+            ("list[Literal['a', 'b']]", '["c"]', "n: at 0: Input should be 'a' or 'b'"),
+        ],
+    )
+    def test_the_reason_names_the_place_within_a_value(self, play, type_, value, place):
+        """The sub-LM reads what does not fit inside a list or a dict, and the cell too."""
+        rlm, server = play(
+            "q -> answer",
+            f"try:\n    predict({f'text -> n: {type_}'!r}, text=q)\n"
+            "except ValueError as error:\n    SUBMIT(str(error))",
+            sub=lambda _: f"[[ ## n ## ]]\n{value}\n\n[[ ## completed ## ]]",
+        )
+
+        assert place in rlm(q="?").answer
+        assert place in server.requests_to("sub")[1].prompt
+
     def test_constraints_are_part_of_the_type(self, play):
         """A reply that violates a constraint is retried; after three attempts the cell sees the reason."""
         rlm, server = play(

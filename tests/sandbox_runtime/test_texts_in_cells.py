@@ -50,6 +50,27 @@ def failure(session, code: str) -> str:
     return f"{result.error_type}: {result.message}"
 
 
+class TestLikeAStr:
+    """A text takes part in expressions as a str does, and never answers wrongly in silence."""
+
+    def test_it_equals_the_same_characters(self, session, text):
+        """A text compares by its characters: with the same str, a longer one, a shorter one and another."""
+        code = "text == plain, plain == text, text == plain + 'x', text != plain[:-1], text == 5"
+
+        assert output(session, code) == "(True, True, False, True, False)"
+
+    def test_it_is_added_to_a_str(self, session, tmp_path):
+        """Prompts are often made of parts: a text can be one on either side."""
+        (tmp_path / "a.py").write_text("x = 1\n")
+        session.assign("code", Directory(tmp_path))
+
+        assert output(session, "'Judge: ' + code['a.py'] + '!'") == repr("Judge: x = 1\n!")
+
+    def test_a_missing_method_names_the_way_to_a_str(self, session, text):
+        """The error for a method of str says how to get one."""
+        assert "A short text as a whole is str(text)" in failure(session, "text.strip()")
+
+
 class TestThreads:
     """Threads of a cell read texts and directories as the cell itself does."""
 

@@ -64,7 +64,7 @@ class LazyText(Handle):
         raise AttributeError(
             f"{self!r} has no {name!r}: it is a text that stays on the host. It has text[a:b], lines, "
             "line, chunks, find, count, search, finditer, findall and grep, and `for line in text`; "
-            "these return plain str. See help(text)."
+            "these return plain str. A short text as a whole is str(text). See help(text)."
         )
 
     # ---- As a str ----
@@ -82,6 +82,26 @@ class LazyText(Handle):
 
     def __str__(self) -> str:
         return self._read(0, None)
+
+    def __eq__(self, other: object) -> bool:
+        """Compares the characters with those of a str, up to the first difference."""
+        if not isinstance(other, str):
+            return super().__eq__(other)
+        at = 0
+        for piece in self.chunks(PIECE_CHARS):
+            if other[at : at + len(piece)] != piece:
+                return False
+            at += len(piece)
+        return at == len(other)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+    def __add__(self, other: object) -> str:
+        return str(self) + str(other) if isinstance(other, (str, LazyText)) else NotImplemented
+
+    def __radd__(self, other: object) -> str:
+        return other + str(self) if isinstance(other, str) else NotImplemented
 
     def __getitem__(self, key: Any) -> str:
         if not isinstance(key, slice):
