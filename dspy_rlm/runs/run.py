@@ -43,7 +43,7 @@ from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
-from dspy_rlm.runs.notes import Remarks, below, error_note
+from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
 from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
@@ -379,11 +379,15 @@ class Run:
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
-        remarks = self._remarks.of_turn(self._reading, self._code, output, last)
+        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
+        output, rebound = split_rebound(output, self._code, gap)
+        remarks = [
+            *([f"[Note] {rebound}"] if rebound else []),
+            *self._remarks.of_turn(self._reading, self._code, output, last),
+        ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")
         shown = abridged(whole, self._output_chars)
-        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
         if shown != whole:
             gap = omission_in(shown, self._output_chars)
         # A shortened note counts as output.
