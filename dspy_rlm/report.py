@@ -103,6 +103,9 @@ class Step:
     note: str = dataclasses.field(default="", compare=False)
     """The end of the output if the harness itself wrote it: a prompt shows it without quoting."""
 
+    gap: int = dataclasses.field(default=0, compare=False)
+    """The position in the output of the harness's line about omitted characters; 0 if there is none."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:

@@ -23,7 +23,14 @@ from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
-from sandbox_runtime.truncation import MAX_MARK_CHARS, abridged, in_one_line, with_gap
+from sandbox_runtime.truncation import (
+    MAX_MARK_CHARS,
+    abridged,
+    in_one_line,
+    omission_at,
+    omission_in,
+    with_gap,
+)
 from sandbox_runtime.values.annotations import (
     annotation_text,
     classes_in,
@@ -63,6 +70,8 @@ __all__ = [
     "in_one_line",
     "is_secret_name",
     "is_typed_dict",
+    "omission_at",
+    "omission_in",
     "ready_packages",
     "redact_secrets",
     "run_in_thread",

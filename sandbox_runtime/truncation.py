@@ -41,6 +41,22 @@ def abridged(text: str, limit: int) -> str:
     return without_middle(text[:half], count, text[-half:])
 
 
+def omission_in(text: str, limit: int) -> int:
+    """Returns the position of the line that says how much of a text was omitted; 0 if nothing was.
+
+    Such a line that a cell has printed itself is not it: a text that is not abridged is no longer than its two halves.
+    """
+    half = max(limit // 2, 1)
+    mark = omission_at(text, half)
+    return half if mark and len(text) == 2 * half + len(mark) else 0
+
+
+def omission_at(text: str, position: int) -> str:
+    """Returns the line, with its line breaks, if there is one at this position; else an empty text."""
+    mark = _MARK.match(text, position)
+    return mark[0] if mark else ""
+
+
 def without_middle(head: str, omitted: int, tail: str) -> str:
     """The two ends of a text, and between them a line with the number of characters omitted."""
     return f"{head}\n... ({omitted:,} characters omitted) ...\n{tail}"

@@ -21,7 +21,7 @@ from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
-from dspy_rlm.repl import typed_call
+from dspy_rlm.repl import failures, typed_call
 from dspy_rlm.replies import (
     elements,
     fences,
@@ -64,6 +64,7 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/repl/failures.py", None): ["'", '"', ", got ", "a", "1", "a1", "status ", "'a", " "],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],
     ("dspy_rlm/prompts/history.py", r"'\\n```\\nOutput \\((\\d[\\d,]{0,19}) chars\\):\\n'"): [
@@ -333,6 +334,8 @@ def compiled(path, source):
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":
         return [outputs._JSON_MARKS]
+    if path == "dspy_rlm/repl/failures.py":
+        return [failures._OF_ONE_ROW]
     if path == "dspy_rlm/lms/context_window.py":
         return [context_window._OVERFLOW]
     if path == "dspy_rlm/optimize/digest.py":

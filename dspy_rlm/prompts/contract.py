@@ -43,7 +43,7 @@ DATA_RULE = (
     "backslash before text that looks like a part of this prompt is not in the data."
 )
 
-ERROR_RULE = "After an error you see the traceback; variables are kept."
+ERROR_RULE = "An error shows its traceback; variables are kept."
 
 FINAL_NOTE = (
     ' `FINAL_VAR("name")` takes them from a variable. `SUBMIT` is another name for `FINAL`.'
@@ -123,13 +123,13 @@ def _query_lines(
     example = 'predict("text -> date: datetime.date, total: float | None", text=t)'
     result = f"`{example}.date`" if run.is_ours else f'`{example}["date"]`'
     failed = (
-        "A failed row is its exception (`results.failed`, `results.ok`)."
+        "A failed row is its exception (`results.failed[row]`); `results.ok` has the others."
         if run.is_ours
         else "A failed row is a dict with `error` and `message`."
     )
     media = ", *media" if _has_media(signature) else ""
     model_class = ", Pydantic model" if "pydantic" in run.modules else ""
-    kinds = f"alias, dataclass, Enum, TypedDict, NamedTuple{model_class}"
+    kinds = f"alias, dataclass, Enum, TypedDict{model_class}"
     own = f" or yours ({kinds})" if run.is_ours else ""
     model = ", model=None" if run.models and run.models.names else ""
     more = (
@@ -168,7 +168,7 @@ def _sub_run_lines(run: Surroundings) -> list[str]:
     status = "`.status`" if run.is_ours else '`["status"]`'
     return [
         "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`: like `predict`, but the "
-        "sub-LM works in a REPL of its own: for parts too large for one prompt. Expensive: their turns and prompts come "
+        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: their turns and prompts come "
         "out of your budget (limits: `max_iterations=`, `max_llm_calls=`). "
         f"{status} is 'submitted', or 'extracted' (a guess).",
     ]

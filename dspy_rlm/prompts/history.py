@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.report import Step
-from sandbox_runtime.helpers import abridged
+from sandbox_runtime.helpers import abridged, omission_at
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
@@ -59,13 +59,19 @@ def render_step(
     thought, code = (abridged(text, action_chars) for text in (step.reasoning, step.code))
     reasoning = f"Reasoning: {as_data(thought)}\n" if thought else ""
     data = step.output.removesuffix(step.note)
-    output = f"{as_data(data)}{step.output[len(data) :]}" or NO_OUTPUT
+    output = f"{_printed(data, step.gap)}{step.output[len(data) :]}" or NO_OUTPUT
     if output_chars is not None:
         output = abridged(output, output_chars)
     return (
         f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
         f"Output ({len(output):,} chars):\n{output}"
     )
+
+
+def _printed(data: str, gap: int) -> str:
+    """Returns a cell's output marked as data, but for our own line about omitted characters, which is at `gap`."""
+    mark = omission_at(data, gap) if gap else ""
+    return f"{as_data(data[:gap])}{mark}{as_data(data[gap + len(mark) :])}"
 
 
 def render_steps(steps: Sequence[Step]) -> str:

@@ -30,7 +30,7 @@ LINE_FORMS = {
     "error": r"\[Error\]",
     "note": r"\[Note\]",
     "refusal": "SUBMIT was refused",
-    "slip": "No code was run:|Your reply was:",
+    "slip": "No code was run:",
     "submission": r"SUBMIT: ?\w|Correct this and SUBMIT|One more turn, only to SUBMIT",
     "rebound names": r"\[this cell rebound",
     "background tasks": r"\[\d+ background task",

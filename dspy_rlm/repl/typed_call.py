@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, cast
@@ -13,6 +14,7 @@ from dspy import AdapterParseError, LMInvalidRequestError, LMUnsupportedFeatureE
 from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
+from dspy_rlm.repl.failures import LAST_REPLY
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.fields import has_type
 from dspy_rlm.signatures.inputs import check_inputs
@@ -35,17 +37,37 @@ MAX_PROBLEM_CHARS = 4_000
 # The input field with the problem of the last reply.
 PROBLEM_FIELD = "problem_with_last_reply"
 
-_CUT = "your reply was cut off at its limit of tokens."
+
+_CUT = "reply was cut off at its limit of tokens"
 
 # The end of a reply in the format of DSPy's `ChatAdapter`.
 _COMPLETED = "[[ ## completed ## ]]"
 
-_NO_REPLY = "your reply had no text"
+_NO_REPLY = "reply had no text"
 
 # In the message of DSPy's adapters: the field, its value, then the reason.
 _FAILED, _REASON = "Failed to parse ", "Error message: "
 
 Outputs = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """Why a reply could not be used: once for the sub-LM, which writes a new one, and once for the cell."""
+
+    for_the_lm: str
+    """The problem, and the request for another reply."""
+
+    reason: str
+    """The problem alone."""
+
+    reply: str = ""
+    """The reply, each line marked, if it could not be read."""
+
+    @property
+    def quoted(self) -> str:
+        """The reply below a line that introduces it; empty without one."""
+        return f"{LAST_REPLY}{self.reply}" if self.reply else ""
 
 
 def predict_outputs(
@@ -65,19 +87,24 @@ def predict_outputs(
     values = check_inputs(signature, inputs, context.rules)
     refuse_what_stays(values, context.rules)
     signature = _with_plain_lists(signature, values)
-    problem = ""
+    problem: _Problem | None = None
     for _ in range(MAX_TRIES):
         try:
             outputs, problem = _try(context, signature, values, lm, config or {}, problem)
         except BudgetExceededError as error:
-            if not problem:
+            if problem is None:
                 raise
-            raise SubCallError(f"{problem}\nThere was no budget for a retry: {error}") from error
-        if not problem:
+            raise SubCallError(
+                f"The reply did not fit the signature: {problem.reason}. There was no budget for a retry: "
+                f"{error}{problem.quoted}"
+            ) from error
+        if problem is None:
             return outputs
+    reason = problem.reason if problem is not None else ""
+    quoted = problem.quoted if problem is not None else ""
     raise SubCallError(
-        f"No reply fitted the signature in {MAX_TRIES} tries. Simplify it, or explain more in "
-        f"instructions=. The problem with the last reply: {problem}"
+        f"No reply fitted the signature in {MAX_TRIES} tries: {reason}. Simplify it, or explain more in "
+        f"instructions=.{quoted}"
     )
 
 
@@ -103,15 +130,15 @@ def _try(
     inputs: Mapping[str, Any],
     lm: dspy.BaseLM,
     config: Mapping[str, Any],
-    problem: str,
-) -> tuple[Outputs, str]:
-    """Returns the outputs of one attempt, and the problems with them."""
+    problem: _Problem | None,
+) -> tuple[Outputs, _Problem | None]:
+    """Returns the outputs of one attempt, and the problem with them."""
     values = dict(inputs)
     task = signature
-    if problem:
+    if problem is not None:
         field = dspy.InputField(desc="Why your last reply could not be used. Correct this")
         task = signature.append(PROBLEM_FIELD, field, type_=str)
-        values[PROBLEM_FIELD] = problem
+        values[PROBLEM_FIELD] = problem.for_the_lm
     schema = context.schemas.fit(lm, task)
     try:
         prediction = _predicted(task, values, lm, config, schema=schema)
@@ -122,10 +149,11 @@ def _try(
             raise
         return _try(context, signature, inputs, lm, config, problem)
     if _is_incomplete(lm):
-        return {}, f"{_CUT} {_again(task)} Be brief."
+        return {}, _cut(task)
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
-    return outputs, abridged("\n".join(problems), MAX_PROBLEM_CHARS)
+    listed = abridged("\n".join(problems), MAX_PROBLEM_CHARS)
+    return outputs, _Problem(listed, listed) if listed else None
 
 
 def _predicted(
@@ -149,21 +177,28 @@ def _predicted(
         return dspy.Predict(task, **config)(lm=lm, **values)
 
 
-def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut: bool) -> str:
-    """Returns the message to the LM about a reply that could not be parsed.
+def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut: bool) -> _Problem:
+    """Returns the problem with a reply that could not be parsed.
 
-    The reply stands in the middle, each line marked: a weak model continues with what it read last.
+    For the LM the reply stands in the middle, each line marked: a weak model continues with what it read last.
     """
     again = _again(task)
     reply = str(error.lm_response or "")
     if not reply.strip():
-        return f"{_NO_REPLY}. {again}"
+        return _Problem(f"your {_NO_REPLY}. {again}", f"the {_NO_REPLY}")
     if is_cut:
-        return f"{_CUT} {again} Be brief."
+        return _cut(task)
     shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(redact_secrets(str(error))) or "fields are missing"
     quoted = "\n".join(f"> {line}" for line in shown.strip().split("\n"))
-    return f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
+    for_the_lm = (
+        f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
+    )
+    return _Problem(for_the_lm, reason, quoted)
+
+
+def _cut(task: type[dspy.Signature]) -> _Problem:
+    return _Problem(f"your {_CUT}. {_again(task)} Be brief.", f"the {_CUT}")
 
 
 def _again(task: type[dspy.Signature]) -> str:

@@ -13,7 +13,7 @@ from dspy_rlm.dspy_bridge.reply_adapter import UnreadableReplyError, take_readin
 from dspy_rlm.dspy_bridge.traces import FailedStep, TracedStep
 from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.reader import Reading, read_code_field, read_reply
-from sandbox_runtime.helpers import abridged
+from sandbox_runtime.helpers import abridged, with_gap
 
 # Characters of an unreadable reply that are quoted to the LM.
 SHOWN_REPLY_CHARS = 2000
@@ -38,6 +38,15 @@ def read_unparsed(error: AdapterParseError) -> tuple[Reading, TracedStep]:
         return reading, dspy.Prediction(reasoning=reading.reasoning, code=reading.code)
     shown = abridged(reply, SHOWN_REPLY_CHARS)
     if reading.cause == "unreadable":
-        quoted = f"{reading.problem}\nYour reply was:\n{shown}"
+        # The words before the reply are on a line of ours, and below it is nothing but data.
+        quoted = f"{reading.problem} Your reply was:\n{_quoted(reply)}"
         reading = dataclasses.replace(reading, reasoning="", problem=quoted)
     return reading, FailedStep(shown)
+
+
+def _quoted(reply: str) -> str:
+    """Returns the reply, or its two ends."""
+    if len(reply) <= SHOWN_REPLY_CHARS:
+        return reply
+    half = SHOWN_REPLY_CHARS // 2
+    return with_gap(reply[:half], f"{len(reply) - 2 * half:,} characters", reply[-half:])

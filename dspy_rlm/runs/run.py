@@ -43,13 +43,13 @@ from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
-from dspy_rlm.runs.notes import Remarks, below, error_note
+from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
 from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
-from sandbox_runtime.helpers import abridged, redact_secrets
+from sandbox_runtime.helpers import abridged, omission_in, redact_secrets
 
 _PAID = ("max_tokens", "max_cost")
 
@@ -90,6 +90,7 @@ class Run:
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._types = types
+        self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
         self._stopped_by = ""
@@ -378,12 +379,19 @@ class Run:
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
-        remarks = self._remarks.of_turn(self._reading, self._code, output, last)
+        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
+        output, rebound = split_rebound(output, self._code, gap)
+        remarks = [
+            *([f"[Note] {rebound}"] if rebound else []),
+            *self._remarks.of_turn(self._reading, self._code, output, last),
+        ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")
-        whole = abridged(whole, self._output_chars)
+        shown = abridged(whole, self._output_chars)
+        if shown != whole:
+            gap = omission_in(shown, self._output_chars)
         # A shortened note counts as output.
-        step = Step(self._reasoning, self._code, whole, note if whole.endswith(note) else "")
+        step = Step(self._reasoning, self._code, shown, note if shown.endswith(note) else "", gap)
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output

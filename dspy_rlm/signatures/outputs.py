@@ -37,7 +37,7 @@ MAX_REFUSAL_CHARS = 4_000
 
 # The advice for an output that does not accept None: the refusal alone would ask for an invented value.
 NO_SUCH_VALUE = (
-    "If there is no such value, submit the nearest that the type allows (float('nan'), an empty list), and say "
+    "If there is no such value, submit the nearest that the type allows (-1, float('nan'), an empty list), and say "
     "so in a text output"
 )
 

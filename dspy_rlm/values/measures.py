@@ -70,14 +70,14 @@ def _alternatives(value: object) -> str:
 
 
 def size_text(value: object, rules: TypeRules = DEFAULT_RULES) -> str:
-    """Returns the size of a value in words: `198 items, 11,430,810 characters in all`; empty if it has none."""
+    """Returns the size of a value in words: `198 items, 11,430,810 characters of text`; empty if it has none."""
     if isinstance(value, str):
         return counted(len(value), "character")
     if isinstance(value, (bytes, bytearray)):
         return counted(len(value), "byte")
     chars, complete = text_chars(value, rules)
     in_all = (
-        f"{'' if complete else 'more than '}{counted(chars, 'character')} in all" if chars else ""
+        f"{'' if complete else 'more than '}{counted(chars, 'character')} of text" if chars else ""
     )
     if not isinstance(value, Sized) or isinstance(value, BaseModel):
         return in_all if chars > PREVIEW_CHARS else ""  # a shorter record is shown whole

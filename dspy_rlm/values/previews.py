@@ -298,7 +298,10 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     if error.error_count() > MAX_LISTED_ERRORS:
         return [("", f": {error.error_count():,} parts of it do not fit; check one of them")]
     problems = []
-    examples = _examples(error.errors(include_url=False, include_context=False))
+    errors: list[Any] = error.errors(include_url=False, include_context=False)
+    if isinstance(value, str):
+        errors = _as_submitted(value, errors)
+    examples = _examples(errors)
     for item, others in examples:
         keys = "".join(f"[{short_repr(key, NAME_CHARS)}]" for key in item["loc"])
         by_code = item["type"] in ("value_error", "assertion_error")
@@ -313,6 +316,21 @@ def _places(value: Any, error: Exception, rules: TypeRules) -> list[tuple[str, s
     if unlisted := error.error_count() - sum(1 + others for _, others in examples):
         problems.append(("", f": and {unlisted:,} more problems of other kinds"))
     return problems
+
+
+def _as_submitted(text: str, errors: list[Any]) -> list[Any]:
+    """Returns the errors of a text with the text itself as the input, where that is the whole that it was read as.
+
+    A text is parsed before it is validated: "3,000" is a tuple then, which was not submitted. Each member of a
+    union has an error about the whole.
+    """
+    is_union = len(errors) > 1 and all(
+        len(item["loc"]) == 1
+        and isinstance(item["loc"][0], str)
+        and item["input"] is errors[0]["input"]
+        for item in errors
+    )
+    return [{**item, "input": text} if is_union or not item["loc"] else item for item in errors]
 
 
 def _examples(errors: list[Any]) -> list[tuple[Any, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dspy_rlm.repl.failures import failed_rows
@@ -20,6 +22,22 @@ class TestLines:
         [
             ([], ""),
             (["no"], "f: 1 of 9 rows failed, with: no"),
+            (
+                ["no n: int, got 1", "no n: int, got [2, 'x']", "no m: int, got 1"],
+                "f: 3 of 9 rows failed: 2 like: no n: int, got 1; 1 with: no m: int, got 1",
+            ),
+            (
+                ["row 3: 'a' is no date", "row 17: 'bcd' is no date"],
+                "f: 2 of 9 rows failed, all like: row 3: 'a' is no date",
+            ),
+            (
+                ["HTTP 429, request ab12", "HTTP 500, request ab13", "HTTP 429, request ab14"],
+                "f: 3 of 9 rows failed: 2 like: HTTP 429, request ab12; 1 with: HTTP 500, request ab13",
+            ),
+            (
+                ["no date.\nThe last reply was:\n> x", "no date.\nThe last reply was:\n> y"],
+                "f: 2 of 9 rows failed, all with: no date.",
+            ),
             (["too\nlong", "too long"], "f: 2 of 9 rows failed, all with: too long"),
             (["a", "b", "a"], "f: 3 of 9 rows failed: 2 with: a; 1 with: b"),
             (
@@ -85,6 +103,41 @@ class TestObservations:
         assert "No reply fitted the signature in 3 tries" in first
         assert "AttributeError: this row failed, so it has no 'n': No reply fitted" in second
         assert "`results.ok`" in second
+
+    @pytest.mark.parametrize(
+        ("reply", "reason"),
+        [
+            ("[[ ## n ## ]]\nperhaps {}", "n: Input should be a valid integer"),
+            ("it is {}, I think", "fields are missing"),
+            (
+                "[[ ## n ## ]]\n0",
+                "n: expected int: Input should be greater than or equal to 1, got 0",
+            ),
+            ("", "the reply had no text"),
+        ],
+    )
+    def test_the_reason_is_stated_once_and_the_request_to_the_sub_lm_is_left_out(
+        self, play, reply, reason
+    ):
+        """Rows with the same problem are one cause whatever their replies; the order for the sub-LM reaches no cell."""
+        signature = '{"n": {"type": int, "constraints": {"ge": 1}}}'
+        rlm, _ = play(
+            "q -> answer: str",
+            f'rs = predict_batched({signature}, [{{"text": t}} for t in ("alpha", "beta", "gamma")])\n'
+            "print(rs[0])\n"
+            "try:\n    rs[0].n\nexcept AttributeError as error:\n    print(error)",
+            "SUBMIT('done')",
+            sub=lambda r: reply.format(re.findall("alpha|beta|gamma", r.prompt)[0]),
+        )
+        first = outputs(rlm(q=""))[0]
+
+        note = first.splitlines()[-1]
+        assert note.startswith("[Note] predict_batched: 3 of 3 rows failed, all with: No reply fit")
+        assert f"in 3 tries: {reason}" in note
+        assert "new reply" not in first
+        assert ".." not in first
+        assert ("The last reply was:\n> " in first) == (reply[:1] != "" and "0" not in reply)
+        assert "instructions=. The rows that did not fail are in `results.ok`." in first
 
     def test_prompts_that_failed(self, play):
         """The answers of `sub_llm_batched` are texts, so a failure is easily taken for an answer."""

@@ -97,6 +97,37 @@ class TestParseOutputs:
             parse_outputs(Task.output_fields, {**GOOD, **change})
         assert told in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("annotation", "text"),
+        [
+            (int, "3,000"),
+            (int, "1 000"),
+            (int | None, "3,000"),
+            (int | float, "3,000"),
+            (datetime.date | int, "[1, 2]"),
+            (bool, "1, 2"),
+            (list[int], "{'a': 1}"),
+            (Item, "5, 6"),
+        ],
+    )
+    def test_a_text_is_quoted_as_it_was_submitted(self, annotation, text):
+        """A text that is parsed to something else on the way is quoted as the cell wrote it."""
+        signature = dspy.Signature({"n": (annotation, dspy.OutputField())})
+
+        with pytest.raises(ReplyError) as caught:
+            parse_outputs(signature.output_fields, {"n": text})
+
+        problems = [line for line in str(caught.value).splitlines() if line.startswith("- ")]
+        assert problems
+        assert [line for line in problems if not line.endswith(f"got {text!r}")] == []
+
+    def test_a_part_of_a_text_is_quoted_alone(self):
+        """Where a part of a long text is wrong, its place and the part are quoted."""
+        signature = dspy.Signature({"n": (list[int], dspy.OutputField())})
+
+        with pytest.raises(ReplyError, match=r"at \[1\]: .*, got 'x'"):
+            parse_outputs(signature.output_fields, {"n": "[1, 'x']"})
+
     def test_all_problems_are_told_at_once(self):
         """All problems are reported together, so that one more turn can fix them."""
         with pytest.raises(ReplyError) as caught:

@@ -65,7 +65,7 @@ class TestDescribe:
     @pytest.mark.parametrize(
         ("value", "told"),
         [
-            ({"a.py": "xy", "b.py": "z"}, ["dict[str, str]", "2 items, 3 characters in all"]),
+            ({"a.py": "xy", "b.py": "z"}, ["dict[str, str]", "2 items, 3 characters of text"]),
             ([1, 2, 3], ["list[int]", "3 items"]),
             (b"\x00\xff", ["bytes", "2 bytes", "b'\\x00\\xff'"]),
             (7, ["int", "7"]),
@@ -91,15 +91,15 @@ class TestDescribe:
             (
                 {"a.py": "x" * 10, "lib": {"b.py": "y" * 5, "more": ["z", ("zz", 1)]}},
                 "dict[str, str | dict]",
-                "2 items, 18 characters in all",
+                "2 items, 18 characters of text",
             ),
             ([1, 2, None], "list[int | None]", "3 items"),
-            ([1, "a", 2.0, None, b"", []], "list", "6 items, 1 character in all"),
-            ({1: "a", "b": 2}, "dict[int | str, str | int]", "2 items, 1 character in all"),
+            ([1, "a", 2.0, None, b"", []], "list", "6 items, 1 character of text"),
+            ({1: "a", "b": 2}, "dict[int | str, str | int]", "2 items, 1 character of text"),
             ({}, "dict", "0 items"),
             ([Row(when=datetime.date(2026, 1, 2)), Point(1, 2)], "list[Row | Point]", "2 items"),
-            ([Text("abc"), Text("de")], "list[Text]", "2 items, 5 characters in all"),
-            (Text("x" * 5000), "Text", "5,000 characters in all"),
+            ([Text("abc"), Text("de")], "list[Text]", "2 items, 5 characters of text"),
+            (Text("x" * 5000), "Text", "5,000 characters of text"),
             ([dspy.Image("https://example.com/a.png")], "list[Image]", "1 item"),
         ],
     )
@@ -129,7 +129,7 @@ class TestDescribe:
         """Counting a flat container is fast, so its size is exact."""
         size = describe("v", ["ab"] * MAX_COUNTED_PARTS, FIELD, type_rules()).size
 
-        assert size == f"{MAX_COUNTED_PARTS:,} items, {2 * MAX_COUNTED_PARTS:,} characters in all"
+        assert size == f"{MAX_COUNTED_PARTS:,} items, {2 * MAX_COUNTED_PARTS:,} characters of text"
 
     def test_the_gap_in_a_text_inside_a_container_is_visible(self):
         """A text that is cut within a value says how much is missing, so it does not read like one sentence."""

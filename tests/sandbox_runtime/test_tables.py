@@ -172,6 +172,23 @@ class TestTables:
 
         assert back == {name: items[::-1] for name, items in EXPECTED.items()}
 
+    def test_rows_are_used_like_a_list(self):
+        """The rows of a table have a length, positions from both ends and slices, and can be read again."""
+        table = Table({"a": [1, 2, 3], "b": ["x", "y", "z"]}, {"a": "int64", "b": "object"}, 3)
+        rows = table.rows()
+
+        assert (len(rows), rows[0].a, rows[-1].b, [row.b for row in rows[:2]]) == (
+            3,
+            1,
+            "z",
+            ["x", "y"],
+        )
+        assert [row.a for row in rows] == [row.a for row in rows] == [1, 2, 3]
+        assert list(table) == list(rows)
+        assert to_host(rows) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]
+        with pytest.raises(IndexError):
+            rows[3]
+
     def test_rows_can_be_passed_in_again(self):
         """Rows that a host tool received can be passed in again, as a list."""
         rows = Rows([{"a": 1}])

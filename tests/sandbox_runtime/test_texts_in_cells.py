@@ -93,6 +93,26 @@ class TestThreads:
 
         assert of_text == of_plain
 
+    def test_results_are_used_like_lists(self, session, tmp_path):
+        """Chunks and the texts of a directory have positions and lengths; matches say how to get a list."""
+        for number in range(3):
+            (tmp_path / f"f{number}.txt").write_text(f"file {number}")
+        session.assign("folder", Directory(tmp_path))
+
+        cells = {
+            "[str(one) for one in folder.values()[1:]]": "['file 1', 'file 2']",
+            "len(folder.items()), folder.items()[-1][0]": "(3, 'f2.txt')",
+            "[path for path, _ in folder.items()]": "['f0.txt', 'f1.txt', 'f2.txt']",
+            "len(folder['f0.txt'].chunks(4)), folder['f0.txt'].chunks(4)[-1]": "(2, ' 0')",
+            "folder['f0.txt'].chunks(4)": "['file', ' 0']",
+            "[m.group() for m in list(folder['f0.txt'].finditer('[ie]'))]": "['i', 'e']",
+        }
+        assert {cell: output(session, cell) for cell in cells} == cells
+        failed = session.run_cell("folder['f0.txt'].finditer('i')[0]")
+        assert failed.message == (
+            "finditer() returns an iterator, which has no [i]: use list(finditer(...))"
+        )
+
     def test_a_directory_beside_calls(self, session, tmp_path):
         """Files are read in threads whose host calls are in flight at once, and the results are in order."""
         for number in range(6):

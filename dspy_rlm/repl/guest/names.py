@@ -39,8 +39,9 @@ class SubCallError(ValueError):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # Python itself looks these up on any object
             raise AttributeError(name)
+        reason = str(self).partition("\nThe last reply was:\n")[0].rstrip(".")
         raise AttributeError(
-            f"this row failed, so it has no {name!r}: {self}. The rows that did not fail are in `results.ok`."
+            f"this row failed, so it has no {name!r}: {reason}. The rows that did not fail are in `results.ok`."
         )
 
     def __getitem__(self, name: Any) -> NoReturn:

@@ -5,7 +5,7 @@ Runs inside the sandbox, so it uses only the standard library. `sandbox_runtime/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from sandbox_runtime.guest.texts.host_calls import ask
@@ -18,6 +18,7 @@ from sandbox_runtime.guest.texts.matches import (
     search_result,
 )
 from sandbox_runtime.guest.values.handles import Handle
+from sandbox_runtime.guest.values.lazy_sequences import LazySequence
 
 MAX_TREE_LINES = 500
 
@@ -69,13 +70,13 @@ class LazyDirectory(Handle):
         """The paths."""
         return self.paths()
 
-    def items(self) -> Iterator[tuple[str, LazyText]]:
-        """Returns an iterator over paths and lazy texts."""
-        return ((path, self[path]) for path in self.paths())
+    def items(self) -> LazySequence:
+        """Returns the pairs of a path and its lazy text, as a sequence."""
+        return _lazy(self.paths(), lambda path: (path, self[path]))
 
-    def values(self) -> Iterator[LazyText]:
-        """Returns an iterator over lazy texts."""
-        return (self[path] for path in self.paths())
+    def values(self) -> LazySequence:
+        """Returns the lazy texts, as a sequence."""
+        return _lazy(self.paths(), self.__getitem__)
 
     def paths(self, glob: str | None = None) -> list[str]:
         """The paths, sorted; with a glob, those that match: `src/**/*.py`, or `*.py` in any folder."""
@@ -126,3 +127,7 @@ class LazyDirectory(Handle):
         text, bits = pattern_of(pattern, flags, False)
         hits = search_result(ask(self, "grep", text, bits, glob, 0, 0, 1), GrepHit)
         return hits[0] if hits else None
+
+
+def _lazy(paths: list[str], item: Callable[[str], Any]) -> LazySequence:
+    return LazySequence(paths.__len__, lambda at: item(paths[at]), lambda: map(item, paths))

@@ -20,6 +20,7 @@ from sandbox_runtime.guest.texts.matches import (
     search_result,
 )
 from sandbox_runtime.guest.values.handles import Handle
+from sandbox_runtime.guest.values.lazy_sequences import LazySequence, OneWay
 
 # The most characters that one read returns: at four bytes each they still fit well into a sandbox.
 MAX_READ_CHARS = 10_000_000
@@ -35,7 +36,7 @@ class LazyText(Handle):
     text[a:b], text[-100:], len(text) (or text.length, also where it is beyond 2**31)
     for line in text: ...             lines without their ends, in bounded memory
     text.lines(10, 20), text.line(10) lines 10 to 20 as a list, line 10
-    text.chunks(size, overlap=0)      pieces as str, one after the other
+    text.chunks(size, overlap=0)      pieces as str: a sequence that reads each when you use it
     text.find(s), rfind, index, count, s in text, startswith, endswith
     text.search(pattern)              first match of a regular expression, like one of re, and with
                                       line_number and line; ^ and $ match at every line
@@ -205,12 +206,26 @@ class LazyText(Handle):
             raise IndexError(f"there is no line {number}")
         return int(at)
 
-    def chunks(self, size: int = PIECE_CHARS, overlap: int = 0) -> Iterator[str]:
-        """Yields chunks of `size` characters, each beginning with the last `overlap` of the previous one."""
+    def chunks(self, size: int = PIECE_CHARS, overlap: int = 0) -> LazySequence:
+        """Returns chunks of `size` characters, each beginning with the last `overlap` of the previous one.
+
+        A sequence: a loop reads one chunk after the other, `[i]` only this one.
+        """
         if not 0 <= overlap < size <= MAX_READ_CHARS:
             raise ValueError(
                 f"a chunk must have from 1 to {MAX_READ_CHARS:,} characters, and more than the overlap"
             )
+        step = size - overlap
+
+        def count() -> int:
+            return max(self.length - overlap + step - 1, step) // step if self.length else 0
+
+        def chunk(at: int) -> str:
+            return self._read(at * step, at * step + size)
+
+        return LazySequence(count, chunk, lambda: self._iterate_chunks(size, step))
+
+    def _iterate_chunks(self, size: int, step: int) -> Iterator[str]:
         start = 0
         while True:
             # One extra character tells whether there is another chunk.
@@ -219,7 +234,7 @@ class LazyText(Handle):
                 yield piece[:size]
             if len(piece) <= size:
                 return
-            start += size - overlap
+            start += step
 
     # ---- Regular expressions ----
 
@@ -243,7 +258,12 @@ class LazyText(Handle):
         limit: int | None = None,
         flags: int = 0,
     ) -> Iterator[TextMatch]:
-        """Yields all matches, or the first `limit` of them."""
+        """Returns an iterator over all matches, or over the first `limit` of them."""
+        return OneWay("finditer", self._iterate_matches(pattern, start, end, limit, flags))
+
+    def _iterate_matches(
+        self, pattern: Any, start: int | None, end: int | None, limit: int | None, flags: int
+    ) -> Iterator[TextMatch]:
         first, stop = self._bounds(start, end)
         while limit is None or limit > 0:
             page = PAGE_HITS if limit is None else min(limit, PAGE_HITS)

@@ -32,6 +32,7 @@ from typing import Any
 from sandbox_runtime.guest.values.chunks import Pieces
 from sandbox_runtime.guest.values.gc_pause import paused
 from sandbox_runtime.guest.values.handles import Handle, handle_id
+from sandbox_runtime.guest.values.lazy_sequences import LazySequence
 from sandbox_runtime.guest.values.plain_json import is_plain
 from sandbox_runtime.guest.values.records import Record, host_key
 from sandbox_runtime.guest.values.tables import columns_of, plain_of
@@ -257,7 +258,7 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             return _dict_tree(dict(value), path, depth, extras)
         case SimpleNamespace():
             return _fields_tree(dict(vars(value)), path, depth, extras)
-        case list() | deque() | range() | ValuesView() | array():
+        case list() | deque() | range() | ValuesView() | array() | LazySequence():
             return _tree(list(value), path, depth, extras)
         case Iterator() if type(value).__module__ in _ITERATING:
             return _tree(list(value), path, depth, extras)

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from sandbox_runtime.guest.values.arrays import Array, Cells, short_repr
+from sandbox_runtime.guest.values.lazy_sequences import LazySequence
 from sandbox_runtime.guest.values.masks import MASK_TYPES, is_mask, selected
 from sandbox_runtime.guest.values.records import Record
 
@@ -45,15 +46,21 @@ class Table:
         return self._rows
 
     def __iter__(self) -> Iterator[Record]:
-        return self.rows()
+        return self._iterate()
 
     def __contains__(self, column: object) -> bool:
         return column in self._columns
 
-    def rows(self) -> Iterator[Record]:
-        """Returns an iterator over the rows."""
+    def rows(self) -> LazySequence:
+        """Returns the rows as a sequence; each is built when it is read."""
+        return LazySequence(self.__len__, self._row_at, self._iterate)
+
+    def _iterate(self) -> Iterator[Record]:
         names = self.columns
         return (_row(names, row) for row in self._tuples())
+
+    def _row_at(self, index: int) -> Record:
+        return _row(self.columns, [cells[index] for cells in self._columns.values()])
 
     def to_dicts(self) -> list[dict[Any, Any]]:
         """The rows as dicts."""
@@ -89,8 +96,7 @@ class Table:
                 return self._with_rows(selected(at, self._rows))
             return self.select(*at)
         if type(at) is int and at not in self._columns:
-            index = range(self._rows)[at]
-            return _row(self.columns, [cells[index] for cells in self._columns.values()])
+            return self._row_at(range(self._rows)[at])
         return Array(self._cells(at), (self._rows,), self.types[at])
 
     def __setitem__(self, at: object, value: object) -> NoReturn:
