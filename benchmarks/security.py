@@ -108,6 +108,7 @@ def open_ours(around: Surroundings) -> Iterator[Subject]:
     with open_session(limits, around.tools(), FIELDS) as session:
         inputs = around.folder.with_name("inputs")
         inputs.mkdir(exist_ok=True)
+        (inputs / "a.txt").write_text("a" * 5000 + "b\n")  # as in the tests
         session.assign({"kept": KEPT, "files": Directory(inputs)})
         yield Ours(session)
 
