@@ -332,9 +332,8 @@ class Driver:
             and type(self._seconds) is type(self._collection_seconds) is float
             and self.ownership.is_over
             and self.interrupts.is_clear
-            and not any(map(has_odd_keys, (names, sys.modules, self._namespace, self._sources)))
+            and not any(map(has_odd_keys, (names, self._namespace, self._sources)))
             and filename not in self._sources
-            and sys.modules.get("__main__") is self._module
             and names.get("stdout") is names.get("stderr") is self._stream
             and all(map(is_, map(self._namespace.get, self._harness), self._harness.values()))
         )
