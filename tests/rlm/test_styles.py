@@ -34,14 +34,14 @@ def reply(style, code):
 
 
 @pytest.fixture
-def play():
+def play(kept):
     """Runs an RLM on replies, one a turn, and returns its prediction and the requests."""
 
     def run(replies, inputs=INPUTS, task=TASK, **options):
         left = iter(replies)
         with PolicyServer({"root": lambda _: next(left)}) as server:
             with dspy.context(lm=server.lm("root")):
-                prediction = RLM(task, **options)(**inputs)
+                prediction = RLM(task, pool=kept, **options)(**inputs)
             return prediction, [exchange.request for exchange in server.requests]
 
     return run
@@ -100,7 +100,7 @@ class TestEachStyle:
         assert prediction.lines == [2]
         assert "SUBMIT was refused" in json.dumps(requests[1].raw["messages"])
 
-    def test_demos_of_an_optimizer_are_earlier_turns(self, play, style):
+    def test_demos_of_an_optimizer_are_earlier_turns(self, kept, style):
         """A demo is shown as the turn of another run, before the run itself."""
         demo = {
             "variables_info": "Variable: `logs`",
@@ -110,7 +110,7 @@ class TestEachStyle:
             "code": "```python\nSUBMIT('bob', [])\n```",
         }
         with PolicyServer({"root": lambda _: reply(style, SUBMIT)}) as server:
-            rlm = RLM(TASK, style=style)
+            rlm = RLM(TASK, style=style, pool=kept)
             rlm.generate_action.demos = [demo]
             with dspy.context(lm=server.lm("root")):
                 assert rlm(**INPUTS).answer == "eve"
