@@ -449,6 +449,7 @@ class TestTableInCells:
             (lambda t: t[t["age"] != 3], ["Rex", "Kim"]),
             (lambda t: t[t["age"] == None], ["Rex"]),  # noqa: E711 - as models write it
             (lambda t: t[t["age"].isna()], ["Rex"]),
+            (lambda t: t[t["age"].notna() & (t["name"] != "Tom")], ["Kim"]),
             (lambda t: t[~t["age"].isna() & (t["name"] != "Tom")], ["Kim"]),
             (lambda t: t[(t["age"] == 3) | (t["name"] == "Rex")], ["Tom", "Rex"]),
             (lambda t: t[(t["age"] >= 1) ^ (t["name"] > "M")], ["Rex", "Kim"]),

@@ -225,8 +225,8 @@ class Array:
             raise AttributeError(name)
         raise AttributeError(
             f"an Array has no {name!r}. It has: shape, dtype, ndim, size, flat, item(), tolist(), sum(), min(), "
-            "max(), mean(), unique(), any(), all(), isin(values), isna(), and comparisons. For everything else use "
-            "plain Python on list(a)."
+            "max(), mean(), unique(), any(), all(), isin(values), isna(), notna(), and comparisons. For everything else "
+            "use plain Python on list(a)."
         )
 
     # ---- Comparisons ----
@@ -302,6 +302,10 @@ class Array:
     def isna(self) -> Array:
         """Returns for each element whether it is missing: None, or NaN."""
         return Array([cell is None or cell != cell for cell in self._cells], self.shape, "bool")
+
+    def notna(self) -> Array:
+        """Returns for each element whether it is present: neither None nor NaN."""
+        return ~self.isna()
 
     __hash__ = None  # type: ignore[assignment]
 
