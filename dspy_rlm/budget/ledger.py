@@ -28,8 +28,8 @@ from dspy_rlm.report import UNDER_WAY, Call, Usage, added
 # The share of the time that is held back for the extraction.
 HELD_BACK = 0.1
 
-# The most dollars that are held back of a small budget, in turns. The bound of a request is up to three times what a
-# turn has cost: its tokens are not known before it is sent.
+# The most dollars that are held back of a small budget, in turns. The bound of a request is above its cost, because its
+# tokens are not known before it is sent: 2.4 times that of a turn in `test_dollars_end_a_run`.
 MAX_HELD_TURNS = 3
 
 # Tokens for the extraction's instructions (at most 800 for signatures of usual size), for the last output if it

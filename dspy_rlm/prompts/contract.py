@@ -29,8 +29,8 @@ ERROR_MARK = "[ERROR]"
 
 CONTRACT_HEADING = "# The REPL"
 
-# The characters of a prompt up to which answers are good, whatever the window: the longer a prompt, the worse they
-# get (the RLM paper, https://arxiv.org/abs/2512.24601, section 3).
+# The characters of a prompt that are recommended whatever the window is: answers get worse with the length of a prompt.
+# The number is the one that the prompt of `rlms` recommends (https://github.com/alexzhang13/rlm, utils/prompts.py).
 GOOD_PROMPT_CHARS = 100_000
 
 SUB_RUN_RULE = (
@@ -73,10 +73,10 @@ class Surroundings:
     """The depth of the run; 0 is the root."""
 
     modules: Sequence[str] = ()
+    """The importable packages besides the standard library."""
+
     has_numpy: bool = False
     """True if NumPy is one of the packages, or one of them needs it."""
-
-    """The importable packages besides the standard library."""
 
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""

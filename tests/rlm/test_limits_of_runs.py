@@ -98,7 +98,7 @@ class TestEnds:
             result = RLM("q -> answer", max_cost=0.0012, pool=kept)(q="?")
 
         assert (result.run.status, result.run.stopped_by) == ("extracted", "max_cost")
-        assert 0.0004 < result.run.cost <= 0.0012
+        assert 0.0005 < result.run.cost <= 0.0012
         assert result.run.cost == pytest.approx(sum(usage.cost for usage in result.run.usage))
 
     def test_an_unknown_price_and_a_limit_in_dollars_do_not_go_together(self, play):

@@ -35,10 +35,10 @@ def test_mypy_sees_the_signatures(tmp_path):
         [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False
     )
 
-    errors = re.findall(r"^api\.py:(\d+): error: .*\[([\w-]+)\]$", ended.stdout, re.M)
-    # Whether mypy finds DSPy's own names depends on how DSPy is installed; this is about ours.
-    found = {int(line): rule for line, rule in errors if rule != "attr-defined"}
-    assert found == REFUSED, ended.stdout
+    # Whether mypy finds these names of DSPy depends on how DSPy is installed; every other error counts.
+    own = re.sub(r'.*Module has no attribute "(?:Signature|LM)".*\n', "", ended.stdout)
+    errors = re.findall(r"^api\.py:(\d+): error: .*\[([\w-]+)\]$", own, re.M)
+    assert {int(line): rule for line, rule in errors} == REFUSED, ended.stdout
 
 
 @pytest.mark.nightly
