@@ -106,6 +106,8 @@ def prepare(
         config.limits.output_chars,
         context.allowance,
     )
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
