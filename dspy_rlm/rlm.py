@@ -44,6 +44,7 @@ from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
 from dspy_rlm.report_text import count
+from dspy_rlm.reuse.session import InSessions
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
@@ -59,7 +60,7 @@ from sandbox_runtime.helpers import hiding, ready_packages, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(Configured, Portable, dspy.Module):
+class RLM(Configured, Portable, InSessions, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     @hinting_at_names
@@ -120,7 +121,7 @@ class RLM(Configured, Portable, dspy.Module):
                 or `CodeType`. They precede the rules for DSPy's types.
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
-            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
+            style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
             journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
             checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             max_iters: Another name for `max_iterations`.

@@ -38,7 +38,7 @@ from dspy_rlm.events import (
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
@@ -113,6 +113,10 @@ class Run:
         self._turns_lost: Counter[str] = Counter()
         self._retries = 0
         self._started = time.monotonic()
+
+    def show_kept(self, variables: str) -> None:
+        """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
+        self._window.variables_info += render_kept(variables)
 
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
