@@ -72,6 +72,9 @@ class Surroundings:
     depth: int = 0
     """The depth of the run; 0 is the root."""
 
+    turns_take_prompts: bool = False
+    """True in a sub-run whose code has no limit of its own."""
+
     modules: Sequence[str] = ()
     """The importable packages besides the standard library."""
 
@@ -111,7 +114,7 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
-            _budget_line(run.budget, words.budget),
+            _budget_line(run, words.budget),
         ]
     )
 
@@ -239,7 +242,8 @@ def sandbox_rules(
     )
 
 
-def _budget_line(budget: Budget, place: str) -> str:
+def _budget_line(run: Surroundings, place: str) -> str:
+    budget = run.budget
     limits = [
         f"{budget.max_tokens:,} tokens" if budget.max_tokens is not None else "",
         f"${budget.max_cost:g}" if budget.max_cost is not None else "",
@@ -247,6 +251,7 @@ def _budget_line(budget: Budget, place: str) -> str:
     ]
     more = ", ".join(limit for limit in limits if limit)
     line = f"- Budget: {budget.max_iterations} turns, {budget.max_llm_calls} sub-LM prompts"
+    line += ", of which each turn takes one" if run.turns_take_prompts else ""
     line += f"; {more} for everything together" if more else ""
     line += f". {place[0].upper()}{place[1:]} what is left."
     if budget.max_errors is not None:

@@ -37,7 +37,7 @@ from dspy_rlm.events import (
 )
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
-from dspy_rlm.prompts.instructions import iteration_line
+from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
 from dspy_rlm.prompts.variables import Variable, render_variables
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
@@ -168,7 +168,8 @@ class Run:
             return False
         if errors is not None and self._failures + 1 >= errors:
             return False
-        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
+        allowance = self._calls if isinstance(self._calls, Allowance) else None
+        no_call_left = allowance is not None and allowance.turns.llm_calls_left < 1
         if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
             return False
         self._extended_at = number
@@ -182,19 +183,21 @@ class Run:
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
-        line = iteration_line(
-            number,
-            self.budget,
-            self.ledger.left(self._calls),
-            self._failures,
-            self._window.note,
-            self.depth,
-        )
+        left = self.ledger.left(self._calls)
+        shared = None
+        if isinstance(self._calls, Allowance):
+            # The call of the first turn is charged before it, that of a later one when it is sent.
+            together = self._calls.turns.shown_calls_left - (number > 1)
+            shared = SharedCalls(max(together, 0), is_share=self._calls.most is not None)
+            left["llm_calls"] = min(left["llm_calls"], shared.left)
+        line = iteration_line(number, self.budget, left, self._failures, self._window.note, shared)
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
+        if isinstance(self._calls, Allowance):
+            turns = min(turns, self._calls.turns.shown_calls_left)
         return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
