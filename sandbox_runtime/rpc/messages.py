@@ -306,6 +306,8 @@ class CellEnd:
     error_type: str
     message: str
     traceback: str
+    noted: int = 0
+    """The characters at the end of `output` that the harness says are its own lines."""
 
 
 def parse_cell_end(result: Json) -> CellEnd:
@@ -319,6 +321,7 @@ def parse_cell_end(result: Json) -> CellEnd:
         error_type=_field(result, "errorType", str),
         message=_field(result, "message", str),
         traceback=_field(result, "traceback", str),
+        noted=_field(result, "noted", int),
     )
 
 
