@@ -110,7 +110,7 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *_submit_lines(signature, run, words.submit),
             "Rules:",
             f"- {style.reply_rule} You see what it prints and the value of its last expression; beyond "
-            f"{run.limits.output_chars:,} characters, the middle is left out. {ERROR_RULE}",
+            f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
@@ -171,7 +171,7 @@ def _sub_run_lines(run: Surroundings) -> list[str]:
     status = "`.status`" if run.is_ours else '`["status"]`'
     return [
         "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`: like `predict`, but the "
-        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: their turns and prompts come "
+        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: turns and prompts come "
         "out of your budget (limits: `max_iterations=`, `max_llm_calls=`). "
         f"{status} is 'submitted', or 'extracted' (a guess).",
     ]
@@ -237,8 +237,8 @@ def sandbox_rules(
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
     packages = "".join(f", `{name}`" for name in modules)
     return (
-        f"The sandbox has Python's standard library{packages} and top-level `await`; no network, no "
-        f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
+        f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
+        f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
 
 

@@ -83,8 +83,8 @@ def make_sub_runs(
         `setup=` is code that runs there first: a text, or functions of this REPL that it needs.
         `instructions=`, `model=` and `max_iterations=` are for it alone, and `max_llm_calls=` is the most prompts that its
         code may ask for. It spends from this run's budget, where each of its turns and of its prompts is one of the prompts
-        left. Start many with sub_rlm_batched(), which gives each an equal share; with asyncio.gather, the first
-        ones may take all.
+        left. Start many with sub_rlm_batched(), which gives each an equal share; with asyncio.gather and
+        sub_rlm.aio(...), the first ones may take all.
         """
         sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
         allowance = Allowance(context.calls, asked=sub_run.max_llm_calls)

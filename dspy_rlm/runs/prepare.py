@@ -105,6 +105,7 @@ def prepare(
         depth,
         config.limits.output_chars,
         context.allowance,
+        STYLES[config.style],
     )
     secrets = context.secrets
     context = dataclasses.replace(

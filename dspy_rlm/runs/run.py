@@ -38,6 +38,7 @@ from dspy_rlm.events import (
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
+from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_variables
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
@@ -77,6 +78,7 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        style: Style = DEFAULT,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -90,6 +92,7 @@ class Run:
         self.extraction = Extraction(signature, types)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
+        self._style = style
         self._types = types
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
@@ -254,7 +257,8 @@ class Run:
         self._choose(runs=bool(reading.code))
         if reading.code:
             self._repairs.update(reading.repairs)
-            return self._code
+            earlier = (step.code for step in self.steps)
+            return self._style.runnable(self._code, self.signature.input_fields, earlier)
         self._turns_lost[reading.cause] += 1
         self._take_step(note=error_note(reading.problem), failed=True)
         return None

@@ -191,7 +191,10 @@ class Driver:
         self._display = _unchanged
         tool_wrappers.begin()
         for tool in plan["tools"]:
-            declared_tool = tool_object(tool, self.calls.function(tool["name"], tool["doc"]))
+            call = self.calls.function(
+                tool["name"], tool["doc"], tool.get("rows"), describes_use="front" not in tool
+            )
+            declared_tool = tool_object(tool, call)
             if tool.get("kind") == "display":
                 self._display = declared_tool
             else:

@@ -23,7 +23,7 @@ SHOWN_ROWS = 5
 
 
 class Table:
-    """Rows and columns: `columns`, `dtypes`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`, `t[mask]`.
+    """Rows and columns: t["column"] or t.column, t[0], t[10:20], t[mask], len(t), `for row in t`.
 
     A mask is the result of comparisons, `t[(t["age"] > 3) & (t["name"] != "Tom")]`. A row is a record of its columns. A table is immutable; its methods return new tables.
     """
@@ -93,6 +93,7 @@ class Table:
     def describe(self) -> Table:
         """Returns a table with a row for each column: its type, its values that are not missing, their range."""
         facts = [_facts(name, self.types[name], cells) for name, cells in self._columns.items()]
+        columns: dict[Any, Sequence[Any]]
         columns = {name: [row[at] for row in facts] for at, name in enumerate(_FACTS)}
         return Table(columns, dict(_FACTS), len(facts))
 
