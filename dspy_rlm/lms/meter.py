@@ -14,6 +14,9 @@ from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
 from sandbox_runtime import check_call
 
+# The kinds of calls that a run makes itself; its code causes all others.
+_OF_THE_RUN = ("action", "extract", "adapter")
+
 
 @dataclasses.dataclass
 class Meter:
@@ -58,7 +61,9 @@ class Meter:
     @property
     def calls(self) -> Calls:
         """The LM calls that these calls count among."""
-        return self.allowance or self.ledger
+        if self.allowance is None:
+            return self.ledger
+        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
 
     @property
     def is_sub_call(self) -> bool:

@@ -161,7 +161,7 @@ class PreparedRun:
                 raise InputError(str(error)) from error
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
             if self.prelude:
                 sandbox.run_cell(self.prelude)
