@@ -37,6 +37,7 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
@@ -66,6 +67,7 @@ __all__ = [
     "TextStream",
     "Usage",
     "ValueType",
+    "configure",
     "install",
     "uninstall",
 ]
@@ -74,6 +76,7 @@ __all__ = [
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",
+    "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",

@@ -24,6 +24,8 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
+from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
@@ -64,6 +66,8 @@ class RLMBase(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        journal: JournalOption = None,
+        checkpoints: CheckpointPolicy = "auto",
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -97,6 +101,8 @@ class RLMBase(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
+            checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -130,6 +136,8 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            journal=checked_journal(journal),
+            checkpoints=checked_policy(checkpoints),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

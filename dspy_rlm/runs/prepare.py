@@ -42,6 +42,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -86,6 +87,8 @@ def prepare(
         describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
+    prelude = STYLES[config.style].prelude(list(values))
+    context = with_recorder(blueprint, context, lm, values, prelude)
     ledger, depth = context.ledger, context.depth
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -99,13 +102,14 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        sinks,
+        [*sinks, *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
         config.limits.output_chars,
         context.allowance,
         STYLES[config.style],
+        context.recorder,
     )
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
@@ -127,6 +131,7 @@ def prepare(
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -142,6 +147,7 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     last = Meter(
         ledger,
@@ -155,6 +161,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -183,7 +190,9 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
-        prelude=STYLES[config.style].prelude(list(values)),
+        prelude=prelude,
+        output_chars=config.limits.output_chars,
+        checkpoints=config.checkpoints,
     )
 
 

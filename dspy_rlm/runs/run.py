@@ -40,6 +40,7 @@ from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
 from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -79,6 +80,7 @@ class Run:
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
         style: Style = DEFAULT,
+        recorder: Recorder = NOT_RECORDED,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -93,6 +95,7 @@ class Run:
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._style = style
+        self._recorder = recorder
         self._types = types
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
@@ -384,6 +387,8 @@ class Run:
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
             retries=self._retries,
+            journal=self._recorder.path,
+            journal_problem=self._recorder.problem,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
