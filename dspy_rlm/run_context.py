@@ -285,7 +285,7 @@ class RunContext:
         """
         self.work_scope.check()
         self.ledger.check_room()
-        (allowance or self.calls).charge_llm_calls(1)
+        (allowance.turns if allowance else self.calls).charge_llm_calls(1)
         if allowance is not None:
             allowance.hold_back()
         try:

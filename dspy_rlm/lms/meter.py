@@ -15,6 +15,9 @@ from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
+# The kinds of calls that a run makes itself; its code causes all others.
+_OF_THE_RUN = ("action", "extract", "adapter")
+
 
 @dataclasses.dataclass
 class Meter:
@@ -62,7 +65,9 @@ class Meter:
     @property
     def calls(self) -> Calls:
         """The LM calls that these calls count among."""
-        return self.allowance or self.ledger
+        if self.allowance is None:
+            return self.ledger
+        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
 
     @property
     def is_sub_call(self) -> bool:

@@ -108,6 +108,7 @@ def prepare(
         depth,
         config.limits.output_chars,
         context.allowance,
+        STYLES[config.style],
         context.recorder,
     )
     if depth == 0:
@@ -257,7 +258,11 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
-        blueprint.config, predictor, context.interpreter_factory, context.depth
+        blueprint.config,
+        predictor,
+        context.interpreter_factory,
+        context.depth,
+        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

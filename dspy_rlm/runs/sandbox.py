@@ -170,7 +170,7 @@ class PreparedRun:
             session = sandbox
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
             if self.prelude:
                 sandbox.run_cell(self.prelude)
