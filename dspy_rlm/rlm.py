@@ -19,6 +19,7 @@ from dspy import CodeInterpreter
 
 from dspy_rlm.arguments import (
     MAX_ITERATIONS,
+    checked_ending,
     checked_limits,
     checked_pool,
     checked_rules,
@@ -33,6 +34,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
     factory_of_call,
 )
+from dspy_rlm.dspy_bridge.outcomes import Outcomes
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
@@ -41,10 +43,21 @@ from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
+from dspy_rlm.report import OnExhausted
 from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
-from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
+from dspy_rlm.runs.loop import (
+    AskRoot,
+    Extract,
+    ReadOutputs,
+    Request,
+    RunCell,
+    Steps,
+    adrive,
+    drive,
+    steps,
+)
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
@@ -57,7 +70,7 @@ from sandbox_runtime.helpers import hiding, ready_packages, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(Configured, Portable, dspy.Module):
+class RLM(Configured, Outcomes, Portable, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     @hinting_at_names
@@ -84,6 +97,8 @@ class RLM(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        on_exhausted: OnExhausted = "extract",
+        stop_seconds: float = 10,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -97,32 +112,30 @@ class RLM(Configured, Portable, dspy.Module):
             verbose: Print each step to stderr.
             tools: Python functions or `dspy.Tool`s that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
-                one-line description. The first is the default. None: the LM of this module, else the
-                configured one.
+                one-line description. The first is the default. None: the LM that writes the code.
             interpreter_factory: Returns a DSPy `CodeInterpreter` to run cells in, instead of our sandbox.
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
-            max_errors: Consecutive failed turns before the outputs are extracted.
-            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
-                a server refuses some of them.
-            prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
-                models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
+            max_errors: Failed turns in a row that end the run. None: 5 failures of the same code do.
+            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM.
+            prices: US dollars per million tokens of prompts and of replies, by model, where DSPy knows none, such
+                as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
-            packages: Packages that code can import besides the standard library, such as `["networkx"]`;
-                or the path of a lock file with hashes. Downloaded the first time, then cached.
-            types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They precede the rules for DSPy's types.
-            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
-                here. None: the pool that all RLMs of the process share.
-            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
+            packages: Packages that code can import, such as `["networkx"]`; or the path of a lock file with
+                hashes. Downloaded the first time, then cached.
+            types: Rules for how values of your own types cross to the sandbox; see docs/values.md.
+            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed here.
+            style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
+            stop_seconds: Time from the first Ctrl-C to the end of the run; 0 ends it at once.
             max_iters: Another name for `max_iterations`.
-            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
+            interpreter: A `CodeInterpreter` to run in. No run shuts it down.
 
         Raises:
-            SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
-            PackageError: A package cannot be installed; says which and why.
+            SignatureError: The signature, a tool, a limit or another argument is invalid.
+            PackageError: A package cannot be installed.
             EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
@@ -150,6 +163,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            **checked_ending(on_exhausted, stop_seconds),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
@@ -170,8 +184,7 @@ class RLM(Configured, Portable, dspy.Module):
         Args:
             *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
-                this run, and `config`, options for its calls.
+            **inputs: The inputs by name. Also `lm`, which writes the code of this run, and `config`, as in `dspy.Predict`.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -191,8 +204,8 @@ class RLM(Configured, Portable, dspy.Module):
             match request:
                 case AskRoot(fields):
                     return self.generate_action(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(sandbox.run_cell(code))
+                case RunCell() | ReadOutputs():
+                    return prepared.in_sandbox(sandbox, request)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
                         extractor = self.extract
@@ -204,7 +217,7 @@ class RLM(Configured, Portable, dspy.Module):
             _ending_with_report(prepared, self.generate_action),
         ):
             sandbox = prepared.open_sandbox(opened)
-            with _dspy_settings(prepared, self.generate_action):
+            with _dspy_settings(prepared, self.generate_action), prepared.stopped_by_signals():
                 drive(_steps(prepared, self.generate_action), perform)
         return prepared.run.prediction()
 
@@ -223,8 +236,8 @@ class RLM(Configured, Portable, dspy.Module):
             match request:
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(await thread.run(sandbox.run_cell, code))
+                case RunCell() | ReadOutputs():
+                    return await thread.run(prepared.in_sandbox, sandbox, request)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
                         extractor = self.extract

@@ -111,6 +111,14 @@ def is_readable(annotation: Any) -> bool:
     return True
 
 
+def stopping_line(number: int, budget: Budget) -> str:
+    """Returns the same for the last turn of a run that its user stops."""
+    return (
+        f"Turn {number} of {max(budget.max_iterations, number)}. The user stops the run: this is the last turn, and only "
+        "seconds are left. SUBMIT now what you have found so far, without any other work."
+    )
+
+
 def iteration_line(
     number: int,
     budget: Budget,

@@ -1,0 +1,57 @@
+"""Reads the outputs that cells have assigned but not submitted: variables that are called like them.
+
+The idea is that of `FINAL_VAR` in the RLM paper (https://arxiv.org/abs/2512.24601). The values cross as those of a SUBMIT do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dspy_rlm.runs.stoppable import InterruptibleSandbox
+from sandbox_runtime import CellResult, Sandbox, Submitted
+
+# The time for reading: a value of a cell's own class may take any.
+READ_SECONDS = 5.0
+
+
+def read_variables(sandbox: Sandbox, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the values of the variables that exist and can leave the sandbox, by name."""
+    values = _submitted(_run(sandbox, reading_code(names, names)))
+    if values is not None or len(names) == 1:
+        return values or {}
+    # A value that cannot leave the sandbox refuses all of a SUBMIT.
+    found: dict[str, Any] = {}
+    for name in names:
+        found |= _submitted(_run(sandbox, reading_code(names, [name]))) or {}
+    return found
+
+
+def reading_code(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """Returns the code of a cell that submits variables, each in a list, which is empty if there is none.
+
+    Args:
+        names: The names of all outputs, because SUBMIT takes no fewer.
+        wanted: Those to read.
+    """
+    return (
+        f"SUBMIT(**{{_n: [globals()[_n]] if _n in {list(wanted)!r} and _n in globals() else [] "
+        f"for _n in {list(names)!r}}})"
+    )
+
+
+def _run(sandbox: Sandbox, code: str) -> CellResult:
+    if isinstance(sandbox, InterruptibleSandbox):
+        return sandbox.run_last(code, READ_SECONDS)
+    return sandbox.run_cell(code)  # the caller's own interpreter, which nothing else may stop
+
+
+def _submitted(result: CellResult) -> dict[str, Any] | None:
+    """Returns the values of such a SUBMIT; None if it was refused."""
+    if not isinstance(result, Submitted):
+        return None
+    return {
+        name: value[0]
+        for name, value in result.outputs.items()
+        if isinstance(value, (list, tuple)) and len(value) == 1
+    }
