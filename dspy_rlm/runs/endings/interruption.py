@@ -94,14 +94,23 @@ def stopped_by_signals(
         seconds: The time from the first signal to the end of the run. 0: no signal is handled.
         has_begun: Returns whether there is anything that the root LM could submit.
     """
-    numbers = _handled() if seconds and isinstance(work, RenewableScope) else []
-    if not numbers or not isinstance(work, RenewableScope):
+    before = _replaceable() if seconds else {}
+    if not before or not isinstance(work, RenewableScope):
         yield
         return
     watch = _Watch(stop, work, whole, seconds)
 
+    def restore() -> None:
+        watch.over.set()
+        for number, handler in before.items():
+            if signal.getsignal(number) is handle:  # else a tool has set its own
+                signal.signal(number, handler)
+
     def handle(number: int, _frame: object) -> None:
         first, stop.number = not stop.requested, signal.Signals(number)
+        if watch.over.is_set():
+            restore()  # which this signal has interrupted
+            raise stop.end()
         if not first or not has_begun():
             raise stop.end()
         stop.requested = True
@@ -112,22 +121,22 @@ def stopped_by_signals(
 
     whole.interruptible = True
     work.allow_interrupts()
-    before = {number: signal.signal(number, handle) for number in numbers}
     try:
+        for number in before:
+            signal.signal(number, handle)
         yield
     finally:
-        watch.over.set()
-        for number, handler in before.items():
-            if signal.getsignal(number) is handle:  # else a tool has set its own
-                signal.signal(number, handler)
+        restore()
 
 
-def _handled() -> list[signal.Signals]:
-    """Returns the signals whose handlers are Python's own."""
+def _replaceable() -> dict[signal.Signals, Any]:
+    """Returns the signals whose handlers are Python's own, with these."""
     if threading.current_thread() is not threading.main_thread():
-        return []
+        return {}
     own = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    return [number for number, handler in own.items() if signal.getsignal(number) is handler]
+    return {
+        number: handler for number, handler in own.items() if signal.getsignal(number) is handler
+    }
 
 
 class _Watch:
@@ -146,7 +155,7 @@ class _Watch:
         """Interrupts the work in flight, later the last turn, and at last everything."""
         end = time.monotonic() + self._seconds
         logger.warning(
-            "Stopping: the root LM is asked for what it has, for up to %g s. The next signal stops at once.",
+            "dspy_rlm: stopping. The root LM is asked for what it has, for up to %g s. The next signal stops at once.",
             self._seconds,
         )
         self._work.interrupt(RunInterruptedError(_STOPPED))
