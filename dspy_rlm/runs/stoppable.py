@@ -61,9 +61,9 @@ class InterruptibleSandbox:
         message = f"The cell was stopped. {scope.reason}"
         return dataclasses.replace(result, error_type=kind, message=message, traceback="")
 
-    def run_last(self, code: str, seconds: float) -> CellResult:
-        """Runs a cell although the scope may be cancelled, for so many seconds."""
-        over, end = threading.Event(), time.monotonic() + seconds
+    def run_last(self, code: str, end: float) -> CellResult:
+        """Runs a cell although the scope may be cancelled, until a point of `time.monotonic`."""
+        over = threading.Event()
         stop = functools.partial(self._interrupt_then_close, over)
         try:
             with call_after(lambda: end - time.monotonic(), stop, "rlm-last-cell"):

@@ -331,8 +331,8 @@ class TestSandbox:
     def test_variables_are_the_partial_outputs(self, play):
         """A variable whose value fits is an output; one that cannot leave the sandbox, or does not fit, is missing."""
         rlm, server = play(
-            "q -> answer: str, n: int, f: str, d: dict[str, int] | None",
-            "answer = 'found'\nn = 'many'\nf = lambda: 1\nd = {'a': 1}",
+            "q -> answer: str, n: int, f: str, d: dict[str, int] | None, sum: str, max: int",
+            "answer = 'found'\nn = 'many'\nf = lambda: 1\nd = {'a': 1}\nmax = 3\nglobals = SUBMIT = 1",
             max_iterations=1,
             on_exhausted="partial",
         )
@@ -340,7 +340,7 @@ class TestSandbox:
 
         assert prediction.toDict()["d"] == {"a": 1}
         assert (prediction.answer, prediction.n, prediction.f) == ("found", None, None)
-        assert prediction.run.missing == ("n", "f")
+        assert prediction.run.missing == ("n", "f", "sum", "max")
         assert len(server.requests) == 1
 
     def test_raise_says_which_limit(self, play):

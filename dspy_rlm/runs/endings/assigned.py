@@ -5,25 +5,28 @@ The idea is that of `FINAL_VAR` in the RLM paper (https://arxiv.org/abs/2512.246
 
 from __future__ import annotations
 
+import builtins
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from dspy_rlm.runs.stoppable import InterruptibleSandbox
 from sandbox_runtime import CellResult, Sandbox, Submitted
 
-# The time for reading: a value of a cell's own class may take any.
+# The time for reading all of them: a value of a cell's own class may take any.
 READ_SECONDS = 5.0
 
 
 def read_variables(sandbox: Sandbox, names: Sequence[str]) -> dict[str, Any]:
     """Returns the values of the variables that exist and can leave the sandbox, by name."""
-    values = _submitted(_run(sandbox, reading_code(names, names)))
+    end = time.monotonic() + READ_SECONDS
+    values = _submitted(_run(sandbox, reading_code(names, names), end - READ_SECONDS / 2))
     if values is not None or len(names) == 1:
         return values or {}
-    # A value that cannot leave the sandbox refuses all of a SUBMIT.
+    # A value that cannot leave the sandbox refuses all of a SUBMIT, and one that takes too long uses up its time.
     found: dict[str, Any] = {}
     for name in names:
-        found |= _submitted(_run(sandbox, reading_code(names, [name]))) or {}
+        found |= _submitted(_run(sandbox, reading_code(names, [name]), end)) or {}
     return found
 
 
@@ -34,15 +37,17 @@ def reading_code(names: Sequence[str], wanted: Sequence[str]) -> str:
         names: The names of all outputs, because SUBMIT takes no fewer.
         wanted: Those to read.
     """
-    return (
-        f"SUBMIT(**{{_n: [globals()[_n]] if _n in {list(wanted)!r} and _n in globals() else [] "
-        f"for _n in {list(names)!r}}})"
-    )
+    lines = [f"_outputs = {{{', '.join(f'{name!r}: []' for name in names)}}}"]
+    for name in wanted:
+        # A cell may have hidden any builtin, such as `globals`; but an output may be called like one.
+        value = f"globals()[{name!r}]" if hasattr(builtins, name) else name
+        lines += ["try:", f"    _outputs[{name!r}] = [{value}]", "except:", "    pass"]
+    return "\n".join([*lines, "SUBMIT(**_outputs)"])
 
 
-def _run(sandbox: Sandbox, code: str) -> CellResult:
+def _run(sandbox: Sandbox, code: str, end: float) -> CellResult:
     if isinstance(sandbox, InterruptibleSandbox):
-        return sandbox.run_last(code, READ_SECONDS)
+        return sandbox.run_last(code, end)
     return sandbox.run_cell(code)  # the caller's own interpreter, which nothing else may stop
 
 
