@@ -116,6 +116,9 @@ class RunContext:
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
+    last_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the extraction, which may outlast that time."""
+
     tree_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the root run with everything below it."""
 
@@ -160,6 +163,7 @@ class RunContext:
             loop=loop,
             run_scope=scope,
             work_scope=RenewableScope(scope),
+            last_scope=CancelScope(scope),
             tree_scope=scope,
             **fields,
         )
@@ -186,6 +190,7 @@ class RunContext:
             other_lms=(*self.other_lms, lm),
             run_scope=scope,
             work_scope=scope,
+            last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             sandbox_permits=_semaphore(),
         )

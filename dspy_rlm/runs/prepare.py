@@ -149,7 +149,7 @@ def prepare(
         ledger,
         "extract",
         depth,
-        context.run_scope,
+        context.last_scope,
         context.tree_scope,
         gate,
         final=True,

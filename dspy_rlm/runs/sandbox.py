@@ -119,7 +119,7 @@ class PreparedRun:
         return stopped_by_signals(
             self.run.ending.stop,
             self.context.work_scope,
-            self.context.run_scope,
+            self.context.last_scope,
             self.stop_seconds,
             lambda: self.run.has_begun,
         )
