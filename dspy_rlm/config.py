@@ -17,6 +17,7 @@ from dspy import CodeInterpreter
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.report import OnExhausted
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import abridged, annotation_text
@@ -71,6 +72,12 @@ class RLMConfig:
 
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
+
+    on_exhausted: OnExhausted = "extract"
+    """How a run ends once no turn is left."""
+
+    stop_seconds: float = 10.0
+    """Seconds from the first Ctrl-C or SIGTERM to the end of the run; 0: it ends at once."""
 
     @property
     def models(self) -> Models | None:
@@ -146,6 +153,8 @@ class Configured:
     journal = Setting["str | bool | None"]()
     checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()
+    on_exhausted = Setting[OnExhausted]()
+    stop_seconds = Setting[float]()
 
     # Turns of the root LM.
     max_iterations = Setting[int]("budget")

@@ -95,7 +95,7 @@ class Meter:
             BudgetExceededError: No call is left.
             RunEndedError: The run has ended.
         """
-        self.scope.check()
+        self.scope.current.check()
         check_call()
         charge = Charge(given_back=self._charge())
         try:

@@ -42,6 +42,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.endings.ending import EndingPolicy
 from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
@@ -110,6 +111,7 @@ def prepare(
         context.allowance,
         STYLES[config.style],
         context.recorder,
+        EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
     )
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
@@ -125,7 +127,10 @@ def prepare(
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
-    tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
+    tools = wrap_all(
+        {name: host_function(tool, config.types) for name, tool in config.tools.items()},
+        [run.ending.stop.around],
+    )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
@@ -190,6 +195,7 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
         output_chars=config.limits.output_chars,
         checkpoints=config.checkpoints,
