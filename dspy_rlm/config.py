@@ -64,6 +64,12 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    journal: str | bool | None = None
+    """Where runs are recorded: see `journal.places`."""
+
+    checkpoints: str = "auto"
+    """When a recorded run saves the state of its REPL: see `journal.checkpoints`."""
+
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
 
@@ -144,6 +150,8 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    journal = Setting["str | bool | None"]()
+    checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()
     on_exhausted = Setting[OnExhausted]()
     stop_seconds = Setting[float]()
