@@ -19,11 +19,13 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RLMError,
+    RunExhaustedError,
     RunFailedError,
     SignatureError,
     SubCallError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.run_result import RunResult
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -37,6 +39,7 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
@@ -55,8 +58,10 @@ __all__ = [
     "PackageError",
     "Pool",
     "RLMError",
+    "RunExhaustedError",
     "RunFailedError",
     "RunReport",
+    "RunResult",
     "SandboxInterpreter",
     "SignatureError",
     "StatusMessages",
@@ -66,6 +71,7 @@ __all__ = [
     "TextStream",
     "Usage",
     "ValueType",
+    "configure",
     "install",
     "uninstall",
 ]
@@ -74,6 +80,7 @@ __all__ = [
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",
+    "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
