@@ -107,6 +107,8 @@ def prepare(
         context.allowance,
         STYLES[config.style],
     )
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))

@@ -39,7 +39,7 @@ from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
 from dspy_rlm.prompts.styles import DEFAULT, Style
-from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -114,6 +114,10 @@ class Run:
         self._turns_lost: Counter[str] = Counter()
         self._retries = 0
         self._started = time.monotonic()
+
+    def show_kept(self, variables: str) -> None:
+        """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
+        self._window.variables_info += render_kept(variables)
 
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
