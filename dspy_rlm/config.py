@@ -66,6 +66,9 @@ class RLMConfig:
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
 
+    validators: tuple[Callable[..., Any], ...] = ()
+    """Functions that check the outputs: see `evidence.validators`."""
+
     @property
     def models(self) -> Models | None:
         """The LMs that code can call; None if `sub_lm` names none."""
@@ -137,6 +140,7 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    validators = Setting[tuple[Callable[..., Any], ...]]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.

@@ -37,6 +37,7 @@ from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.evidence.validators import Validator, checked_validators
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
@@ -84,6 +85,7 @@ class RLM(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        validators: Sequence[Validator] = (),
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -117,6 +119,7 @@ class RLM(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
+            validators: Functions of outputs and inputs that accept them, or object with a reason; docs/answers.md.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -128,8 +131,9 @@ class RLM(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
+        checked = check_signature(signature, normalized)
         self._config = RLMConfig(
-            signature=check_signature(signature, normalized),
+            signature=checked,
             tools=normalized,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
@@ -150,6 +154,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            validators=checked_validators(validators, checked),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

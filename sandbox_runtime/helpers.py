@@ -20,6 +20,7 @@ from sandbox_runtime.redaction.secret_patterns import (
     url_without_secrets,
 )
 from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
@@ -49,6 +50,7 @@ __all__ = [
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
     "DaemonPool",
+    "Deadline",
     "EffortError",
     "SignatureText",
     "Slot",

@@ -30,6 +30,7 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
             budget=_budget(config.budget, turns, sub_run.allowance),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
+            validators=(),
         ),
         context.child(sub_run.setup, sub_run.lm, sub_run.allowance),
     )

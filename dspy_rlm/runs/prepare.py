@@ -26,6 +26,7 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
@@ -105,6 +106,14 @@ def prepare(
         depth,
         config.limits.output_chars,
         context.allowance,
+        Answers(
+            config.signature,
+            config.types,
+            values,
+            config.validators,
+            loop=loop,
+            scope=context.work_scope,
+        ),
     )
     secrets = context.secrets
     context = dataclasses.replace(

@@ -21,7 +21,7 @@ from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.traces import TracedStep
-from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.errors import BudgetExceededError, PriceUnknownError, ValidatorError
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -35,6 +35,7 @@ from dspy_rlm.events import (
     SubCallProgress,
     SubCallStarted,
 )
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
@@ -45,7 +46,7 @@ from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
@@ -76,6 +77,7 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -86,10 +88,10 @@ class Run:
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
-        self.extraction = Extraction(signature, types)
+        self.answers = answers or Answers(signature, types)
+        self.extraction = Extraction(signature, types, self.answers)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
-        self._types = types
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
@@ -301,7 +303,10 @@ class Run:
 
     def _submit(self, values: Mapping[str, Any], output: str) -> None:
         try:
-            self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
+            self.outputs = self.answers.submitted(values)
+        except ValidatorError as error:
+            self.extraction.keep(error.outputs)  # for the report of the failed run
+            raise
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
