@@ -69,6 +69,12 @@ class RLMConfig:
     validators: tuple[Callable[..., Any], ...] = ()
     """Functions that check the outputs: see `evidence.validators`."""
 
+    track_coverage: bool = False
+    """True to track which parts of the inputs LMs are shown."""
+
+    require_coverage: float | Mapping[str, float] | None = None
+    """The fraction of each input, or of some by name, that LMs must have been shown before a SUBMIT."""
+
     @property
     def models(self) -> Models | None:
         """The LMs that code can call; None if `sub_lm` names none."""
@@ -141,6 +147,8 @@ class Configured:
     verbose = Setting[bool]()
     style = Setting[str]()
     validators = Setting[tuple[Callable[..., Any], ...]]()
+    track_coverage = Setting[bool]()
+    require_coverage = Setting["float | Mapping[str, float] | None"]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
+from dspy_rlm.provenance import InputCoverage
+
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
 
@@ -160,6 +162,9 @@ class RunReport:
     partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The outputs that a failed run had extracted; the others did not fit their types."""
 
+    coverage: Mapping[str, InputCoverage] = dataclasses.field(default_factory=dict, repr=False)
+    """The part of each input with text that LMs were shown, by name; empty if it was not tracked."""
+
     @property
     def iterations(self) -> int:
         """Turns of the root LM."""
@@ -194,6 +199,7 @@ class RunReport:
             "partial_outputs": to_jsonable_python(
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),
+            "coverage": {name: one.dump() for name, one in self.coverage.items()},
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

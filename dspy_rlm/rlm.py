@@ -37,7 +37,8 @@ from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.evidence.validators import Validator, checked_validators
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers
+from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
@@ -86,6 +87,8 @@ class RLM(Configured, Portable, dspy.Module):
         pool: Pool | None = None,
         style: str = "default",
         validators: Sequence[Validator] = (),
+        track_coverage: bool = False,
+        require_coverage: RequiredCoverage = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -99,41 +102,38 @@ class RLM(Configured, Portable, dspy.Module):
             verbose: Print each step to stderr.
             tools: Python functions or `dspy.Tool`s that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
-                one-line description. The first is the default. None: the LM of this module, else the
-                configured one.
+                one-line description. The first is the default. None: the LM that writes the code.
             interpreter_factory: Returns a DSPy `CodeInterpreter` to run cells in, instead of our sandbox.
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
             max_errors: Consecutive failed turns before the outputs are extracted.
-            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
-                a server refuses some of them.
-            prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
-                models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
+            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM.
+            prices: US dollars per million tokens of prompts and of replies, by model, where DSPy knows none, such
+                as `{"openai/mine": (0.15, 0.6)}`.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
-            packages: Packages that code can import besides the standard library, such as `["networkx"]`;
-                or the path of a lock file with hashes. Downloaded the first time, then cached.
-            types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They precede the rules for DSPy's types.
-            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
-                here. None: the pool that all RLMs of the process share.
-            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
-            validators: Functions of outputs and inputs that accept them, or object with a reason; docs/answers.md.
+            packages: Packages that code can import, such as `["networkx"]`, or a lock file with hashes.
+            types: Rules for how values of your own types cross to the sandbox; see docs/values.md.
+            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed here.
+            style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            validators: Functions that check the outputs (docs/answers.md).
+            track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
+            require_coverage: The fraction of the inputs, or of some by name, that a SUBMIT needs.
             max_iters: Another name for `max_iterations`.
-            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
+            interpreter: A `CodeInterpreter` to run in. No run shuts it down.
 
         Raises:
-            SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
-            PackageError: A package cannot be installed; says which and why.
+            SignatureError: The signature, a tool, a limit or another argument is invalid.
+            PackageError: A package cannot be installed.
             EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
-        checked = check_signature(signature, normalized)
+        signature = check_signature(signature, normalized)
         self._config = RLMConfig(
-            signature=checked,
+            signature=signature,
             tools=normalized,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
@@ -154,7 +154,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
-            validators=checked_validators(validators, checked),
+            **checked_answers(signature, validators, track_coverage, require_coverage),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
@@ -175,8 +175,7 @@ class RLM(Configured, Portable, dspy.Module):
         Args:
             *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
-                this run, and `config`, options for its calls.
+            **inputs: The inputs by name. Also `lm`, which writes the code of this run, and `config`, as in `dspy.Predict`.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -184,7 +183,7 @@ class RLM(Configured, Portable, dspy.Module):
         Raises:
             InputError: The inputs do not fit the signature; no LM was called.
             LMNotConfiguredError: No LM is configured.
-            PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown; no LM was called.
+            PriceUnknownError: `max_cost` is set and a price unknown; no LM was called.
             EngineError: The sandbox engine cannot be installed; no LM was called.
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.

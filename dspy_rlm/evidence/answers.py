@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
 
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import ValidatorError
+from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.evidence.locating import Locating, located_fields
+from dspy_rlm.evidence.options import RequiredCoverage
 from dspy_rlm.evidence.texts import InputTexts
 from dspy_rlm.evidence.validators import Validation, Validator, bound
+from dspy_rlm.provenance import InputCoverage
 from dspy_rlm.signatures.outputs import refused, typed_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, NAME_CHARS
 from sandbox_runtime.helpers import in_one_line
-
-
-def _nothing_unread() -> list[str]:
-    return []
 
 
 class Answers:
@@ -33,7 +32,8 @@ class Answers:
         inputs: Mapping[str, Any] | None = None,
         validators: Sequence[Validator] = (),
         *,
-        unread: Callable[[], list[str]] = _nothing_unread,
+        coverage: Coverage | None = None,
+        require_coverage: RequiredCoverage = None,
         loop: asyncio.AbstractEventLoop | None = None,
         scope: CancelScope | None = None,
     ) -> None:
@@ -44,7 +44,8 @@ class Answers:
             rules: How values of some types cross to the sandbox.
             inputs: The inputs of the run.
             validators: The user's validators.
-            unread: Returns why too little of the inputs was read to submit; empty if it was enough.
+            coverage: The coverage of the inputs; None if it is not tracked.
+            require_coverage: The fractions of the inputs that LMs must have been shown before a SUBMIT.
             loop: The event loop of an asynchronous run, on which asynchronous validators run.
             scope: Cancels asynchronous validators of other runs.
         """
@@ -54,7 +55,8 @@ class Answers:
         self._texts = InputTexts(inputs or {}, rules)
         bound_ones = [bound(one, signature) for one in validators]
         self._validation = Validation(bound_ones, inputs, loop=loop, scope=scope)
-        self._unread = unread
+        self._coverage = coverage
+        self._required = require_coverage
 
     def submitted(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the outputs of a SUBMIT: typed, located and accepted.
@@ -69,7 +71,8 @@ class Answers:
         fitted = outputs
         if not problems:
             fitted, problems = self.accepted(outputs)
-        problems += self._unread()
+        if self._coverage is not None and self._required is not None:
+            problems += self._coverage.unread(self._required)
         if problems:
             raise refused(problems, fitted)
         return outputs
@@ -101,3 +104,7 @@ class Answers:
         blamed = {name for one in objections for name in one.outputs}
         fitted = {name: value for name, value in outputs.items() if name not in blamed}
         return fitted, [one.reason for one in objections]
+
+    def coverage(self) -> dict[str, InputCoverage]:
+        """Returns the coverage of the inputs, by name; empty if it is not tracked."""
+        return {} if self._coverage is None else self._coverage.report()

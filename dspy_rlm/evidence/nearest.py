@@ -29,6 +29,9 @@ LEAST_RATIO = 0.5
 # The longest passage in a message: all of it if only whitespace or the like differs, so that code can copy it.
 SHOWN_PASSAGE_CHARS = 400
 
+# Passages that are compared for one submission.
+MAX_COMPARED = 100
+
 # Pieces of one quote that are searched for, and hits of each that are compared.
 _MOST_PIECES = 16
 _MOST_HITS = 3
@@ -78,6 +81,7 @@ class Nearest:
     def __init__(self, most_chars: int = MAX_PROBED_CHARS) -> None:
         """Begins with the whole allowance."""
         self._left = most_chars
+        self._left_to_compare = MAX_COMPARED
 
     def describe(self, quote: str, texts: Iterable[InputText]) -> str:
         """Returns a sentence on the nearest passage, and on what differs."""
@@ -99,6 +103,9 @@ class Nearest:
         for ignore_case in (False, True):
             for offset, piece in pieces(quote):
                 for one, at in self._hits(piece, texts, ignore_case=ignore_case):
+                    self._left_to_compare -= 1
+                    if self._left_to_compare < 0:
+                        return best
                     passage = _compared(quote, one, at - offset)
                     if best is None or passage.ratio > best.ratio:
                         best = passage

@@ -81,6 +81,9 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
+
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
 
@@ -110,6 +113,7 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             f"{run.limits.output_chars:,} characters, the middle is left out. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run.budget, words.budget),
         ]
@@ -237,6 +241,20 @@ def sandbox_rules(
         f"The sandbox has Python's standard library{packages} and top-level `await`; no network, no "
         f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
+
+
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
 
 
 def _budget_line(budget: Budget, place: str) -> str:

@@ -27,6 +27,7 @@ from dspy_rlm.dspy_bridge.streaming import (
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
 from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
@@ -92,10 +93,15 @@ def prepare(
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
             check_price(one, config.budget)
+    coverage = Coverage(values, config.types) if config.track_coverage else None
+    if coverage is not None:
+        values = coverage.watched()
+        context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
+    sinks += [one.sink for one in context.coverage]
     run = Run(
         config.signature,
         variables,
@@ -113,6 +119,8 @@ def prepare(
             config.validators,
             loop=loop,
             scope=context.work_scope,
+            coverage=coverage,
+            require_coverage=config.require_coverage,
         ),
     )
     secrets = context.secrets
@@ -123,7 +131,7 @@ def prepare(
         context,
         config.tools,
         functools.partial(start_child, blueprint, context),
-        run.budget_left,
+        run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
@@ -133,6 +141,7 @@ def prepare(
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *(one.wrapper for one in context.coverage),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.

@@ -366,6 +366,7 @@ class Run:
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
             retries=self._retries,
+            coverage=self.answers.coverage(),
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs

@@ -304,15 +304,16 @@ class TestWithTheSandbox:
 
     def test_sub_runs_have_none(self, play):
         """A validator is about the outputs of the run that has it."""
-        rlm, _ = play(
+        rlm, server = play(
             "q -> n: int",
-            "SUBMIT(sub_rlm('q -> m: int', q='?').m)",
-            "SUBMIT(1)",
+            "SUBMIT(sub_rlm('part -> n: int', part='?').n - 1 if 'q' in globals() else 2)",
             validators=[lambda n: n == 1],
         )
-        rlm.set_lm(dspy.settings.lm)
+        rlm.sub_lm = server.lm("root")
 
-        assert rlm(q="?").n == 1
+        prediction = rlm(q="?")
+
+        assert (prediction.n, prediction.run.iterations) == (1, 1)
 
     def test_the_error_of_a_validator_reaches_the_caller(self, play):
         """With the report of the run, and its cause chained."""
