@@ -56,3 +56,43 @@ class InputCoverage:
     def dump(self) -> dict[str, Any]:
         """Returns it as plain data for JSON."""
         return {**dataclasses.asdict(self), "fraction": self.fraction}
+
+
+@dataclasses.dataclass(frozen=True)
+class SubCall:
+    """A sub-call that an output came from."""
+
+    cell: int
+    """The number of the step whose cell made it, from 1."""
+
+    function: str
+    """The function of the REPL, such as `predict_batched`."""
+
+    row: int | None = None
+    """The row of a batch, from 0; None for a single call."""
+
+    verbatim: bool = False
+    """True if text of the output is in its reply. False: its reply was assigned to a variable on the way to the output."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """The origins of one output, as far as they were tracked."""
+
+    cells: tuple[int, ...] = ()
+    """The numbers of the steps whose cells assigned what was submitted, from 1. For an extracted output, the steps whose
+    output has its text."""
+
+    sub_calls: tuple[SubCall, ...] = ()
+    """Empty if coverage was not tracked."""
+
+    ranges: tuple[Range, ...] = ()
+    """The ranges of the inputs: of quotes and spans, and where coverage was tracked, those where text of the output
+    occurs, and those that the sub-calls were sent."""
+
+    exact: bool = False
+    """True if the ranges are those of quotes and spans. False: an estimate."""
+
+    def dump(self) -> dict[str, Any]:
+        """Returns it as plain data for JSON."""
+        return dataclasses.asdict(self)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
-from dspy_rlm.provenance import InputCoverage
+from dspy_rlm.provenance import InputCoverage, Lineage
 
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
@@ -165,6 +165,9 @@ class RunReport:
     coverage: Mapping[str, InputCoverage] = dataclasses.field(default_factory=dict, repr=False)
     """The part of each input with text that LMs were shown, by name; empty if it was not tracked."""
 
+    lineage: Mapping[str, Lineage] = dataclasses.field(default_factory=dict, repr=False)
+    """The origins of each output, by name, as far as they were tracked; empty if the run failed."""
+
     @property
     def iterations(self) -> int:
         """Turns of the root LM."""
@@ -200,6 +203,7 @@ class RunReport:
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),
             "coverage": {name: one.dump() for name, one in self.coverage.items()},
+            "lineage": {name: one.dump() for name, one in self.lineage.items()},
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

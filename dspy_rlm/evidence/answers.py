@@ -11,11 +11,13 @@ import dspy
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import ValidatorError
 from dspy_rlm.evidence.coverage import Coverage
+from dspy_rlm.evidence.lineage import lineages, texts_of
 from dspy_rlm.evidence.locating import Locating, located_fields
 from dspy_rlm.evidence.options import RequiredCoverage
 from dspy_rlm.evidence.texts import InputTexts
 from dspy_rlm.evidence.validators import Validation, Validator, bound
-from dspy_rlm.provenance import InputCoverage
+from dspy_rlm.provenance import InputCoverage, Lineage
+from dspy_rlm.report import Step
 from dspy_rlm.signatures.outputs import refused, typed_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, NAME_CHARS
@@ -108,3 +110,16 @@ class Answers:
     def coverage(self) -> dict[str, InputCoverage]:
         """Returns the coverage of the inputs, by name; empty if it is not tracked."""
         return {} if self._coverage is None else self._coverage.report()
+
+    def lineage(
+        self, outputs: Mapping[str, Any], steps: Sequence[Step], *, submitted: bool
+    ) -> dict[str, Lineage]:
+        """Returns the lineage of each output: see `lineages`."""
+        if self._coverage is None:
+            return lineages(outputs, steps, (), {}, submitted=submitted)
+        find = self._coverage.find
+        found = {
+            name: [part for text in texts_of(value) for part in find(text)]
+            for name, value in outputs.items()
+        }
+        return lineages(outputs, steps, self._coverage.calls, found, submitted=submitted)

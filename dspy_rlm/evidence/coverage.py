@@ -10,26 +10,22 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dspy_rlm.events import Event, RunStarted, StepTaken
 from dspy_rlm.evidence.blocks import MAX_BLOCKS, BlockIndex
+from dspy_rlm.evidence.lineage import MAX_REPLY_CHARS, AnsweredCall, merged
 from dspy_rlm.evidence.ranges import Ranges
+from dspy_rlm.evidence.sent import SENDING, SUB_RUNS, Sent, sent, texts_in
 from dspy_rlm.evidence.texts import InputText, InputTexts
 from dspy_rlm.evidence.watched import watched
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.prompts.contract import ERROR_MARK
-from dspy_rlm.provenance import InputCoverage, Range
+from dspy_rlm.provenance import InputCoverage, Range, SubCall
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, PREVIEW_CHARS
 from sandbox_runtime import Directory, LazyText, TextChangedError, TextStream
 from sandbox_runtime.helpers import UnreadableTextError, in_one_line
-
-# The functions whose arguments are sent to sub-LMs. A sub-run's own turns are seen by its LM: see `Coverage.sink`.
-SENDING = frozenset(
-    {"sub_llm", "sub_llm_batched", "llm_query", "llm_query_batched", "predict", "predict_batched", "dspy"}
-)  # fmt: skip
 
 # The smallest block of the index: half the shortest passage that is always found.
 _LEAST_WIDTH = 16
@@ -39,7 +35,8 @@ MAX_RANGES = 10_000
 SHOWN_RANGES = 5
 _SHOWN_CHARS = 300
 
-_MAX_DEPTH = 20
+# Sub-calls that are kept for the lineage.
+MAX_CALLS = 10_000
 
 # The escapes in the `repr` of a text.
 _ESCAPES = {"\\n": "\n", "\\t": "\t", "\\r": "\r", "\\'": "'", '\\"': '"', "\\\\": "\\"}
@@ -84,6 +81,10 @@ class Coverage:
         self._lock = threading.Lock()  # guards everything below
         self._texts: list[_Text] = []
         self._keys: dict[tuple[str, str], int] = {}
+        self._cell = 1  # the number of the turn
+        self._reply_chars_left = MAX_REPLY_CHARS
+        self.calls: list[AnsweredCall] = []
+        """The sub-calls of the run that were answered, for the lineage."""
         listed = InputTexts(inputs, rules)
         in_memory = [
             one
@@ -130,19 +131,37 @@ class Coverage:
 
         return read
 
-    def show(self, text: str, *, is_preview: bool = False) -> None:
-        """Notes a text that an LM was shown."""
+    def show(self, text: str, *, is_preview: bool = False) -> list[Range]:
+        """Notes a text that an LM was shown; returns the ranges of the inputs in it."""
+        return self._find(text, is_shown=True, is_preview=is_preview)
+
+    def find(self, text: str) -> list[Range]:
+        """Returns the ranges of the inputs that are in a text."""
+        return self._find(text)
+
+    def _find(self, text: str, *, is_shown: bool = False, is_preview: bool = False) -> list[Range]:
         forms = [text]
         if "\\" in text:
             forms.append(_ESCAPE.sub(lambda match: _ESCAPES[match[0]], text))
+        found: list[Range] = []
         with self._lock, contextlib.suppress(OSError, UnreadableTextError, TextChangedError):
             for form in forms:
                 for index in (self._index, self._reads):
                     for key, start, end in index.matches(form):
-                        self._texts[key].note(start, end, is_preview=is_preview)
+                        known = self._texts[key]
+                        found.append(_range(known, start, end))
+                        if is_shown:
+                            known.note(start, end, is_preview=is_preview)
+        return found
 
     def sink(self, event: Event) -> None:
-        """Notes what the events of a run, or of a sub-run of it, say that its root LM was shown."""
+        """Notes what the events of the run say that its root LM was shown."""
+        if isinstance(event, StepTaken):
+            self._cell = event.number + 1
+        self.sink_below(event)
+
+    def sink_below(self, event: Event) -> None:
+        """Does the same for a sub-run."""
         match event:
             case RunStarted(variables=variables):
                 for variable in variables:
@@ -151,29 +170,45 @@ class Coverage:
                 self.show(step.output)
 
     def wrapper(self, name: str, function: HostFunction) -> HostFunction:
-        """Returns a function of the REPL that notes the texts it has sent to a sub-LM."""
-        if name not in SENDING:
+        """Returns a function of the REPL that notes what it has sent to a sub-LM, and the reply."""
+        return self._wrapped(name, function, self._note_call)
+
+    def wrapper_below(self, name: str, function: HostFunction) -> HostFunction:
+        """Does the same for a sub-run, whose replies are its own."""
+        return self._wrapped(name, function, lambda _name, _one, _ranges: None)
+
+    def _wrapped(
+        self, name: str, function: HostFunction, note: Callable[[str, Sent, list[Range]], None]
+    ) -> HostFunction:
+        if name not in SENDING | SUB_RUNS:
             return function
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            failed = _failed_rows(result) if name.endswith("_batched") else frozenset()
-            at = 1 if name == "predict_batched" else 0
-            for number, value in enumerate((*args, *kwargs.values())):
-                rows = value if number == at and isinstance(value, (list, tuple)) else None
-                sent = value if rows is None else [r for n, r in enumerate(rows) if n not in failed]
-                for text in _texts_in(sent, 0):
-                    self.show(text)
+            look_up = self.show if name in SENDING else self.find
+            for one in sent(name, args, kwargs, result):
+                note(name, one, [part for text in one.texts for part in look_up(text)])
             return result
 
         return call
+
+    def _note_call(self, name: str, one: Sent, ranges: list[Range]) -> None:
+        replies = tuple(texts_in(one.reply))
+        size = sum(map(len, replies))
+        with self._lock:
+            if size > self._reply_chars_left or len(self.calls) >= MAX_CALLS:
+                replies, size = (), 0
+            self._reply_chars_left -= size
+            if len(self.calls) < MAX_CALLS:
+                call = SubCall(self._cell, name, one.row)
+                self.calls.append(AnsweredCall(call, tuple(merged(ranges)), replies))
 
     # ---- The report ----
 
     def report(self) -> dict[str, InputCoverage]:
         """Returns the coverage of each input that has text."""
         with self._lock:
-            covered = {name: self._of(name) for name in self._inputs}
+            covered = {name: self._of_input(name) for name in self._inputs}
         return {name: one for name, one in covered.items() if one is not None}
 
     def shares(self) -> dict[str, float]:
@@ -196,6 +231,12 @@ class Coverage:
                 f"yet: {in_one_line(shown, _SHOWN_CHARS)}{others}"
             )
         return missing
+
+    def _of_input(self, name: str) -> InputCoverage | None:
+        try:
+            return self._of(name)
+        except (OSError, UnreadableTextError, TextChangedError):  # gone since it became an input
+            return None
 
     def _of(self, name: str) -> InputCoverage | None:
         value = self._inputs[name]
@@ -299,26 +340,3 @@ def _width_for(chars: int) -> int:
     while chars // width > MAX_BLOCKS // 2:
         width *= 2
     return width
-
-
-def _failed_rows(results: Any) -> frozenset[int]:
-    """Returns the rows of a batch without an answer."""
-    if not isinstance(results, (list, tuple)):
-        return frozenset()
-    return frozenset(
-        number
-        for number, one in enumerate(results)
-        if type(one).__name__ == "FailedRow"
-        or (isinstance(one, str) and one.startswith(ERROR_MARK))
-    )
-
-
-def _texts_in(value: Any, depth: int) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif depth < _MAX_DEPTH and isinstance(value, Mapping):
-        for part in value.values():
-            yield from _texts_in(part, depth + 1)
-    elif depth < _MAX_DEPTH and isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _texts_in(part, depth + 1)

@@ -42,6 +42,9 @@ _SLACK_CHARS = 60
 # Texts in memory up to this size are searched without regard to case as well.
 _FOLDED_CHARS = 4_000_000
 
+_MAX_WORD_CHARS = 30
+_WORD_START, _WORD_END = re.compile(r"\w+"), re.compile(r"\w+\Z")
+
 _TYPOGRAPHY = str.maketrans(
     {
         "\u2018": "'",
@@ -93,9 +96,10 @@ class Nearest:
             return "Nothing similar was found. Take the text of a quote from the input by code"
         where = f"in {passage.one.label}, line {passage.one.line_of(passage.start)}"
         shown = in_one_line(repr(passage.text), SHOWN_PASSAGE_CHARS)
+        words = in_one_line(repr(_whole_words(passage)), SHOWN_PASSAGE_CHARS)
         if reason := difference(quote, passage.text):
             return f"It differs only in {reason} from a passage {where}: {shown}"
-        return f"The nearest passage is {where}: {shown}"
+        return f"The nearest passage is {where}: {words}"
 
     def _passage(self, quote: str, texts: Iterable[InputText]) -> Passage | None:
         quote = quote.strip()[:COMPARED_CHARS]
@@ -179,6 +183,17 @@ def _compared(quote: str, one: InputText, start: int) -> Passage:
     text = window[begin:end]
     ratio = SequenceMatcher(None, quote.casefold(), text.casefold(), autojunk=False).ratio()
     return Passage(one, first + begin, text, ratio)
+
+
+def _whole_words(passage: Passage) -> str:
+    """Returns the passage with the rest of the words at its ends."""
+    start = passage.start
+    before = _WORD_END.search(passage.one.slice(max(0, start - _MAX_WORD_CHARS), start))
+    end = start + len(passage.text)
+    after = _WORD_START.match(passage.one.slice(end, end + _MAX_WORD_CHARS))
+    head = before[0] if before and _WORD_START.match(passage.text) else ""
+    tail = after[0] if after and _WORD_END.search(passage.text) else ""
+    return f"{head}{passage.text}{tail}"
 
 
 def difference(quote: str, passage: str) -> str:

@@ -94,6 +94,7 @@ def prepare(
             _check_key(one)
             check_price(one, config.budget)
     coverage = Coverage(values, config.types) if config.track_coverage else None
+    outer = context.coverage
     if coverage is not None:
         values = coverage.watched()
         context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
@@ -101,7 +102,7 @@ def prepare(
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
-    sinks += [one.sink for one in context.coverage]
+    sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
     run = Run(
         config.signature,
         variables,
@@ -141,7 +142,8 @@ def prepare(
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
-        *(one.wrapper for one in context.coverage),
+        *(one.wrapper_below for one in outer),
+        *([coverage.wrapper] if coverage else []),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.

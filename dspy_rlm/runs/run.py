@@ -40,6 +40,7 @@ from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.provenance import Lineage
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -367,6 +368,7 @@ class Run:
             overflows=self._window.overflows,
             retries=self._retries,
             coverage=self.answers.coverage(),
+            lineage=self._lineage(),
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
@@ -375,6 +377,11 @@ class Run:
         finally:
             self._ended = True
         return report
+
+    def _lineage(self) -> dict[str, Lineage]:
+        outputs = self.outputs if self._status in ("submitted", "extracted") else None
+        submitted = self._status == "submitted"
+        return self.answers.lineage(outputs or {}, self.steps, submitted=submitted)
 
     def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
         """Ends a turn with the cell's output and the harness's own note below it.
