@@ -38,6 +38,7 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
@@ -71,6 +72,7 @@ __all__ = [
     "Usage",
     "ValidatorError",
     "ValueType",
+    "configure",
     "install",
     "uninstall",
 ]
@@ -80,6 +82,7 @@ _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
+    "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",

@@ -63,6 +63,12 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    journal: str | bool | None = None
+    """Where runs are recorded: see `journal.places`."""
+
+    checkpoints: str = "auto"
+    """When a recorded run saves the state of its REPL: see `journal.checkpoints`."""
+
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
 
@@ -149,6 +155,8 @@ class Configured:
     validators = Setting[tuple[Callable[..., Any], ...]]()
     track_coverage = Setting[bool]()
     require_coverage = Setting["float | Mapping[str, float] | None"]()
+    journal = Setting["str | bool | None"]()
+    checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.

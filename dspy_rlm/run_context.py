@@ -31,6 +31,7 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
@@ -143,6 +144,8 @@ class RunContext:
 
     coverage: Sequence[Coverage] = ()
     """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
+    recorder: Recorder = NOT_RECORDED
+    """Records the run; that of the run above until a sub-run has its own."""
 
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
@@ -244,6 +247,7 @@ class RunContext:
             prepaid=prepaid,
             included=included,
             allowance=self.allowance,
+            recorder=self.recorder,
         )
         return metered(lm, meter)
 
@@ -284,7 +288,7 @@ class RunContext:
         """
         self.work_scope.check()
         self.ledger.check_room()
-        (allowance or self.calls).charge_llm_calls(1)
+        (allowance.turns if allowance else self.calls).charge_llm_calls(1)
         if allowance is not None:
             allowance.hold_back()
         try:

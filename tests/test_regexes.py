@@ -41,6 +41,7 @@ from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
 from dspy_rlm.replies.reader import read_reply
+from dspy_rlm.runs import own_lines
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -64,6 +65,16 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/runs/own_lines.py", None): [
+        "[",
+        "a",
+        "[a",
+        "1",
+        "[1",
+        "[coroutine '",
+        "[this cell rebound ",
+        ", ",
+    ],
     ("dspy_rlm/repl/failures.py", None): ["'", '"', ", got ", "a", "1", "a1", "status ", "'a", " "],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],
@@ -334,6 +345,8 @@ def compiled(path, source):
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":
         return [outputs._JSON_MARKS]
+    if path == "dspy_rlm/runs/own_lines.py":
+        return [form for form, _ in own_lines._FORMS]
     if path == "dspy_rlm/repl/failures.py":
         return [failures._OF_ONE_ROW]
     if path == "dspy_rlm/lms/context_window.py":

@@ -22,6 +22,7 @@ from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
@@ -45,7 +46,7 @@ class StaleReplyError(Exception):
 class Tries:
     """The tries of one call of a metered LM."""
 
-    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge) -> None:
+    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge, log: CallLog) -> None:
         """Starts with none.
 
         Raises:
@@ -54,6 +55,7 @@ class Tries:
         self._lm, self._meter = lm, lm._meter
         self._arguments = arguments
         self._charge = charge
+        self._log = log
         self._failed = 0
         self._crowded_out = 0
         self._cut_at = 0
@@ -166,6 +168,17 @@ class Tries:
             if self._charge.replayed
             else Amount(),
         )
+        # First of all: an answer that was received is paid for.
+        self._log.attempted(
+            Attempt(
+                spent,
+                time.time() - seconds,
+                None if error else reading.outputs,
+                reading.finish_reason,
+                reading.is_cut(None),
+                not self._is_cut_by_budget(place, reading),
+            )
+        )
         meter.ledger.settle(place, spent)
 
     def check_answer(self, reading: Reading) -> None:
@@ -187,12 +200,15 @@ class Tries:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
         self._lm.reply_was_cut = reading.is_cut(None)
-        if not (place.cuts and reading.is_cut(place.reply_tokens)):
+        if not self._is_cut_by_budget(place, reading):
             return True
         self._cut_at = place.reply_tokens or 0
         if streamed:
             raise self._cut_error()
         return False
+
+    def _is_cut_by_budget(self, place: Reservation, reading: Reading) -> bool:
+        return place.cuts and reading.is_cut(place.reply_tokens)
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
         """Returns the error for a try that is not admitted."""

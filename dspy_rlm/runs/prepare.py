@@ -44,6 +44,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -88,6 +89,8 @@ def prepare(
         describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
+    prelude = STYLES[config.style].prelude(list(values))
+    context = with_recorder(blueprint, context, lm, values, prelude)
     ledger, depth = context.ledger, context.depth
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -107,13 +110,15 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        sinks,
+        [*sinks, *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
         config.limits.output_chars,
         context.allowance,
-        Answers(
+        STYLES[config.style],
+        context.recorder,
+        answers=Answers(
             config.signature,
             config.types,
             values,
@@ -124,6 +129,8 @@ def prepare(
             require_coverage=config.require_coverage,
         ),
     )
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -144,6 +151,7 @@ def prepare(
         clean_errors(context.secrets),
         *(one.wrapper_below for one in outer),
         *([coverage.wrapper] if coverage else []),
+        *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -159,6 +167,7 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     last = Meter(
         ledger,
@@ -172,6 +181,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -200,7 +210,9 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
-        prelude=STYLES[config.style].prelude(list(values)),
+        prelude=prelude,
+        output_chars=config.limits.output_chars,
+        checkpoints=config.checkpoints,
     )
 
 
@@ -266,7 +278,11 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
-        blueprint.config, predictor, context.interpreter_factory, context.depth
+        blueprint.config,
+        predictor,
+        context.interpreter_factory,
+        context.depth,
+        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

@@ -38,14 +38,17 @@ from dspy_rlm.events import (
 from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
-from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
+from dspy_rlm.prompts.styles import DEFAULT, Style
+from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.provenance import Lineage
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
-from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
+from dspy_rlm.runs.notes import Remarks, below, error_note
+from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
 from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
@@ -78,6 +81,8 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        style: Style = DEFAULT,
+        recorder: Recorder = NOT_RECORDED,
         answers: Answers | None = None,
     ) -> None:
         self.signature = signature
@@ -93,6 +98,8 @@ class Run:
         self.extraction = Extraction(signature, types, self.answers)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
+        self._style = style
+        self._recorder = recorder
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
@@ -114,6 +121,10 @@ class Run:
         self._retries = 0
         self._started = time.monotonic()
 
+    def show_kept(self, variables: str) -> None:
+        """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
+        self._window.variables_info += render_kept(variables)
+
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
         self.tell(RunStarted(self._variables, self.budget.max_iterations))
@@ -124,6 +135,10 @@ class Run:
     def running(self) -> bool:
         """True from the start to the end."""
         return self._has_started and not self._ended
+
+    def turn(self) -> int:
+        """Returns the number of the current turn; 0 before the start."""
+        return len(self.steps) + 1 if self._has_started else 0
 
     def _begin_iteration(self) -> None:
         if not self.over:
@@ -171,7 +186,8 @@ class Run:
             return False
         if errors is not None and self._failures + 1 >= errors:
             return False
-        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
+        allowance = self._calls if isinstance(self._calls, Allowance) else None
+        no_call_left = allowance is not None and allowance.turns.llm_calls_left < 1
         if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
             return False
         self._extended_at = number
@@ -185,19 +201,21 @@ class Run:
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
-        line = iteration_line(
-            number,
-            self.budget,
-            self.ledger.left(self._calls),
-            self._failures,
-            self._window.note,
-            self.depth,
-        )
+        left = self.ledger.left(self._calls)
+        shared = None
+        if isinstance(self._calls, Allowance):
+            # The call of the first turn is charged before it, that of a later one when it is sent.
+            together = self._calls.turns.shown_calls_left - (number > 1)
+            shared = SharedCalls(max(together, 0), is_share=self._calls.most is not None)
+            left["llm_calls"] = min(left["llm_calls"], shared.left)
+        line = iteration_line(number, self.budget, left, self._failures, self._window.note, shared)
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
+        if isinstance(self._calls, Allowance):
+            turns = min(turns, self._calls.turns.shown_calls_left)
         return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
@@ -249,9 +267,10 @@ class Run:
         self._choose(runs=bool(reading.code))
         if reading.code:
             self._repairs.update(reading.repairs)
-            return self._code
+            earlier = (step.code for step in self.steps)
+            return self._style.runnable(self._code, self.signature.input_fields, earlier)
         self._turns_lost[reading.cause] += 1
-        self._take_step("", error_note(reading.problem), failed=True)
+        self._take_step(note=error_note(reading.problem), failed=True)
         return None
 
     def _choose(self, *, runs: bool = True) -> None:
@@ -289,20 +308,27 @@ class Run:
         """Handles the result of a cell: valid outputs end the run, everything else is an observation."""
         if isinstance(result, Failed) and result.error_type in _SYNTAX_ERRORS:
             self._turns_lost["syntax_error"] += 1
+        printed = self._printed(result)
         match result:
-            case Completed(output=output):
-                self._take_step(output)
+            case Completed():
+                self._take_step(printed)
             case Failed(traceback=traceback) if traceback:
                 is_refused = result.message.startswith(_REFUSED) and self._extend()
                 note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
-                self._take_step(below(result.output, traceback), note, failed=True)
+                self._take_step(printed.above(traceback, self._output_chars), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
-                self._take_step(result.output, error_note(reason), failed=True)
-            case Submitted(outputs=values, output=output):
-                self._submit(values, output)
+                self._take_step(printed, error_note(reason), failed=True)
+            case Submitted(outputs=values):
+                self._submit(values, printed)
 
-    def _submit(self, values: Mapping[str, Any], output: str) -> None:
+    def _printed(self, result: CellResult) -> Printed:
+        """Returns the output of a cell, apart from the harness's own lines in it."""
+        output, remarks = split_own_lines(result.output, result.own, self._code)
+        gap = omission_in(result.output, self._cell_chars)
+        return Printed(output, max(gap - result.own.head, 0), tuple(remarks))
+
+    def _submit(self, values: Mapping[str, Any], output: Printed) -> None:
         try:
             self.outputs = self.answers.submitted(values)
         except ValidatorError as error:
@@ -369,6 +395,8 @@ class Run:
             retries=self._retries,
             coverage=self.answers.coverage(),
             lineage=self._lineage(),
+            journal=self._recorder.path,
+            journal_problem=self._recorder.problem,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs
@@ -383,7 +411,9 @@ class Run:
         submitted = self._status == "submitted"
         return self.answers.lineage(outputs or {}, self.steps, submitted=submitted)
 
-    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+    def _take_step(
+        self, printed: Printed = NOTHING_PRINTED, note: str = "", *, failed: bool = False
+    ) -> None:
         """Ends a turn with the cell's output and the harness's own note below it.
 
         All text that goes into the next prompt passes through here, and is shortened here.
@@ -392,12 +422,8 @@ class Run:
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
-        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
-        output, rebound = split_rebound(output, self._code, gap)
-        remarks = [
-            *([f"[Note] {rebound}"] if rebound else []),
-            *self._remarks.of_turn(self._reading, self._code, output, last),
-        ]
+        output, gap = printed.text, printed.gap
+        remarks = self._remarks.of_turn(self._reading, self._code, output, last, printed.remarks)
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")
         shown = abridged(whole, self._output_chars)

@@ -30,12 +30,14 @@ from dspy_rlm.errors import (
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.journaling import recorded
 from dspy_rlm.runs.run import Run
-from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
+from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
 from sandbox_runtime import (
     CellResult,
     Completed,
     Failed,
+    Limits,
     Sandbox,
     SandboxError,
     Session,
@@ -83,6 +85,12 @@ class PreparedRun:
 
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
+
+    output_chars: int = Limits.output_chars
+    """Characters of a cell's output that the run sees."""
+
+    checkpoints: str = "auto"
+    """When the state of a recorded run is saved."""
 
     def last_call(self, extractor: Any) -> dict[str, Any]:
         """Returns the extractor's arguments besides the fields, for its next call."""
@@ -159,15 +167,17 @@ class PreparedRun:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
+            session = sandbox
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
             if self.prelude:
                 sandbox.run_cell(self.prelude)
             if context.setup:
                 _set_up(sandbox, context.setup)
-            yield sandbox
+            save = session.checkpoint if is_session(session) else None
+            yield recorded(sandbox, context.recorder, self.output_chars, save, self.checkpoints)
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:

@@ -18,14 +18,22 @@ from sandbox_runtime import CellResult, Failed, Sandbox, SandboxError, Session
 class InterruptibleSandbox:
     """A `Sandbox` whose cells end when a scope is cancelled."""
 
-    def __init__(self, sandbox: Sandbox, scope: CancelScope, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        scope: CancelScope,
+        grace_seconds: float,
+        number: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Wraps the sandbox and takes ownership of it.
 
         Args:
             sandbox: The sandbox that runs the cells.
             scope: The scope whose cancellation interrupts a running cell.
             grace_seconds: The time for an interrupted cell to end, before its process is killed.
+            number: Returns the number of the turn, which is that of its cell; 0 before the first turn.
         """
+        self._number = number
         self._sandbox = sandbox
         self._scope = scope
         self._grace_seconds = grace_seconds
@@ -42,6 +50,8 @@ class InterruptibleSandbox:
         )
         try:
             with self._scope.on_cancel(interrupt):
+                if is_session(self._sandbox):
+                    self._sandbox.number_next_cell(self._number())
                 result = self._sandbox.run_cell(code)
         except (SandboxError, CodeInterpreterError):
             if self._scope.reason is None:
