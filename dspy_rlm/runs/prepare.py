@@ -217,6 +217,7 @@ def prepare(
         },
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
         output_chars=config.limits.output_chars,
         checkpoints=config.checkpoints,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +28,7 @@ from dspy_rlm.errors import (
     RunEndedError,
     SubCallError,
 )
+from dspy_rlm.journal.cells import RecordedSandbox
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
@@ -35,6 +36,7 @@ from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
 from dspy_rlm.runs.journaling import recorded
 from dspy_rlm.runs.loop import ReadOutputs, RunCell
+from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
 from sandbox_runtime import (
@@ -93,6 +95,9 @@ class PreparedRun:
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
 
+    has_draft: bool = False
+    """True if the REPL has the paper's `answer`."""
+
     output_chars: int = Limits.output_chars
     """Characters of a cell's output that the run sees."""
 
@@ -120,7 +125,16 @@ class PreparedRun:
         """Performs a request of the loop that is for the sandbox."""
         if isinstance(request, RunCell):
             return self.checked(sandbox.run_cell(request.code))
-        return read_variables(sandbox, request.names)
+        names: Sequence[str] = request.names
+        if isinstance(self.context.interpreter_factory, Borrowed):
+            # The caller's own interpreter may have those of an earlier run.
+            names = [
+                name
+                for name in names
+                if any(overwritten_inputs(step.code, [name]) for step in self.run.steps)
+            ]
+        inner = sandbox.unrecorded if isinstance(sandbox, RecordedSandbox) else sandbox
+        return read_variables(inner, names, request.names, has_draft=self.has_draft)
 
     def stopped_by_signals(self) -> AbstractContextManager[None]:
         """Handles Ctrl-C and SIGTERM in a block; see `interruption`."""
