@@ -126,7 +126,7 @@ def prepare(
             values,
             config.validators,
             loop=loop,
-            scope=context.work_scope,
+            scope=context.run_scope,
             coverage=coverage,
             require_coverage=config.require_coverage,
         ),
