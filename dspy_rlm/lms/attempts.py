@@ -52,6 +52,9 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     """
     with lm._meter.charging() as charge:
         tries = Tries(lm, CallArguments(lm, prompt, options), charge)
+        if (recorded := tries.recorded()) is not None:
+            lm.reply = tries.repeat(recorded)
+            return lm.reply
         while True:
             with tries.entering() as entry:
                 yield Wait(entry)

@@ -12,6 +12,7 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.lms.recorded import Answers
 from sandbox_runtime import check_call
 
 
@@ -52,6 +53,9 @@ class Meter:
     """The calls of a sub-run; None for a root run."""
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
+
+    answers: Answers | None = None
+    """The recorded answers of a run that is repeated: such a call is not sent."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 

@@ -21,6 +21,7 @@ from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent,
 from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import facts_of
+from dspy_rlm.lms.recorded import RecordedAnswer
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
@@ -62,6 +63,33 @@ class Tries:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
         self._prompt = arguments.content() if is_metered else Prompt(())
+
+    def recorded(self) -> RecordedAnswer | None:
+        """Takes the recorded answer to this call, if there is one."""
+        answers, arguments = self._meter.answers, self._arguments
+        if answers is None:
+            return None
+        return answers.answer(
+            self._meter.kind, arguments.model, arguments.prompt, arguments.merged
+        )
+
+    def repeat(self, recorded: RecordedAnswer) -> Any:
+        """Books the attempts of a recorded call as they were, and returns its reply. Raises its error."""
+        meter = self._meter
+        for spent in recorded.attempts:
+            self._charge.sent = self._charge.sent or not spent.call.cached
+            if spent.answered:
+                self._charge.replayed = spent.call.cached and meter.ledger.note_answered(
+                    self._arguments.digest()
+                )
+            meter.ledger.book(self._plan(), spent)
+        error = recorded.error
+        if error is None:
+            self._lm.reply_was_cut = recorded.was_cut
+            return recorded.reply
+        if isinstance(error, LMError) and is_permanent(error) and meter.charged:
+            meter.tree.cancel(error)
+        raise error
 
     @contextlib.contextmanager
     def entering(self) -> Iterator[Entry]:
