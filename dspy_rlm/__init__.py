@@ -37,9 +37,15 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.replaying.branches import branches
+    from dspy_rlm.replaying.compare import compare
+    from dspy_rlm.replaying.fork import fork
+    from dspy_rlm.replaying.open_repl import open_repl
+    from dspy_rlm.replaying.replay import replay
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -66,7 +72,13 @@ __all__ = [
     "TextStream",
     "Usage",
     "ValueType",
+    "branches",
+    "compare",
+    "configure",
+    "fork",
     "install",
+    "open_repl",
+    "replay",
     "uninstall",
 ]
 
@@ -74,6 +86,12 @@ __all__ = [
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "RLM": "dspy_rlm.rlm",
+    "branches": "dspy_rlm.replaying.branches",
+    "compare": "dspy_rlm.replaying.compare",
+    "configure": "dspy_rlm.configuring",
+    "fork": "dspy_rlm.replaying.fork",
+    "open_repl": "dspy_rlm.replaying.open_repl",
+    "replay": "dspy_rlm.replaying.replay",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",

@@ -17,6 +17,7 @@ from dspy import CodeInterpreter
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.playback import Playback
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import abridged, annotation_text
@@ -63,8 +64,17 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    journal: str | bool | None = None
+    """Where runs are recorded: see `journal.places`."""
+
+    checkpoints: str = "auto"
+    """When a recorded run saves the state of its REPL: see `journal.checkpoints`."""
+
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
+
+    playback: Playback | None = None
+    """How the run went before, for the one run that repeats it."""
 
     @property
     def models(self) -> Models | None:
@@ -137,6 +147,8 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    journal = Setting["str | bool | None"]()
+    checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()
 
     # Turns of the root LM.

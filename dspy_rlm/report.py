@@ -157,6 +157,12 @@ class RunReport:
     retries: int = 0
     """Requests of the root LM that failed and were sent again. Those of sub-calls are in `sub_calls`, with their errors."""
 
+    journal: str | None = None
+    """The file of the run's journal; None without one. See docs/journal.md."""
+
+    journal_problem: str = ""
+    """Why the journal is not complete, such as a full disk; empty if it is."""
+
     partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The outputs that a failed run had extracted; the others did not fit their types."""
 
@@ -191,6 +197,8 @@ class RunReport:
             "turns_lost": dict(self.turns_lost),
             "overflows": self.overflows,
             "retries": self.retries,
+            "journal": self.journal,
+            "journal_problem": self.journal_problem,
             "partial_outputs": to_jsonable_python(
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),

@@ -26,7 +26,7 @@ from dspy_rlm.arguments import (
     hinting_at_names,
 )
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.config import Configured, RLMConfig
+from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     checked_factory,
@@ -37,10 +37,13 @@ from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
+from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
+from dspy_rlm.recorded.resume import Resumable
 from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -57,7 +60,7 @@ from sandbox_runtime.helpers import hiding, ready_packages, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(Configured, Portable, dspy.Module):
+class RLM(Resumable, Portable, dspy.Module):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     @hinting_at_names
@@ -84,6 +87,8 @@ class RLM(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        journal: JournalOption = None,
+        checkpoints: CheckpointPolicy = "auto",
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -117,6 +122,8 @@ class RLM(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
+            journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
+            checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -150,6 +157,8 @@ class RLM(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            journal=checked_journal(journal),
+            checkpoints=checked_policy(checkpoints),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

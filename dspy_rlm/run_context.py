@@ -30,6 +30,8 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.playback import Playback
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
@@ -140,6 +142,11 @@ class RunContext:
     note: Callable[[str], None] = _unheard
     """Adds a line to the observation of the running cell."""
 
+    playback: Playback | None = None
+    """How the run went before, if it is repeated."""
+    recorder: Recorder = NOT_RECORDED
+    """Records the run; that of the run above until a sub-run has its own."""
+
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
 
@@ -168,6 +175,7 @@ class RunContext:
         setup: str = "",
         lm: dspy.BaseLM | None = None,
         allowance: Allowance | None = None,
+        playback: Playback | None = None,
     ) -> RunContext:
         """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
 
@@ -175,6 +183,7 @@ class RunContext:
             setup: The code that runs first in its REPL.
             lm: The LM that writes its code.
             allowance: Its LM calls.
+            playback: How it went before, if it is repeated.
         """
         scope = CancelScope(self.work_scope)
         return dataclasses.replace(
@@ -186,6 +195,7 @@ class RunContext:
             run_scope=scope,
             work_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
+            playback=playback,
             sandbox_permits=_semaphore(),
         )
 
@@ -240,6 +250,8 @@ class RunContext:
             prepaid=prepaid,
             included=included,
             allowance=self.allowance,
+            answers=self.playback,
+            recorder=self.recorder,
         )
         return metered(lm, meter)
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeAlias
 
+# Kinds of calls that are a run's own turns: they have no function of the REPL above them.
+OWN_KINDS = frozenset({"action", "extract", "adapter"})
+
 
 class Reader(Protocol):
     """The store of the texts and values beside a journal."""
@@ -206,17 +209,20 @@ class CallRecord:
     @property
     def input_tokens(self) -> int | None:
         """The tokens of the prompts of all attempts; None if a part is unknown."""
-        return _total(attempt.input_tokens for attempt in self.attempts)
+        tokens: int | None = _total(attempt.input_tokens for attempt in self.attempts)
+        return tokens
 
     @property
     def output_tokens(self) -> int | None:
         """The tokens of the replies of all attempts; None if a part is unknown."""
-        return _total(attempt.output_tokens for attempt in self.attempts)
+        tokens: int | None = _total(attempt.output_tokens for attempt in self.attempts)
+        return tokens
 
     @property
     def cost(self) -> float | None:
         """US dollars of all attempts; None if a part is unknown."""
-        return _total(attempt.cost for attempt in self.attempts)
+        cost: float | None = _total(attempt.cost for attempt in self.attempts)
+        return cost
 
 
 def _total(parts: Iterator[Any]) -> Any:
@@ -237,7 +243,10 @@ class ValueRecord:
     """How it is stored. A file and a directory are named by their path; `not_stored` has only a digest, if any."""
 
     annotation: str = ""
-    """Its type, as text."""
+    """Its declared type, as text."""
+
+    type: str = ""
+    """Its class, with its module."""
 
     digest: str = ""
     """The SHA-256 of the stored form; of a file, of its content. Empty if there is none."""
@@ -253,6 +262,9 @@ class ValueRecord:
 
     modified_at: float | None = None
     """When the file was changed last, in seconds since the epoch."""
+
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The other arguments of its class: the encoding of a `TextFile`, the pattern of a `Directory`."""
 
     note: str = ""
     """Why it is not stored, or what is only approximate about it."""
@@ -405,6 +417,9 @@ class RunRecord:
     unfinished: StepRecord | None = None
     """The step that was under way when the journal ends: its calls that were answered are in it."""
 
+    setup: tuple[CallRecord, ...] = ()
+    """The calls of the setup code of a sub-run, before its first step."""
+
     extraction: tuple[CallRecord, ...] = ()
     """The calls for the extraction of the outputs."""
 
@@ -416,6 +431,9 @@ class RunRecord:
 
     notes: tuple[str, ...] = ()
     """What is missing in the journal, as far as it is known: lines that could not be read or written."""
+
+    events: int = 0
+    """The number of the next event of the journal."""
 
     resumes: int = 0
     """How often it was resumed."""
@@ -455,5 +473,6 @@ class RunRecord:
         for run in self.walk():
             for step in run.all_steps:
                 yield from step.calls
+            yield from run.setup
             yield from run.extraction
             yield from run.superseded

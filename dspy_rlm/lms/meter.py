@@ -13,6 +13,7 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
 from dspy_rlm.lms.recorded import Answers
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
 
@@ -56,6 +57,8 @@ class Meter:
 
     answers: Answers | None = None
     """The recorded answers of a run that is repeated: such a call is not sent."""
+    recorder: Recorder = NOT_RECORDED
+    """Records the calls."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 

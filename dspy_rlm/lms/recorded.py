@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from dspy_rlm.budget.ledger import Spent
+from dspy_rlm.lms.call_arguments import CallArguments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +36,10 @@ class RecordedAnswer:
 class Answers(Protocol):
     """The recorded answers of one run. Safe to share between threads."""
 
-    def answer(
-        self, kind: str, model: str, prompt: Any, options: Mapping[str, Any]
-    ) -> RecordedAnswer | None:
+    def answer(self, kind: str, arguments: CallArguments) -> RecordedAnswer | None:
         """Takes the recorded answer to a call; None if there is none, and the call is to be sent.
 
         Args:
             kind: The purpose of the call: see `Call.kind`.
-            model: The name of the model.
-            prompt: The prompt, if it is no option.
-            options: The options of the LM and of the call, with the messages.
+            arguments: Its arguments.
         """

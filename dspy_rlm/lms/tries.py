@@ -21,8 +21,8 @@ from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent,
 from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import facts_of
-from dspy_rlm.lms.recorded import RecordedAnswer
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
@@ -46,7 +46,7 @@ class StaleReplyError(Exception):
 class Tries:
     """The tries of one call of a metered LM."""
 
-    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge) -> None:
+    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge, log: CallLog) -> None:
         """Starts with none.
 
         Raises:
@@ -55,6 +55,7 @@ class Tries:
         self._lm, self._meter = lm, lm._meter
         self._arguments = arguments
         self._charge = charge
+        self._log = log
         self._failed = 0
         self._crowded_out = 0
         self._cut_at = 0
@@ -63,33 +64,6 @@ class Tries:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
         self._prompt = arguments.content() if is_metered else Prompt(())
-
-    def recorded(self) -> RecordedAnswer | None:
-        """Takes the recorded answer to this call, if there is one."""
-        answers, arguments = self._meter.answers, self._arguments
-        if answers is None:
-            return None
-        return answers.answer(
-            self._meter.kind, arguments.model, arguments.prompt, arguments.merged
-        )
-
-    def repeat(self, recorded: RecordedAnswer) -> Any:
-        """Books the attempts of a recorded call as they were, and returns its reply. Raises its error."""
-        meter = self._meter
-        for spent in recorded.attempts:
-            self._charge.sent = self._charge.sent or not spent.call.cached
-            if spent.answered:
-                self._charge.replayed = spent.call.cached and meter.ledger.note_answered(
-                    self._arguments.digest()
-                )
-            meter.ledger.book(self._plan(), spent)
-        error = recorded.error
-        if error is None:
-            self._lm.reply_was_cut = recorded.was_cut
-            return recorded.reply
-        if isinstance(error, LMError) and is_permanent(error) and meter.charged:
-            meter.tree.cancel(error)
-        raise error
 
     @contextlib.contextmanager
     def entering(self) -> Iterator[Entry]:
@@ -194,6 +168,17 @@ class Tries:
             if self._charge.replayed
             else Amount(),
         )
+        # First of all: an answer that was received is paid for.
+        self._log.attempted(
+            Attempt(
+                spent,
+                time.time() - seconds,
+                None if error else reading.outputs,
+                reading.finish_reason,
+                reading.is_cut(None),
+                not self._is_cut_by_budget(place, reading),
+            )
+        )
         meter.ledger.settle(place, spent)
 
     def check_answer(self, reading: Reading) -> None:
@@ -215,12 +200,15 @@ class Tries:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
         self._lm.reply_was_cut = reading.is_cut(None)
-        if not (place.cuts and reading.is_cut(place.reply_tokens)):
+        if not self._is_cut_by_budget(place, reading):
             return True
         self._cut_at = place.reply_tokens or 0
         if streamed:
             raise self._cut_error()
         return False
+
+    def _is_cut_by_budget(self, place: Reservation, reading: Reading) -> bool:
+        return place.cuts and reading.is_cut(place.reply_tokens)
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
         """Returns the error for a try that is not admitted."""

@@ -42,6 +42,12 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.journaling import (
+    recording_sinks,
+    recording_wrappers,
+    seed_of,
+    with_recorder,
+)
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -86,7 +92,9 @@ def prepare(
         describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
-    ledger, depth = context.ledger, context.depth
+    prelude = STYLES[config.style].prelude(list(values))
+    context = with_recorder(blueprint, context, lm, values, prelude)
+    ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
@@ -99,13 +107,16 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        sinks,
+        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
         config.limits.output_chars,
         context.allowance,
+        context.recorder,
     )
+    if playback is not None:
+        playback.bind(ledger, context.calls, run.note)
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -120,10 +131,13 @@ def prepare(
     )
     tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    if playback is not None:
+        tools = wrap_all(tools, [playback.tool])
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -138,7 +152,9 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     last = Meter(
         ledger,
@@ -151,7 +167,9 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -180,7 +198,10 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
-        prelude=STYLES[config.style].prelude(list(values)),
+        prelude=prelude,
+        seed=seed_of(context),
+        output_chars=config.limits.output_chars,
+        checkpoints=config.checkpoints,
     )
 
 
@@ -232,6 +253,7 @@ def _context(
         packages=config.packages,
         pool=config.lending_pool,
         schemas=Schemas(allowed=dspy.settings.adapter is None),
+        playback=config.playback,
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}

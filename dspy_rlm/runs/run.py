@@ -39,6 +39,7 @@ from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -76,6 +77,7 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        recorder: Recorder = NOT_RECORDED,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -89,6 +91,7 @@ class Run:
         self.extraction = Extraction(signature, types)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
+        self._recorder = recorder
         self._types = types
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
@@ -361,6 +364,8 @@ class Run:
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
             retries=self._retries,
+            journal=self._recorder.path,
+            journal_problem=self._recorder.problem,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
         outputs = None if self._status == "failed" else self.outputs

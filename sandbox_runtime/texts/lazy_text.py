@@ -211,6 +211,10 @@ class TextFile(LazyText):
     into a temporary file as far as it is read; so is a file compressed with gzip, bzip2, xz or Zstandard.
     """
 
+    path: Path
+    encoding: str | None = None
+    """The encoding that was named."""
+
     def __init__(self, path: str | os.PathLike[str], *, encoding: str | None = None) -> None:
         """Examines the file: its beginning, and a part of its middle and end.
 
@@ -225,7 +229,7 @@ class TextFile(LazyText):
             ValueError: The file is not a text, is damaged, or its compression is not supported.
         """
         # Absolute, because the process may change its working directory.
-        full = Path(path).absolute()
+        full = self.path = Path(path).absolute()
         self._open(partial(open_regular, full), full.name, encoding)
         if self.binary:
             raise ValueError(
@@ -241,7 +245,7 @@ class TextFile(LazyText):
         allowance: DiskAllowance | None = None,
     ) -> None:
         if encoding is not None:
-            encoding = codecs.lookup(encoding).name
+            encoding = self.encoding = codecs.lookup(encoding).name
         file = FileBytes(open_file, name)
         samples = samples_of(file)
         pieces, notes = pieces_of(file), []
