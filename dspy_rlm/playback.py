@@ -33,9 +33,7 @@ class Playback(Answers, Protocol):
     origin: Mapping[str, Any] | None
     """The run and the step that it leaves, for its own journal; None for the same run."""
 
-    def bind(
-        self, ledger: Ledger, calls: Calls, note: Callable[[str], None]
-    ) -> None:
+    def bind(self, ledger: Ledger, calls: Calls, note: Callable[[str], None]) -> None:
         """Takes what the run books its calls on, and the function that adds a line to an observation."""
 
     def observe(self, event: Any) -> None:
@@ -53,7 +51,5 @@ class Playback(Answers, Protocol):
     def cells(self, sandbox: Sandbox, save: Callable[[], Checkpoint] | None) -> Sandbox:
         """Wraps the sandbox so that its cells have their recorded results. `save` saves its state, if it can."""
 
-    def child(
-        self, signature: type[dspy.Signature], inputs: Mapping[str, Any]
-    ) -> Playback | None:
+    def child(self, signature: type[dspy.Signature], inputs: Mapping[str, Any]) -> Playback | None:
         """Returns the recorded sub-run for a request of the running cell; None: it is a new one."""

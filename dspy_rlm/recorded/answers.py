@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.journal.records import AttemptRecord, CallRecord
@@ -51,9 +52,7 @@ def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
         attempt.error,
     )
     replayed = Amount() if attempt.replayed is None else Amount(*attempt.replayed)
-    return Spent(
-        booked, not attempt.error, attempt.reply_bytes, attempt.discounted, replayed
-    )
+    return Spent(booked, not attempt.error, attempt.reply_bytes, attempt.discounted, replayed)
 
 
 @dataclasses.dataclass(frozen=True)

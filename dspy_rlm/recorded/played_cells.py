@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -12,6 +13,9 @@ from sandbox_runtime import CellResult, Completed, Failed, Sandbox, Submitted
 
 # Part of the message of a cell whose process was replaced: its own changes of the state are lost.
 _REPLACED = "A new one was started"
+
+# The name of a cell in a traceback.
+_CELL_NUMBER = re.compile(r"<cell \d+>")
 
 # The most steps that a note lists.
 _MAX_LISTED = 20
@@ -79,7 +83,7 @@ class PlayedCells:
             if playing.is_restored() or is_undone(cell):
                 return recorded
             now = self._sandbox.run_cell(code)
-            if text_of(recorded) != text_of(now):
+            if _comparable(recorded) != _comparable(now):
                 playing.differ_cell(text_of(recorded), text_of(now), code)
             if isinstance(now, Submitted) and cell.outcome == "submitted":
                 return dataclasses.replace(now, output=read_text(cell.output))
@@ -114,6 +118,11 @@ def is_undone(cell: CellRecord) -> bool:
         and not read_text(cell.traceback)
         and _REPLACED in read_text(cell.message)
     )
+
+
+def _comparable(result: CellResult) -> str:
+    # A REPL that began with a saved state counts its cells anew.
+    return _CELL_NUMBER.sub("<cell>", text_of(result))
 
 
 def text_of(result: CellResult) -> str:

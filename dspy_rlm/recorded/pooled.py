@@ -27,7 +27,6 @@ from dspy_rlm.recorded.states import seed_of
 from dspy_rlm.recorded.tools import played_tool
 from sandbox_runtime import Checkpoint, Sandbox
 
-
 T = TypeVar("T")
 
 

@@ -22,6 +22,7 @@ from dspy_rlm.recorded.keys import record_of, signature_text
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
 from dspy_rlm.signatures.inputs import split_options
 
+
 class Resumable(Configured):
     """The part of an RLM that resumes runs."""
 

@@ -300,9 +300,7 @@ class RunPlayback:
 
         return played_tool(name, function, take, self.record.value)
 
-    def child(
-        self, signature: type[dspy.Signature], inputs: Mapping[str, Any]
-    ) -> Playback | None:
+    def child(self, signature: type[dspy.Signature], inputs: Mapping[str, Any]) -> Playback | None:
         """See `Playback`."""
         with self._lock:
             turn = self._here

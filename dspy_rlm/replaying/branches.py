@@ -116,7 +116,9 @@ def branches(
     names = list(module.signature.output_fields)
     counts = Counter(_key(end, names) for end in done)
     best = choose(done) if choose is not None else max(done, key=lambda e: counts[_key(e, names)])
-    return Branches(best, done, failures, counts[_key(best, names)], _cost(_shared(record, step), ends))
+    return Branches(
+        best, done, failures, counts[_key(best, names)], _cost(_shared(record, step), ends)
+    )
 
 
 def _module_with(module: RLM, playback: RunPlayback) -> RLM:

@@ -148,9 +148,7 @@ def compare(a: str | os.PathLike[str], b: str | os.PathLike[str]) -> Comparison:
             whole, parted_at=same + 1, part="length", of_a=str(whole.a), of_b=str(whole.b)
         )
     if (outputs := _outputs(one)) != _outputs(other):
-        return dataclasses.replace(
-            whole, part="outputs", of_a=outputs, of_b=_outputs(other)
-        )
+        return dataclasses.replace(whole, part="outputs", of_a=outputs, of_b=_outputs(other))
     return whole
 
 
@@ -174,7 +172,10 @@ def _parted(a: StepRecord, b: StepRecord) -> tuple[Part, str, str] | None:
     """Returns the first part in which two steps differ, with both sides."""
     for one, other in zip(a.root_calls, b.root_calls, strict=False):
         # Their digests also depend on the model and its options, which may differ without a difference.
-        if one.digest != other.digest and (texts := (one.prompt.text(), other.prompt.text()))[0] != texts[1]:
+        if (
+            one.digest != other.digest
+            and (texts := (one.prompt.text(), other.prompt.text()))[0] != texts[1]
+        ):
             return "prompt", *texts
     pairs: list[tuple[Part, str, str]] = [
         ("reply", read_text(a.reasoning), read_text(b.reasoning)),

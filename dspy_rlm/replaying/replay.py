@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.budget.budget import Price
-from dspy_rlm.errors import RLMError, RunFailedError
+from dspy_rlm.errors import RunFailedError
 from dspy_rlm.journal import load
 from dspy_rlm.journal.records import CallRecord, RunRecord
 from dspy_rlm.recorded.differences import Difference
@@ -179,9 +179,7 @@ def _ends(record: RunRecord, run: RunReport, outputs: Any) -> list[Difference]:
     return [Difference("end", None, repr(shown), repr(outputs), record.run_id)]
 
 
-def _cost_at(
-    record: RunRecord, prices: Mapping[str, tuple[float, float]] | None
-) -> float | None:
+def _cost_at(record: RunRecord, prices: Mapping[str, tuple[float, float]] | None) -> float | None:
     """Returns what the recorded calls cost, at other prices if there are any for their models."""
     total: float | None = 0.0
     for call in record.calls():

@@ -17,6 +17,7 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.journal.records import FieldRecord, RunRecord, read_text
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.recorded.exceptions import NotRecordedError
+from dspy_rlm.replaying.stand_in_tools import stand_in_tool
 from dspy_rlm.rlm import RLM
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.signatures.parser import signature_of
@@ -111,7 +112,10 @@ def built(record: RunRecord) -> RLM:
     module = RLM(
         signature_from(record),
         sub_lm=subs.get("") or subs or None,
-        tools=[_tool(name, settings) for name in settings.get("tools", ())],
+        tools=[
+            stand_in_tool(name, settings.get("tool_docs", {}).get(name, {}))
+            for name in settings.get("tools", ())
+        ],
         packages=settings.get("packages") or (),
         style=settings.get("style", "default"),
         limits=Limits(output_chars=settings.get("max_output_chars", Limits.output_chars)),
@@ -160,13 +164,3 @@ def _is_known(field: FieldRecord) -> bool:
 
 def _parsed(text: str) -> type[dspy.Signature]:
     return signature_of(text, {}, {}, class_kinds())
-
-
-def _tool(name: str, settings: Mapping[str, Any]) -> dspy.Tool:
-    docs: Mapping[str, Any] = settings.get("tool_docs", {}).get(name, {})
-
-    def missing(**_arguments: Any) -> Any:
-        raise NotRecordedError(f"The journal has no such call of {name}(). Pass the RLM to use it.")
-
-    missing.__name__ = name
-    return dspy.Tool(missing, name=name, desc=docs.get("desc"), args=docs.get("args") or {})

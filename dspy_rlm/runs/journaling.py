@@ -27,6 +27,7 @@ from dspy_rlm.recording import Recorder
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
+from dspy_rlm.signatures.tool_calls import call_text, doc_text
 from sandbox_runtime import Checkpoint, Sandbox
 from sandbox_runtime.helpers import annotation_text, engine_key
 
@@ -151,7 +152,7 @@ def _start(
 
 
 def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:
-    return {"desc": tool.desc, "args": dict(tool.args or {})}
+    return {"call": call_text(tool), "text": doc_text(tool)}
 
 
 def _policy(blueprint: Blueprint) -> str | None:

@@ -17,6 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kill_and_resume", description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long")
     parser.add_argument("--program", choices=sorted(PROGRAMS))
     options = parser.parse_args()
@@ -25,7 +26,7 @@ def main() -> int:
         names = [options.program] if options.program else list(PROGRAMS)
         expected = {name: undisturbed(served, name) for name in names}
         done = 0
-        for number in range(options.runs):
+        for number in range(options.first, options.first + options.runs):
             if options.seconds and time.monotonic() - began > options.seconds:
                 break
             dice = random.Random(f"{options.seed} {number}")
@@ -34,7 +35,10 @@ def main() -> int:
             done += 1
             failed += bool(one.problems)
             counts.update(
-                kills=one.kills, sandboxes=one.sandbox_kills, resumes=one.resumes, sent_again=one.exempt
+                kills=one.kills,
+                sandboxes=one.sandbox_kills,
+                resumes=one.resumes,
+                sent_again=one.exempt,
             )
             for problem in one.problems:
                 sys.stdout.write(f"run {number} ({name}): {problem}\n")

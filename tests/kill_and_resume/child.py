@@ -12,7 +12,7 @@ import dspy
 
 def work(base_url: str, program: str, text: str, journal: str, result: str, resumes: bool) -> None:
     """Runs in a process of its own."""
-    from tests.kill_and_resume import programs
+    from . import programs
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -21,7 +21,7 @@ def work(base_url: str, program: str, text: str, journal: str, result: str, resu
             f"openai/{name}", api_base=base_url, api_key="none", cache=False, num_retries=0
         )
 
-    from thrifty_pool import ThriftyPool
+    from tests.thrifty_pool import ThriftyPool
 
     pool = ThriftyPool()
     with dspy.context(lm=lm(program), adapter=dspy.ChatAdapter()):

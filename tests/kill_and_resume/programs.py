@@ -50,23 +50,31 @@ def typed_answer(inputs: Mapping[str, str]) -> dict[str, Any]:
     return {"score": number_of(inputs["line"])}
 
 
+def done(reasoning: str, code: str) -> Generator[Action, Observation, Observation]:
+    """Runs a cell again if its sandbox was killed, as an LM would."""
+    seen = yield Action(reasoning, code)
+    while "The sandbox ended" in seen.output:
+        seen = yield Action(reasoning, code)
+    return seen
+
+
 def batches(_task: Task) -> Script:
     """Plain and typed batches, and random numbers that later cells check."""
-    yield Action(
+    yield from done(
         "Ask about each line.",
         "import random\nlines = text.splitlines()\n"
         "numbers = [int(n) for n in sub_llm_batched([f'Rate: {line}' for line in lines])]\n"
         "print(sum(numbers))",
     )
-    seen = yield Action(
+    seen = yield from done(
         "Score some of them.",
         "picked = random.sample(range(len(lines)), 5)\n"
         "rows = predict_batched('line -> score: int', [{'line': line} for line in lines[:8]])\n"
         "scores = [row.score for row in rows]\nprint(picked, sum(scores))",
     )
     picked = seen.output.partition("]")[0].lstrip("[")
-    yield Action("One more.", "last = int(sub_llm(f'Last: {numbers[-1]}'))\nprint(last)")
-    yield Action(
+    yield from done("One more.", "last = int(sub_llm(f'Last: {numbers[-1]}'))\nprint(last)")
+    yield from done(
         "Submit.",
         f"SUBMIT(total=sum(numbers) + sum(scores) + last, same=picked == [{picked}])",
     )
@@ -74,34 +82,42 @@ def batches(_task: Task) -> Script:
 
 def nested(_task: Task) -> Script:
     """Sub-runs, in a batch and alone, each with sub-calls of its own."""
-    yield Action("Split.", "lines = text.splitlines()\nparts = [lines[:2], lines[2:4], lines[4:6]]\nprint(len(parts))")
-    yield Action(
+    yield from done(
+        "Split.",
+        "lines = text.splitlines()\nparts = [lines[:2], lines[2:4], lines[4:6]]\nprint(len(parts))",
+    )
+    yield from done(
         "Let sub-runs work.",
         "done = sub_rlm_batched('part: list[str] -> total: int', [{'part': part} for part in parts])\n"
         "totals = [one.total for one in done]\nprint(totals)",
     )
-    yield Action(
+    yield from done(
         "One more.",
         "one = sub_rlm('part: list[str] -> total: int', part=lines[6:8])\nprint(one.total, one.status)",
     )
-    yield Action("Submit.", "SUBMIT(total=sum(totals) + one.total, same=True)")
+    yield from done("Submit.", "SUBMIT(total=sum(totals) + one.total, same=True)")
 
 
 def part(_task: Task) -> Script:
     """The script of each sub-run."""
-    yield Action("Ask.", "found = sub_llm_batched([f'Part: {line}' for line in part])\nprint(found)")
-    yield Action("Submit.", "SUBMIT(total=sum(map(int, found)))")
+    yield from done(
+        "Ask.", "found = sub_llm_batched([f'Part: {line}' for line in part])\nprint(found)"
+    )
+    yield from done("Submit.", "SUBMIT(total=sum(map(int, found)))")
 
 
 def tools(_task: Task) -> Script:
     """A tool that counts its calls, an error that the LM makes, and a fallback to the extraction."""
-    yield Action("Look up.", "found = [lookup(key=line) for line in text.splitlines()[:4]]\nprint(found)")
-    yield Action("A mistake.", "print(undefined_name)")
-    yield Action(
+    yield from done(
+        "Look up.", "found = [lookup(key=line) for line in text.splitlines()[:4]]\nprint(found)"
+    )
+    yield from done("A mistake.", "print(undefined_name)")
+    yield from done(
         "Ask in a loop.",
         "answers = []\nfor value in found:\n    answers.append(sub_llm(f'Value {value}'))\nprint(answers)",
     )
-    yield Action("Print.", "total = sum(found) + sum(map(int, answers))\nprint(total)")
+    while True:
+        yield from done("Print.", "total = sum(found) + sum(map(int, answers))\nprint(total)")
 
 
 def lookup(key: str) -> int:
@@ -123,9 +139,9 @@ class Program:
 
 
 PROGRAMS = {
-    "batches": Program(batches),
-    "nested": Program(nested, {"max_llm_calls": 60}),
-    "tools": Program(tools, {"max_iterations": 4, "tools": [lookup]}),
+    "batches": Program(batches, {"max_llm_calls": 150}),
+    "nested": Program(nested, {"max_llm_calls": 150}),
+    "tools": Program(tools, {"max_iterations": 7, "tools": [lookup]}),
 }
 
 
@@ -137,7 +153,9 @@ def server() -> PolicyServer:
         for name, program in PROGRAMS.items()
     }
     sub = route(
-        (asks_for("code"), policy(part)), (asks_for("score"), fields(typed_answer)), otherwise=answer
+        (asks_for("code"), policy(part)),
+        (asks_for("score"), fields(typed_answer)),
+        otherwise=answer,
     )
     return PolicyServer({**models, "sub": sub})
 

@@ -21,7 +21,7 @@ from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.journal.records import CallRecord
 from dspy_rlm.testing import Exchange, PolicyServer
 
-from .programs import LINES, PROGRAMS
+from .programs import LINES
 
 # A child that takes longer hangs.
 PATIENCE_SECONDS = 120.0
@@ -32,7 +32,10 @@ ORPHAN_SECONDS = 20.0
 MOST_KILLS = 4
 
 _children = multiprocessing.get_context("forkserver")
-_children.set_forkserver_preload(["dspy", "dspy_rlm.rlm", "tests.kill_and_resume.programs"])
+_children.set_forkserver_preload(["tests.kill_and_resume.preloaded"])
+
+# DSPy would ask the network for its table of models.
+_OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "true"}
 
 
 @dataclasses.dataclass
@@ -44,7 +47,11 @@ class Trial:
     sandbox_kills: int = 0
     resumes: int = 0
     exempt: int = 0
-    """Requests that were sent again, because their answers were not in the journal when the process was killed."""
+    """Requests that were sent again, because their answers were not in the journal when the process was killed, or because
+    the LM ran a cell again whose sandbox was killed."""
+
+    redone: bool = False
+    """True if the LM has run a cell again."""
 
     problems: list[str] = dataclasses.field(default_factory=list)
 
@@ -60,7 +67,9 @@ def undisturbed(server: PolicyServer, program: str) -> dict[str, Any]:
         return outcome
 
 
-def trial(server: PolicyServer, program: str, expected: dict[str, Any], dice: random.Random) -> Trial:
+def trial(
+    server: PolicyServer, program: str, expected: dict[str, Any], dice: random.Random
+) -> Trial:
     """Kills and resumes one run until it ends."""
     done = Trial(program)
     kills = dice.randint(1, MOST_KILLS)
@@ -70,8 +79,9 @@ def trial(server: PolicyServer, program: str, expected: dict[str, Any], dice: ra
         answered: Counter[tuple[str, str]] = Counter()  # calls whose answers the journal has
         at = first
         while True:
-            child = _start(server, program, folder, resumes=journal.exists())
-            done.resumes += journal.exists()
+            resumes = _has_begun(journal)
+            child = _start(server, program, folder, resumes=resumes)
+            done.resumes += resumes
             _disturb(server, child, expected["requests"], dice, done, last=kills <= 0)
             kills -= 1
             if child.exitcode not in (0, -signal.SIGKILL):
@@ -82,12 +92,15 @@ def trial(server: PolicyServer, program: str, expected: dict[str, Any], dice: ra
             if result.exists():
                 break
             answered = _answered(journal)
+        done.redone = bool(_undone(journal))
         _check_end(server.requests[first:], result, journal, expected, done)
         left = [path.name for path in folder.iterdir() if path.name not in _EXPECTED]
         if left:
             done.problems.append(f"files are left: {left}")
         values = folder / "run.values"
-        if values.exists() and (temporary := [p.name for p in values.iterdir() if p.name.startswith(".")]):
+        if values.exists() and (
+            temporary := [p.name for p in values.iterdir() if p.name.startswith(".")]
+        ):
             done.problems.append(f"temporary files are left: {temporary}")
     return done
 
@@ -108,6 +121,7 @@ def _start(server: PolicyServer, program: str, folder: Path, *, resumes: bool) -
     arguments = (
         server.base_url, program, text, str(folder / "run.jsonl"), str(folder / "result.json"), resumes,
     )  # fmt: skip
+    os.environ.update(_OFFLINE)
     child = _children.Process(target=work, args=arguments, daemon=True)
     child.start()
     return child
@@ -184,13 +198,43 @@ def _recorded_key(call: CallRecord) -> tuple[str, str]:
     return call.model.removeprefix("openai/"), text
 
 
+def _has_begun(journal: Path) -> bool:
+    """Returns whether there is a run to resume. A journal without one, of a run that was killed at once, is removed."""
+    try:
+        if load(journal).signature.outputs:
+            return True
+    except FileNotFoundError:
+        return False
+    except JournalError:
+        pass
+    journal.unlink()
+    return False
+
+
 def _answered(journal: Path) -> Counter[tuple[str, str]]:
     """Returns the calls whose answers the journal has, by model and prompt, with their number."""
     try:
         record = load(journal)
     except (JournalError, OSError):
         return Counter()
-    return Counter(_recorded_key(call) for call in record.calls() if call.answered)
+    answered = Counter(_recorded_key(call) for call in record.calls() if call.answered)
+    for key in _undone(journal):
+        del answered[key]
+    return answered
+
+
+def _undone(journal: Path) -> set[tuple[str, str]]:
+    """Returns the calls of cells whose sandbox was killed: the LM runs such a cell again, in another step."""
+    keys: set[tuple[str, str]] = set()
+    for run in load(journal).walk():
+        for step in run.all_steps:
+            if step.cell is not None and step.cell.error_type == "SandboxDiedError":
+                calls = [
+                    *step.sub_calls,
+                    *(call for below in step.sub_runs for call in below.calls()),
+                ]
+                keys |= {_recorded_key(call) for call in calls}
+    return keys
 
 
 def _check_paid_once(
@@ -199,7 +243,9 @@ def _check_paid_once(
     """Checks that no request was sent whose answer the journal had when the process began."""
     paid = [_key(one) for one in requests if answered[_key(one)]]
     if paid:
-        done.problems.append(f"{len(paid)} answered calls were sent again, such as {paid[0][1][-200:]}")
+        done.problems.append(
+            f"{len(paid)} answered calls were sent again, such as {paid[0][1][-200:]}"
+        )
 
 
 def _check_end(
@@ -213,11 +259,19 @@ def _check_end(
         done.problems.append("there is no result")
         return
     outcome = json.loads(result.read_text())
-    for name in ("outputs", "status", "steps", "llm_calls"):
-        if name == "steps" and done.program == "batches":
-            continue  # the random numbers of each run are its own
+    names = ["outputs", "status"]
+    if not (done.sandbox_kills or done.redone):
+        names.append("llm_calls")
+        if done.program != "batches":  # the random numbers of each run are its own
+            names.append("steps")
+    for name in names:
         if outcome[name] != expected[name]:
-            done.problems.append(f"{name}: {outcome[name]} instead of {expected[name]}")
+            seen = outcome["outputs_seen"][:6]
+            done.problems.append(
+                f"{name}: {outcome[name]} instead of {expected[name]}; the cells printed {seen}"[
+                    :3000
+                ]
+            )
     done.exempt = len(requests) - expected["requests"]
     if done.exempt < 0:
         done.problems.append(f"{-done.exempt} requests are missing")
