@@ -19,11 +19,13 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RLMError,
+    RunExhaustedError,
     RunFailedError,
     SignatureError,
     SubCallError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.run_result import RunResult
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -61,8 +63,10 @@ __all__ = [
     "PackageError",
     "Pool",
     "RLMError",
+    "RunExhaustedError",
     "RunFailedError",
     "RunReport",
+    "RunResult",
     "SandboxInterpreter",
     "SignatureError",
     "StatusMessages",

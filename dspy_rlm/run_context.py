@@ -21,7 +21,7 @@ import dspy
 
 from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
 from dspy_rlm.lms.gate import Gates
@@ -118,6 +118,9 @@ class RunContext:
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
+    last_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the extraction, which may outlast that time."""
+
     tree_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the root run with everything below it."""
 
@@ -159,13 +162,15 @@ class RunContext:
         If a tool of another run started it, it is cancelled with that run.
         """
         cancellable = loop is not None or ledger.budget.max_seconds is not None
-        scope = CancelScope(current_outer_run().work_scope, cancellable=cancellable)
+        outer = current_outer_run().work_scope
+        scope = CancelScope(outer and outer.current, cancellable=cancellable)
         return cls(
             ledger,
             models,
             loop=loop,
             run_scope=scope,
-            work_scope=CancelScope(scope),
+            work_scope=RenewableScope(scope),
+            last_scope=CancelScope(scope),
             tree_scope=scope,
             **fields,
         )
@@ -185,7 +190,7 @@ class RunContext:
             allowance: Its LM calls.
             playback: How it went before, if it is repeated.
         """
-        scope = CancelScope(self.work_scope)
+        scope = CancelScope(self.work_scope.current)
         return dataclasses.replace(
             self,
             depth=self.depth + 1,
@@ -194,6 +199,7 @@ class RunContext:
             other_lms=(*self.other_lms, lm),
             run_scope=scope,
             work_scope=scope,
+            last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             playback=playback,
             sandbox_permits=_semaphore(),
@@ -292,7 +298,7 @@ class RunContext:
         """
         self.work_scope.check()
         self.ledger.check_room()
-        (allowance or self.calls).charge_llm_calls(1)
+        (allowance.turns if allowance else self.calls).charge_llm_calls(1)
         if allowance is not None:
             allowance.hold_back()
         try:
@@ -308,9 +314,10 @@ class RunContext:
         """Holds a child slot of the run's slot; the run waits for the block. See `AdmissionQueue`."""
         slot = self.new_slot()
         try:
-            with self.work_scope.on_cancel(slot.release):
+            scope = self.work_scope.current
+            with scope.on_cancel(slot.release):
                 slot.wait()
-            self.work_scope.check()
+            scope.check()
             with _entering(dataclasses.replace(current_outer_run(), slot=slot)):
                 yield
         finally:

@@ -159,6 +159,10 @@ class ReportedSandbox(ToolCalls):
                 raise
         return self._results.pop()
 
+    def number_next_cell(self, number: int) -> None:
+        """See `Session`."""
+        self._open.number_next_cell(number)
+
     def interrupt(self) -> None:
         """See `Session`."""
         self._open.interrupt()

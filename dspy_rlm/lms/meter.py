@@ -16,6 +16,9 @@ from dspy_rlm.lms.recorded import Answers
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
+# The kinds of calls that a run makes itself; its code causes all others.
+_OF_THE_RUN = ("action", "extract", "adapter")
+
 
 @dataclasses.dataclass
 class Meter:
@@ -65,7 +68,9 @@ class Meter:
     @property
     def calls(self) -> Calls:
         """The LM calls that these calls count among."""
-        return self.allowance or self.ledger
+        if self.allowance is None:
+            return self.ledger
+        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
 
     @property
     def is_sub_call(self) -> bool:
@@ -93,7 +98,7 @@ class Meter:
             BudgetExceededError: No call is left.
             RunEndedError: The run has ended.
         """
-        self.scope.check()
+        self.scope.current.check()
         check_call()
         charge = Charge(given_back=self._charge())
         try:

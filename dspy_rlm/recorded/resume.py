@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -23,8 +23,8 @@ from dspy_rlm.recorded.run_playback import Policy, RunPlayback
 from dspy_rlm.signatures.inputs import split_options
 
 
-class Resumable(Configured):
-    """The part of an RLM that resumes runs."""
+class Resumable:
+    """A mixin for the module: goes on with recorded runs."""
 
     def resume(self, path: str | os.PathLike[str], /, **inputs: Any) -> dspy.Prediction:
         """Goes on with a run after a crash, a kill or a power cut, and returns its prediction.
@@ -39,19 +39,21 @@ class Resumable(Configured):
             JournalError: It is no journal, is of a run of another signature or style, or is being written.
             InputError: An input is missing, or is not the one that the run began with.
         """
-        record = load(path)
+        own, record = cast(Configured, self), load(path)
         if has_outputs(record):
-            return prediction_of(checked(record, self._config), self.signature)
-        module, values = resumed(self, record, inputs)
-        return module(**values)
+            return prediction_of(checked(record, own._config), own.signature)
+        module, values = resumed(own, record, inputs)
+        prediction: dspy.Prediction = module(**values)
+        return prediction
 
     async def aresume(self, path: str | os.PathLike[str], /, **inputs: Any) -> dspy.Prediction:
         """Like `resume`, without blocking the event loop while LMs and cells run."""
-        record = load(path)
+        own, record = cast(Configured, self), load(path)
         if has_outputs(record):
-            return prediction_of(checked(record, self._config), self.signature)
-        module, values = resumed(self, record, inputs)
-        return await module.acall(**values)
+            return prediction_of(checked(record, own._config), own.signature)
+        module, values = resumed(own, record, inputs)
+        prediction: dspy.Prediction = await module.acall(**values)
+        return prediction
 
 
 def resumed(

@@ -42,6 +42,7 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.endings.ending import EndingPolicy
 from dspy_rlm.runs.journaling import (
     recording_sinks,
     recording_wrappers,
@@ -113,10 +114,14 @@ def prepare(
         depth,
         config.limits.output_chars,
         context.allowance,
+        STYLES[config.style],
         context.recorder,
+        EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
     )
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -129,7 +134,10 @@ def prepare(
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
-    tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
+    tools = wrap_all(
+        {name: host_function(tool, config.types) for name, tool in config.tools.items()},
+        [run.ending.stop.around],
+    )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
     if playback is not None:
         tools = wrap_all(tools, [playback.tool])
@@ -160,7 +168,7 @@ def prepare(
         ledger,
         "extract",
         depth,
-        context.run_scope,
+        context.last_scope,
         context.tree_scope,
         gate,
         final=True,
@@ -198,6 +206,7 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
         seed=seed_of(context),
         output_chars=config.limits.output_chars,
@@ -268,7 +277,11 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
-        blueprint.config, predictor, context.interpreter_factory, context.depth
+        blueprint.config,
+        predictor,
+        context.interpreter_factory,
+        context.depth,
+        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dspy import CodeInterpreterError
@@ -30,7 +31,10 @@ from dspy_rlm.errors import (
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.endings.assigned import read_variables
+from dspy_rlm.runs.endings.interruption import stopped_by_signals
 from dspy_rlm.runs.journaling import recorded
+from dspy_rlm.runs.loop import ReadOutputs, RunCell
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
 from sandbox_runtime import (
@@ -85,6 +89,9 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    stop_seconds: float = 0
+    """Seconds from the first signal to the end of the run; 0: signals are not handled."""
+
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
 
@@ -115,10 +122,26 @@ class PreparedRun:
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 # Before the sandbox is closed, which takes a moment: calls in flight cost money.
                 self.context.run_scope.cancel(over)
                 raise
+
+    def in_sandbox(self, sandbox: Sandbox, request: RunCell | ReadOutputs) -> Any:
+        """Performs a request of the loop that is for the sandbox."""
+        if isinstance(request, RunCell):
+            return self.checked(sandbox.run_cell(request.code))
+        return read_variables(sandbox, request.names)
+
+    def stopped_by_signals(self) -> AbstractContextManager[None]:
+        """Handles Ctrl-C and SIGTERM in a block; see `interruption`."""
+        return stopped_by_signals(
+            self.run.ending.stop,
+            self.context.work_scope,
+            self.context.last_scope,
+            self.stop_seconds,
+            lambda: self.run.has_begun,
+        )
 
     def checked(self, result: CellResult) -> CellResult:
         """Returns the result of a cell; a failure if an LM of the run can never answer, even after SUBMIT."""
@@ -183,7 +206,7 @@ class PreparedRun:
             session = sandbox
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
             if self.prelude and self._saved_state is None:
                 sandbox.run_cell(self.prelude)
