@@ -357,6 +357,20 @@ class TestCheckpoints:
         state = dspy_rlm_checkpoint(record, first.path)
         assert state.memory_bytes > 0
 
+    def test_the_latest_two_are_kept(self, play, tmp_path, monkeypatch):
+        """With `auto` the disk does not fill: older states are removed, and their steps no longer name them."""
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.AUTO_SECONDS", 0.0)
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.MAX_SHARE", float("inf"))
+        rlm, _ = play(
+            "q -> answer: str", "x = 1", "x += 1", "x += 1", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl",
+        )  # fmt: skip
+
+        record = load(rlm(q="?").run.journal)
+
+        saved = [step.checkpoint.path if step.checkpoint else "" for step in record.steps]
+        assert saved == ["", f"{record.run_id}-2.checkpoint", f"{record.run_id}-3.checkpoint", ""]
+        assert {path.name for path in tmp_path.glob("*/*.checkpoint")} == set(saved[1:3])
+
     def test_short_cells_are_not_saved(self, play, tmp_path):
         """With `auto`, cells that are run again in no time need no state."""
         rlm, _ = play(
@@ -366,6 +380,18 @@ class TestCheckpoints:
         record = load(rlm(q="?").run.journal)
 
         assert [step.checkpoint for step in record.steps] == [None, None]
+
+    def test_a_state_with_values_of_the_host_is_not_saved(self, play, tmp_path):
+        """A file has no handles: the REPL would begin with inputs that it cannot read."""
+        (tmp_path / "page.txt").write_text("a page")
+        rlm, _ = play(
+            "page -> answer: str", "x = len(page)", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl", checkpoints="every",
+        )  # fmt: skip
+
+        record = load(rlm(page=dspy_rlm.TextFile(tmp_path / "page.txt")).run.journal)
+
+        assert [step.checkpoint for step in record.steps] == [None, None]
+        assert (record.inputs["page"].kind, record.inputs["page"].size) == ("file", 6)
 
 
 def dspy_rlm_checkpoint(record: RunRecord, name: str) -> Any:
