@@ -55,6 +55,8 @@ class Reading(UsageTracker, HeadersListener):
         self.billed = False
         """True if a request was sent: DSPy reports no usage for a cache hit."""
         self.history: list[dict[str, Any]] = []
+        self.outputs: Any = None
+        """The reply, as DSPy returns it."""
         self.chars = 0
         self.bytes = 0
         """Bytes of the reply in UTF-8."""
@@ -84,6 +86,7 @@ class Reading(UsageTracker, HeadersListener):
     def take(self, outputs: Any) -> Any:
         """Measures the outputs and returns them."""
         self.under_way = False
+        self.outputs = outputs
         self.chars = characters(outputs)
         self.bytes = sum(len(text.encode("utf-8", "replace")) for text in _texts(outputs))
         return outputs
@@ -129,6 +132,12 @@ class Reading(UsageTracker, HeadersListener):
         """True if a part of the prompt was read from the provider's cache, at a lower price."""
         details = [entry.get("prompt_tokens_details") for entry in self._entries()]
         return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the reply ended, in the provider's words; empty if it does not say."""
+        reasons = (reason for entry in self.history for reason in _reasons(entry) if reason)
+        return next(reasons, "")
 
     def is_cut(self, most: int | None) -> bool:
         """Returns whether the reply ended at its limit of tokens."""

@@ -84,6 +84,9 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
+
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
 
@@ -113,6 +116,7 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run, words.budget),
         ]
@@ -242,6 +246,20 @@ def sandbox_rules(
     )
 
 
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
+
+
 def _budget_line(run: Surroundings, place: str) -> str:
     budget = run.budget
     limits = [
@@ -260,20 +278,9 @@ def _budget_line(run: Surroundings, place: str) -> str:
 
 
 def _has_media(signature: type[dspy.Signature]) -> bool:
-    """Returns whether an input can be an image, audio or a file."""
+    """Returns whether an input can be or hold an image, audio or a file."""
     annotations = [field.annotation for field in signature.input_fields.values()]
-    return any(issubclass(cls, _MEDIA) for cls in _classes_within(annotations))
-
-
-def _classes_within(annotations: Sequence[Any]) -> list[type]:
-    found: list[type] = []
-    todo = list(annotations)
-    while todo:
-        annotation = todo.pop()
-        if isinstance(annotation, type):
-            found.append(annotation)
-        todo += getattr(annotation, "__args__", ())
-    return found
+    return any(issubclass(cls, _MEDIA) for cls in classes_in(*annotations))
 
 
 def _schema(annotation: Any, classes: Sequence[str]) -> str:
