@@ -22,14 +22,26 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     factory_of_call,
 )
+from dspy_rlm.dspy_bridge.outcomes import Outcomes
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.recorded.resume import Resumable
 from dspy_rlm.report_text import count
 from dspy_rlm.reuse.session import InSessions
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
-from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
+from dspy_rlm.runs.loop import (
+    AskRoot,
+    Extract,
+    ReadOutputs,
+    Request,
+    RunCell,
+    Steps,
+    adrive,
+    drive,
+    steps,
+)
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from sandbox_runtime.helpers import hiding, run_in_thread
@@ -37,7 +49,7 @@ from sandbox_runtime.helpers import hiding, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(RLMBase, InSessions):
+class RLM(RLMBase, Outcomes, InSessions, Resumable):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     # ---- The loop is `loop.py`; here its requests are performed ----
@@ -54,8 +66,7 @@ class RLM(RLMBase, InSessions):
         Args:
             *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
-                this run, and `config`, options for its calls.
+            **inputs: The inputs by name. Also `lm`, which writes the code of this run, and `config`, as in `dspy.Predict`.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -75,8 +86,8 @@ class RLM(RLMBase, InSessions):
             match request:
                 case AskRoot(fields):
                     return self.generate_action(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(sandbox.run_cell(code))
+                case RunCell() | ReadOutputs():
+                    return prepared.in_sandbox(sandbox, request)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
                         extractor = self.extract
@@ -88,7 +99,7 @@ class RLM(RLMBase, InSessions):
             _ending_with_report(prepared, self.generate_action),
         ):
             sandbox = prepared.open_sandbox(opened)
-            with _dspy_settings(prepared, self.generate_action):
+            with _dspy_settings(prepared, self.generate_action), prepared.stopped_by_signals():
                 drive(_steps(prepared, self.generate_action), perform)
         return prepared.run.prediction()
 
@@ -107,8 +118,8 @@ class RLM(RLMBase, InSessions):
             match request:
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(await thread.run(sandbox.run_cell, code))
+                case RunCell() | ReadOutputs():
+                    return await thread.run(prepared.in_sandbox, sandbox, request)
                 case Extract(fields):
                     with dspy.context(**prepared.last_settings):
                         extractor = self.extract

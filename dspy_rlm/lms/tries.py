@@ -53,6 +53,7 @@ class Tries:
             LMError: The prompt is longer than the model's context window.
         """
         self._lm, self._meter = lm, lm._meter
+        self._scope = lm._meter.scope.current
         self._arguments = arguments
         self._charge = charge
         self._log = log
@@ -70,14 +71,14 @@ class Tries:
         """Yields a place among the calls of this LM, to be waited for. The call ends with the block."""
         entry = self._meter.gate.enter()
         try:
-            with self._meter.scope.on_cancel(entry.leave):
+            with self._scope.on_cancel(entry.leave):
                 yield entry
         finally:
             entry.leave()
 
     def check(self) -> None:
         """Raises if the run or the cell has ended meanwhile."""
-        self._meter.scope.check()
+        self._scope.check()
         check_call()
 
     @contextlib.contextmanager
@@ -85,7 +86,7 @@ class Tries:
         """Yields a reservation for the next try, to be waited for."""
         place = self._meter.ledger.reserve(self._plan())
         try:
-            with self._meter.scope.on_cancel(place.leave_the_line):
+            with self._scope.on_cancel(place.leave_the_line):
                 yield place
             self.check()
         except BaseException:
@@ -134,7 +135,7 @@ class Tries:
         except BaseException as failure:
             if isinstance(failure, LMError):
                 read_fault(failure)
-            abandoned = type(failure) is type(meter.scope.reason)
+            abandoned = type(failure) is type(self._scope.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))

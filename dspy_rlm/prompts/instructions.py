@@ -123,6 +123,14 @@ class SharedCalls:
     """True if no other part can take them."""
 
 
+def stopping_line(number: int, budget: Budget) -> str:
+    """Returns the line of the last turn of a run that its user stops; see `iteration_line`."""
+    return (
+        f"Turn {number} of {max(budget.max_iterations, number)}. The user stops the run: this is the last turn, and only "
+        "seconds are left. SUBMIT now what you have found so far, without any other work."
+    )
+
+
 def iteration_line(
     number: int,
     budget: Budget,

@@ -27,6 +27,7 @@ _MAX_PROBLEM_CHARS = 4_000
 EXTRACTED = {
     "max_iterations": "The turns were used up; the outputs were extracted from the trajectory.",
     "max_errors": "Too many turns in a row failed; the outputs were extracted from the trajectory.",
+    "interrupted": "The run was interrupted; the outputs were extracted from the trajectory.",
     "context_window": "The prompt was longer than the LM's context window; the outputs were extracted from the "
     "trajectory.",
 }

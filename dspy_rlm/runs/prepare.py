@@ -44,7 +44,13 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
-from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
+from dspy_rlm.runs.endings.ending import EndingPolicy
+from dspy_rlm.runs.journaling import (
+    recording_sinks,
+    recording_wrappers,
+    seed_of,
+    with_recorder,
+)
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -91,7 +97,7 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
-    ledger, depth = context.ledger, context.depth
+    ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
@@ -110,7 +116,7 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *recording_sinks(context.recorder)],
+        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
@@ -118,7 +124,8 @@ def prepare(
         context.allowance,
         STYLES[config.style],
         context.recorder,
-        answers=Answers(
+        EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
+        Answers(
             config.signature,
             config.types,
             values,
@@ -129,6 +136,8 @@ def prepare(
             require_coverage=config.require_coverage,
         ),
     )
+    if playback is not None:
+        playback.bind(ledger, context.calls, run.note)
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
@@ -143,8 +152,13 @@ def prepare(
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
-    tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
+    tools = wrap_all(
+        {name: host_function(tool, config.types) for name, tool in config.tools.items()},
+        [run.ending.stop.around],
+    )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    if playback is not None:
+        tools = wrap_all(tools, [playback.tool])
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
@@ -166,6 +180,7 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -173,13 +188,14 @@ def prepare(
         ledger,
         "extract",
         depth,
-        context.run_scope,
+        context.last_scope,
         context.tree_scope,
         gate,
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -210,7 +226,10 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
+        seed=seed_of(context),
         output_chars=config.limits.output_chars,
         checkpoints=config.checkpoints,
     )
@@ -264,6 +283,7 @@ def _context(
         packages=config.packages,
         pool=config.lending_pool,
         schemas=Schemas(allowed=dspy.settings.adapter is None),
+        playback=config.playback,
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}

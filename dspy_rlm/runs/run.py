@@ -21,7 +21,12 @@ from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.traces import TracedStep
-from dspy_rlm.errors import BudgetExceededError, PriceUnknownError, ValidatorError
+from dspy_rlm.errors import (
+    BudgetExceededError,
+    NoTurnLeftError,
+    PriceUnknownError,
+    ValidatorError,
+)
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -38,7 +43,7 @@ from dspy_rlm.events import (
 from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
-from dspy_rlm.prompts.instructions import SharedCalls, iteration_line
+from dspy_rlm.prompts.instructions import SharedCalls, iteration_line, stopping_line
 from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.provenance import Lineage
@@ -46,6 +51,8 @@ from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
+from dspy_rlm.runs.endings.ending import INTERRUPTED, Ending, EndingPolicy, partial_reasoning
+from dspy_rlm.runs.endings.repetition import Failures
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
@@ -83,6 +90,7 @@ class Run:
         allowance: Allowance | None = None,
         style: Style = DEFAULT,
         recorder: Recorder = NOT_RECORDED,
+        ending: EndingPolicy | None = None,
         answers: Answers | None = None,
     ) -> None:
         self.signature = signature
@@ -96,6 +104,7 @@ class Run:
         self.action: TracedStep | None = None
         self.answers = answers or Answers(signature, types)
         self.extraction = Extraction(signature, types, self.answers)
+        self.ending = Ending(signature, types, ending, self.answers)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._style = style
@@ -107,7 +116,7 @@ class Run:
         self._reasoning = ""
         self._code = ""
         self._variables = variables
-        self._failures = 0  # consecutive failed turns
+        self._failures = Failures(budget.max_errors)
         self._out_of = ""  # the limit that the next turn would exceed
         # The number of steps when a refused SUBMIT got one more turn.
         self._extended_at: int | None = None
@@ -135,6 +144,11 @@ class Run:
     def running(self) -> bool:
         """True from the start to the end."""
         return self._has_started and not self._ended
+
+    @property
+    def has_begun(self) -> bool:
+        """True once there is code of the root LM, whose variables it could submit."""
+        return bool(self.steps or self._code)
 
     def turn(self) -> int:
         """Returns the number of the current turn; 0 before the start."""
@@ -171,20 +185,22 @@ class Run:
 
     def _limit_reached(self) -> str:
         """Returns the name of the limit that allows no further turn, or ""."""
+        if self.ending.stop.announced:
+            return INTERRUPTED
         if self._out_of:
             return self._out_of
         if len(self.steps) >= self.budget.max_iterations + (self._extended_at is not None):
             return "max_iterations"
-        if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
+        if self._failures.reached:
             return "max_errors"
         return self.ledger.exhausted(self.depth)
 
     def _extend(self) -> bool:
         """Returns whether the run gets one more turn because its SUBMIT, in the last one, is refused."""
-        errors, number = self.budget.max_errors, len(self.steps) + 1
+        number = len(self.steps) + 1
         if number < self.budget.max_iterations or self._extended_at is not None:
             return False
-        if errors is not None and self._failures + 1 >= errors:
+        if self.ending.stop.requested or self._failures.would_be_reached(self._code):
             return False
         allowance = self._calls if isinstance(self._calls, Allowance) else None
         no_call_left = allowance is not None and allowance.turns.llm_calls_left < 1
@@ -208,7 +224,11 @@ class Run:
             together = self._calls.turns.shown_calls_left - (number > 1)
             shared = SharedCalls(max(together, 0), is_share=self._calls.most is not None)
             left["llm_calls"] = min(left["llm_calls"], shared.left)
-        line = iteration_line(number, self.budget, left, self._failures, self._window.note, shared)
+        failures, note = self._failures.in_a_row, self._window.note
+        line = iteration_line(number, self.budget, left, failures, note, shared)
+        if self.ending.stop.requested:
+            self.ending.stop.announced = True
+            line = stopping_line(number, self.budget)
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
@@ -236,6 +256,21 @@ class Run:
         if self.extraction.problem:
             raise self.extraction.failure() from error
         raise error
+
+    def not_answered(self, error: Exception) -> None:
+        """Handles a turn without a reply: it may be repeated, or end the turns.
+
+        Raises:
+            Exception: `error` itself, or another one for the user: it ends the run.
+        """
+        if self.ending.stop.requested:
+            self.action = None
+        elif isinstance(error, BudgetExceededError):
+            self.stop_asking(error)
+        elif isinstance(error, LMError):
+            self.overflow(error)
+        else:
+            raise error
 
     def overflow(self, error: LMError) -> None:
         """Shortens the prompt, because the LM's context window is shorter; ends the turns if it cannot be.
@@ -340,8 +375,9 @@ class Run:
             advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
             self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
             self._fitted |= bad_reply.fitted
+            self.ending.gathered.submitted(bad_reply.fitted)
             return
-        self._status, self._stopped_by = "submitted", "SUBMIT"
+        self._status, self._stopped_by = "submitted", self.ending.of_submit()
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
     def extract(self, extracted: Mapping[str, Any] | dspy.Prediction) -> None:
@@ -356,14 +392,26 @@ class Run:
         if not complete:
             return
         self.outputs = {name: self.extraction.kept[name] for name in self.signature.output_fields}
-        self._status, self._stopped_by = "extracted", self._limit_reached()
+        self._status, self._stopped_by = "extracted", self.ending.reason(self._limit_reached())
         self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
 
     # ---- The end ----
 
+    def settle(self, *, may_extract: bool = True) -> None:
+        """Ends the run with the outputs that are there, unless they are extracted next; see `Ending.settled`."""
+        limit = self._limit_reached()
+        outputs = self.ending.settled(limit, self.extraction.kept, may_extract=may_extract)
+        if outputs is not None:
+            self.outputs = outputs
+            self._status, self._stopped_by = "partial", self.ending.reason(limit)
+            self._reasoning = partial_reasoning(self._stopped_by)
+
     def fail(self, error: BaseException) -> RunReport:
         """Ends the run without outputs and returns the report for the caller."""
-        self._status, self._stopped_by = "failed", type(error).__name__
+        self._status = "failed"
+        self._stopped_by = (
+            error.limit if isinstance(error, NoTurnLeftError) else type(error).__name__
+        )
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
             message = f"[Error] The run ended here: {type(error).__name__}: {error}"
             self.action["output"] = abridged(redact_secrets(message), self._output_chars)
@@ -377,6 +425,8 @@ class Run:
     def _end(self) -> RunReport:
         if isinstance(self._calls, Allowance):
             self._calls.release()  # the call that is held back counts only if it was made
+        is_whole = self._status not in ("partial", "failed")
+        partial = {} if is_whole else self.ending.found(self.extraction.kept)
         report = RunReport(
             status=self._status,
             stopped_by=self._stopped_by,
@@ -397,7 +447,8 @@ class Run:
             lineage=self._lineage(),
             journal=self._recorder.path,
             journal_problem=self._recorder.problem,
-            partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
+            partial_outputs=partial,
+            missing=() if is_whole else self.ending.missing(partial),
         )
         outputs = None if self._status == "failed" else self.outputs
         try:
@@ -418,12 +469,17 @@ class Run:
 
         All text that goes into the next prompt passes through here, and is shortened here.
         """
-        self._failures = self._failures + 1 if failed else 0
+        told = self._failures.add(self._code or f"{self._reasoning}\n{note}") if failed else ""
+        if not failed:
+            self._failures.reset()
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
         output, gap = printed.text, printed.gap
-        remarks = self._remarks.of_turn(self._reading, self._code, output, last, printed.remarks)
+        remarks = [
+            *self._remarks.of_turn(self._reading, self._code, output, last, printed.remarks),
+            *([f"[Note] {told}"] if told else []),
+        ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")
         shown = abridged(whole, self._output_chars)

@@ -162,7 +162,7 @@ async with asyncio.TaskGroup() as group: group.create_task(work())
 
         assert output(rough, "1 + 1") == "2\n"
 
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [
