@@ -23,6 +23,7 @@ from dspy_rlm.errors import (
     RunFailedError,
     SignatureError,
     SubCallError,
+    ValidatorError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
 from dspy_rlm.run_result import RunResult
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "OutputListener",
     "PackageError",
     "Pool",
+    "Quote",
     "RLMError",
     "RunExhaustedError",
     "RunFailedError",
@@ -64,12 +67,14 @@ __all__ = [
     "RunResult",
     "SandboxInterpreter",
     "SignatureError",
+    "Span",
     "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
     "TextStream",
     "Usage",
+    "ValidatorError",
     "ValueType",
     "configure",
     "install",
@@ -79,9 +84,11 @@ __all__ = [
 # These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
+    "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
     "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",

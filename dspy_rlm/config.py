@@ -78,6 +78,14 @@ class RLMConfig:
 
     stop_seconds: float = 10.0
     """Seconds from the first Ctrl-C or SIGTERM to the end of the run; 0: it ends at once."""
+    validators: tuple[Callable[..., Any], ...] = ()
+    """Functions that check the outputs: see `evidence.validators`."""
+
+    track_coverage: bool = False
+    """True to track which parts of the inputs LMs are shown."""
+
+    require_coverage: float | Mapping[str, float] | None = None
+    """The fraction of each input, or of some by name, that LMs must have been shown before a SUBMIT."""
 
     @property
     def models(self) -> Models | None:
@@ -150,6 +158,9 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    validators = Setting[tuple[Callable[..., Any], ...]]()
+    track_coverage = Setting[bool]()
+    require_coverage = Setting["float | Mapping[str, float] | None"]()
     journal = Setting["str | bool | None"]()
     checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()

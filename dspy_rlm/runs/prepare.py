@@ -26,6 +26,8 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
@@ -95,10 +97,16 @@ def prepare(
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
             check_price(one, config.budget)
+    coverage = Coverage(values, config.types) if config.track_coverage else None
+    outer = context.coverage
+    if coverage is not None:
+        values = coverage.watched()
+        context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
+    sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
     run = Run(
         config.signature,
         variables,
@@ -112,6 +120,16 @@ def prepare(
         STYLES[config.style],
         context.recorder,
         EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
+        Answers(
+            config.signature,
+            config.types,
+            values,
+            config.validators,
+            loop=loop,
+            scope=context.work_scope,
+            coverage=coverage,
+            require_coverage=config.require_coverage,
+        ),
     )
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
@@ -123,7 +141,7 @@ def prepare(
         context,
         config.tools,
         functools.partial(start_child, blueprint, context),
-        run.budget_left,
+        run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
@@ -136,6 +154,8 @@ def prepare(
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *(one.wrapper_below for one in outer),
+        *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.

@@ -85,6 +85,7 @@ def _surroundings(
         has_numpy=config.packages is not None
         and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
+        coverage=config.require_coverage,
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )
 

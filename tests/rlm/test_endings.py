@@ -14,6 +14,7 @@ from dspy import AdapterParseError, LMServerError
 from dspy_rlm import (
     RLM,
     InputError,
+    Quote,
     RunExhaustedError,
     RunFailedError,
     SandboxInterpreter,
@@ -517,3 +518,36 @@ def test_variables_are_read_once():
     with pytest.raises(NoTurnLeftError):
         drive(steps(run, lambda *_: None), perform)
     assert requests == [AskRoot, RunCell, ReadOutputs]
+
+
+class TestChecked:
+    """The outputs that are there are checked as submitted ones are."""
+
+    def test_a_quote_that_is_in_no_input_is_missing(self, play):
+        """Quotes of variables are located, and those that are not verbatim are left out."""
+        rlm, _ = play(
+            dspy.Signature("doc, q -> a: Quote, b: Quote", custom_types={"Quote": Quote}),
+            "a = 'two words'\nb = 'not there'",
+            max_iterations=1,
+            on_exhausted="partial",
+        )
+        prediction = rlm(doc="one two words", q="?")
+        assert (prediction.a.start, prediction.b) == (4, None)
+        assert prediction.run.missing == ("b",)
+
+    def test_an_output_that_a_validator_refuses_is_missing(self, play):
+        """A validator sees them once all are there."""
+
+        def is_even(b: int) -> str | None:
+            return "b must be even" if b % 2 else None
+
+        rlm, _ = play(
+            "q -> a: int, b: int",
+            "a, b = 1, 3",
+            max_iterations=1,
+            on_exhausted="partial",
+            validators=[is_even],
+        )
+        prediction = rlm(q="?")
+        assert (prediction.a, prediction.b, prediction.run.missing) == (1, None, ("b",))
+        assert prediction.run.partial_outputs == {"a": 1}
