@@ -17,6 +17,7 @@ from dspy import CodeInterpreter
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.playback import Playback
 from dspy_rlm.report import OnExhausted
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
@@ -72,6 +73,9 @@ class RLMConfig:
 
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
+
+    playback: Playback | None = None
+    """How the run went before, for the one run that repeats it."""
 
     on_exhausted: OnExhausted = "extract"
     """How a run ends once no turn is left."""

@@ -45,7 +45,12 @@ from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
-from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
+from dspy_rlm.runs.journaling import (
+    recording_sinks,
+    recording_wrappers,
+    seed_of,
+    with_recorder,
+)
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -92,7 +97,7 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
-    ledger, depth = context.ledger, context.depth
+    ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
@@ -111,7 +116,7 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *recording_sinks(context.recorder)],
+        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
@@ -126,11 +131,13 @@ def prepare(
             values,
             config.validators,
             loop=loop,
-            scope=context.work_scope,
+            scope=context.run_scope,
             coverage=coverage,
             require_coverage=config.require_coverage,
         ),
     )
+    if playback is not None:
+        playback.bind(ledger, context.calls, run.note)
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
@@ -150,6 +157,8 @@ def prepare(
         [run.ending.stop.around],
     )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    if playback is not None:
+        tools = wrap_all(tools, [playback.tool])
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
@@ -171,6 +180,7 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -185,6 +195,7 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -218,6 +229,7 @@ def prepare(
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
         has_draft=STYLES[config.style].papers_names and "answer" not in values,
+        seed=seed_of(context),
         output_chars=config.limits.output_chars,
         checkpoints=config.checkpoints,
     )
@@ -271,6 +283,7 @@ def _context(
         packages=config.packages,
         pool=config.lending_pool,
         schemas=Schemas(allowed=dspy.settings.adapter is None),
+        playback=config.playback,
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}
