@@ -86,6 +86,7 @@ def _surroundings(
         and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
         coverage=config.require_coverage,
+        reads_variables=depth == 0 and config.on_exhausted != "extract",
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )
 
