@@ -37,6 +37,7 @@ from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.history_options import Compaction, Observations, checked_history
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
@@ -44,7 +45,17 @@ from dspy_rlm.prompts.styles import checked_style
 from dspy_rlm.report_text import count
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
-from dspy_rlm.runs.loop import AskRoot, Extract, Request, RunCell, Steps, adrive, drive, steps
+from dspy_rlm.runs.loop import (
+    AskRoot,
+    Extract,
+    Request,
+    RunCell,
+    Steps,
+    Summarize,
+    adrive,
+    drive,
+    steps,
+)
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
@@ -84,6 +95,9 @@ class RLM(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        history_tokens: int | None = None,
+        compaction: Compaction = "rules",
+        observations: Observations = "output",
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -97,28 +111,27 @@ class RLM(Configured, Portable, dspy.Module):
             verbose: Print each step to stderr.
             tools: Python functions or `dspy.Tool`s that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
-                one-line description. The first is the default. None: the LM of this module, else the
-                configured one.
+                description. The first is the default. None: the LM of this module.
             interpreter_factory: Returns a DSPy `CodeInterpreter` to run cells in, instead of our sandbox.
             max_depth: Levels of sub-runs below this one; 0 allows none.
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
             max_errors: Consecutive failed turns before the outputs are extracted.
-            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
-                a server refuses some of them.
-            prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
-                models whose price DSPy does not know, such as `{"openai/mine": (0.15, 0.6)}`.
+            max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM.
+            prices: US dollars per million tokens of prompts and of replies, by model, such as
+                `{"openai/mine": (0.15, 0.6)}`: for `max_cost`, where DSPy does not know the price.
             limits: The resources of the sandbox; `max_output_chars` replaces its `output_chars`.
-            packages: Packages that code can import besides the standard library, such as `["networkx"]`;
-                or the path of a lock file with hashes. Downloaded the first time, then cached.
-            types: Rules for how values of your own types cross to the sandbox: `HandleType`, `ValueType`
-                or `CodeType`. They precede the rules for DSPy's types.
-            pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
-                here. None: the pool that all RLMs of the process share.
-            style: The form of the prompt: "default", "paper" or "tools"; docs/prompt.md describes them.
+            packages: Packages that code can import, or a lock file with hashes.
+            types: Rules for how values of your own types cross: `HandleType`, `ValueType` or `CodeType`.
+            pool: Lends the sandboxes; its limits and packages apply where none are passed here. None: the
+                pool that all RLMs of the process share.
+            style: The form of the prompt: "default", "paper" or "tools".
+            history_tokens: Tokens of the steps in one prompt. None: what the LM's window holds.
+            compaction: Old steps are shortened by "rules", or with a "summary".
+            observations: The LM sees the "output" of cells, or its size only: "opaque" (docs/context.md).
             max_iters: Another name for `max_iterations`.
-            interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
+            interpreter: A `CodeInterpreter` to run in, as older code passes it. No run shuts it down.
 
         Raises:
             SignatureError: The signature, a tool, a limit or another argument is invalid; says which and why.
@@ -150,6 +163,7 @@ class RLM(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            view=checked_history(history_tokens, compaction, observations),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own
@@ -170,8 +184,7 @@ class RLM(Configured, Portable, dspy.Module):
         Args:
             *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
-                this run, and `config`, options for its calls.
+            **inputs: The inputs by name; `lm` and `config`, as in `dspy.Predict`.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -179,7 +192,7 @@ class RLM(Configured, Portable, dspy.Module):
         Raises:
             InputError: The inputs do not fit the signature; no LM was called.
             LMNotConfiguredError: No LM is configured.
-            PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown; no LM was called.
+            PriceUnknownError: `max_cost` is set and a price unknown; no LM was called.
             EngineError: The sandbox engine cannot be installed; no LM was called.
             SandboxStartError: The sandbox did not start; no LM was called.
             RunFailedError: An LM or the sandbox failed, or the time was up; its `run` is the report so far.
@@ -193,10 +206,10 @@ class RLM(Configured, Portable, dspy.Module):
                     return self.generate_action(**prepared.prompt, **fields)
                 case RunCell(code):
                     return prepared.checked(sandbox.run_cell(code))
-                case Extract(fields):
+                case Extract() | Summarize():
+                    predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):
-                        extractor = self.extract
-                        return extractor(**prepared.last_call(extractor), **fields)
+                        return predictor(**arguments)
 
         with (
             prepared.closing() as opened,
@@ -225,10 +238,10 @@ class RLM(Configured, Portable, dspy.Module):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell(code):
                     return prepared.checked(await thread.run(sandbox.run_cell, code))
-                case Extract(fields):
+                case Extract() | Summarize():
+                    predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):
-                        extractor = self.extract
-                        return await extractor.acall(**prepared.last_call(extractor), **fields)
+                        return await predictor.acall(**arguments)
 
         async with open_in_thread(prepared) as work:
             with _ending_with_report(prepared, self.generate_action):

@@ -64,6 +64,13 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/window/token_estimate.py", "'[A-Za-z0-9+/_=-]{32,}'"): [
+        "a",
+        "a ",
+        "=",
+        "a" * 31 + " ",
+    ],
+    ("dspy_rlm/window/opaque.py", "'line ([0-9]{1,6})'"): ["line ", "line 1", "1", "line"],
     ("dspy_rlm/repl/failures.py", None): ["'", '"', ", got ", "a", "1", "a1", "status ", "'a", " "],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],

@@ -52,6 +52,8 @@ class Meter:
     """The calls of a sub-run; None for a root run."""
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
+    on_answer: Callable[[int, int | None], None] = lambda _chars, _tokens: None
+    """Called after an answer, with the characters of the prompt, and its tokens if they were reported."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 

@@ -16,6 +16,7 @@ from dspy import AdapterParseError, LMError
 from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.runs.run import Run
+from dspy_rlm.window.summaries import summary_in
 
 T = TypeVar("T")
 
@@ -36,6 +37,19 @@ class RunCell:
 
 
 @dataclass(frozen=True)
+class FillHistory(RunCell):
+    """Run code of our own that fills the variable with all steps; it is no step of the run."""
+
+
+@dataclass(frozen=True)
+class Summarize:
+    """Ask for a summary of old steps, which do not fit. The result is a `dspy.Prediction`."""
+
+    fields: Mapping[str, str]
+    """The inputs of the summary's predictor by name."""
+
+
+@dataclass(frozen=True)
 class Extract:
     """Ask for the outputs, because no turn is left. The result is a `dspy.Prediction`."""
 
@@ -48,7 +62,7 @@ class Done:
     """The run has its outputs. Yielded last, because a generator that returns raises `StopIteration`."""
 
 
-Request: TypeAlias = AskRoot | RunCell | Extract | Done
+Request: TypeAlias = AskRoot | RunCell | Summarize | Extract | Done
 Steps: TypeAlias = Generator[Request, Any, None]
 OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
 
@@ -66,6 +80,7 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
     """
     run.start()
     while not run.over:
+        yield from _summarized(run)
         fields = run.action_inputs()
         try:
             action = yield AskRoot(fields)
@@ -81,6 +96,8 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
         else:
             code = run.read(action)
         if code is not None:
+            if filling := run.past.refreshing(code):
+                yield FillHistory(filling)
             run.observe((yield RunCell(code)))
     run.keep_submitted()
     while run.outputs is None:
@@ -95,6 +112,18 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
         else:
             run.extract(extracted)
     yield Done()
+
+
+def _summarized(run: Run) -> Steps:
+    """Yields the request for a summary of old steps, if one is needed. Without one, rules shorten the steps."""
+    fields = run.summary_inputs()
+    if fields is None:
+        return
+    try:
+        summary = summary_in((yield Summarize(fields)))
+    except _DECIDED_HERE:
+        summary = ""
+    run.take_summary(summary)
 
 
 def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -25,6 +25,7 @@ from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
 from dspy_rlm.events import (
     ActionChosen,
     Event,
+    HistoryCompacted,
     IterationStarted,
     RequestRetried,
     RunEnded,
@@ -35,19 +36,22 @@ from dspy_rlm.events import (
     SubCallProgress,
     SubCallStarted,
 )
+from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
 from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.repl.past import Past
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
-from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
+from dspy_rlm.window.opaque import metadata_of
+from dspy_rlm.window.prompt_window import Compacted, PromptWindow, Room
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
 from sandbox_runtime.helpers import abridged, omission_in, redact_secrets
 
@@ -76,6 +80,9 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        view: HistoryOptions | None = None,
+        room: Room | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -87,7 +94,11 @@ class Run:
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
         self.extraction = Extraction(signature, types)
-        self._window = PromptWindow(render_variables(variables))
+        self.past = Past(self.steps, {*signature.input_fields, *taken})
+        self._is_opaque = view is not None and view.is_opaque
+        self.window = PromptWindow(
+            render_variables(variables), room, self._note_compaction, self.past.choose
+        )
         self._sinks = sinks
         self._types = types
         self._cell_chars = output_chars
@@ -109,6 +120,7 @@ class Run:
         self._repairs: Counter[str] = Counter()
         self._turns_lost: Counter[str] = Counter()
         self._retries = 0
+        self._summarized = 0  # the last step of the summary that was asked for
         self._started = time.monotonic()
 
     def start(self) -> None:
@@ -179,18 +191,38 @@ class Run:
         if self.outputs is None:
             self._finish(complete=self.extraction.keep(self._fitted))
 
-    def action_inputs(self) -> dict[str, str]:
-        """Returns the inputs of the next call of the root LM."""
-        number = len(self.steps) + 1
-        line = iteration_line(
-            number,
+    def _line(self) -> str:
+        """Returns the line of the next turn."""
+        return iteration_line(
+            len(self.steps) + 1,
             self.budget,
             self.ledger.left(self._calls),
             self._failures,
-            self._window.note,
+            self.window.note,
             self.depth,
         )
-        return {**self.extract_inputs(), "iteration": line}
+
+    def action_inputs(self) -> dict[str, str]:
+        """Returns the inputs of the next call of the root LM; older steps are shortened if they do not fit."""
+        self.window.fit(self.steps, self._line())
+        return {**self._shown(), "iteration": self._line()}
+
+    def summary_inputs(self) -> dict[str, str] | None:
+        """Returns the inputs of a summary of old steps, if one is needed before the next turn."""
+        self._summarized = self.window.wanted_summary(self.steps, self._line())
+        if not self._summarized:
+            return None
+        steps = self.window.summarized_text(self.steps, self._summarized)
+        return {"task": self.signature.instructions, "steps": steps}
+
+    def take_summary(self, summary: str) -> None:
+        """Shows a summary in place of the steps that it was asked for; an empty one leaves it to the rules."""
+        self.window.take_summary(self.steps, self._summarized, summary, self._line())
+
+    def _note_compaction(self, done: Compacted) -> None:
+        self.tell(
+            HistoryCompacted(len(self.steps) + 1, done.steps, done.tokens_before, done.tokens_after)
+        )
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
@@ -199,9 +231,13 @@ class Run:
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
+        self.window.fit(self.steps)
+        return self._shown()
+
+    def _shown(self) -> dict[str, str]:
         return {
-            "variables_info": self._window.variables_info,
-            "repl_history": self._window.history(self.steps),
+            "variables_info": self.window.variables_info,
+            "repl_history": self.window.history(),
         }
 
     def shorten(self, error: BudgetExceededError) -> None:
@@ -210,7 +246,7 @@ class Run:
         Raises:
             BudgetExceededError: `error` itself: nothing is left to shorten.
         """
-        if error.limit in _PAID and self._window.shorten():
+        if error.limit in _PAID and self.window.shorten():
             return
         if self.extraction.problem:
             raise self.extraction.failure() from error
@@ -224,7 +260,7 @@ class Run:
         """
         if not is_overflow(error):
             raise error
-        if self._window.overflow(self.steps):
+        if self.window.overflow(self.steps):
             return
         if self.over or not self.steps:
             raise error
@@ -288,29 +324,36 @@ class Run:
             self._turns_lost["syntax_error"] += 1
         match result:
             case Completed(output=output):
-                self._take_step(output)
+                self._take_step(output, result=result)
             case Failed(traceback=traceback) if traceback:
-                is_refused = result.message.startswith(_REFUSED) and self._extend()
-                note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
-                self._take_step(below(result.output, traceback), note, failed=True)
+                is_submit = result.message.startswith(_REFUSED)
+                note = f"[Note] {LAST_SUBMIT}" if is_submit and self._extend() else ""
+                if self._is_opaque and (is_submit or result.error_type in _SYNTAX_ERRORS):
+                    # It is about the code of the LM itself.
+                    shown = abridged(f"{result.error_type}: {result.message}", LEAST_OUTPUT_CHARS)
+                    note = below(error_note(shown), note) if note else error_note(shown)
+                trace = abridged(traceback, self._output_chars)
+                self._take_step(below(result.output, trace), note, failed=True, result=result)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
-                self._take_step(result.output, error_note(reason), failed=True)
-            case Submitted(outputs=values, output=output):
-                self._submit(values, output)
+                note = error_note(abridged(reason, self._output_chars))
+                self._take_step(result.output, note, failed=True, result=result)
+            case Submitted(outputs=values):
+                self._submit(values, result)
 
-    def _submit(self, values: Mapping[str, Any], output: str) -> None:
+    def _submit(self, values: Mapping[str, Any], result: Submitted) -> None:
         try:
             self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
             advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
-            self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
+            note = f"{error_note(quoted)}{advice}"
+            self._take_step(result.output, note, failed=True, result=result)
             self._fitted |= bad_reply.fitted
             return
         self._status, self._stopped_by = "submitted", "SUBMIT"
-        self._take_step(output, f"SUBMIT: {', '.join(values)}")
+        self._take_step(result.output, f"SUBMIT: {', '.join(values)}", result=result)
 
     def extract(self, extracted: Mapping[str, Any] | dspy.Prediction) -> None:
         """Handles the outputs of the extraction. Those that do not fit are still missing."""
@@ -359,7 +402,8 @@ class Run:
             sub_calls=self.ledger.sub_calls(),
             repairs=dict(self._repairs),
             turns_lost=dict(self._turns_lost),
-            overflows=self._window.overflows,
+            overflows=self.window.overflows,
+            compactions=self.window.compactions,
             retries=self._retries,
             partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
         )
@@ -370,28 +414,57 @@ class Run:
             self._ended = True
         return report
 
-    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+    def _take_step(
+        self,
+        output: str,
+        note: str = "",
+        *,
+        failed: bool = False,
+        result: CellResult | None = None,
+    ) -> None:
         """Ends a turn with the cell's output and the harness's own note below it.
 
         All text that goes into the next prompt passes through here, and is shortened here.
+
+        Args:
+            output: All that the cell has printed.
+            note: The harness's note.
+            failed: True if the turn counts for `max_errors`.
+            result: The end of the cell, if one was run.
         """
         self._failures = self._failures + 1 if failed else 0
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
+        printed, output = output, abridged(output, self._cell_chars)
+        is_cut = self._is_opaque or len(output) < len(printed)
         gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
         output, rebound = split_rebound(output, self._code, gap)
         remarks = [
             *([f"[Note] {rebound}"] if rebound else []),
-            *self._remarks.of_turn(self._reading, self._code, output, last),
+            *self._remarks.of_turn(self._reading, self._code, printed, last),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
+        if self._is_opaque and result is not None:
+            note, output, gap = (
+                below(metadata_of(result), note) if note else metadata_of(result),
+                "",
+                0,
+            )
         whole = below(output, note) if note else output.rstrip("\n")
         shown = abridged(whole, self._output_chars)
         if shown != whole:
             gap = omission_in(shown, self._output_chars)
+        everything = below(printed, note) if note else printed.rstrip("\n")
         # A shortened note counts as output.
-        step = Step(self._reasoning, self._code, shown, note if shown.endswith(note) else "", gap)
+        step = Step(
+            self._reasoning,
+            self._code,
+            shown,
+            note if shown.endswith(note) else "",
+            gap,
+            everything if is_cut or shown != whole else "",
+        )
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output

@@ -30,6 +30,7 @@ from dspy_rlm.errors import (
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.loop import Extract, Summarize
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
 from sandbox_runtime import (
@@ -81,12 +82,18 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    summarizer: Any = None
+    """The predictor of summaries of old steps, on the ledger; None if rules shorten them."""
+
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
 
-    def last_call(self, extractor: Any) -> dict[str, Any]:
-        """Returns the extractor's arguments besides the fields, for its next call."""
-        return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
+    def aside(self, request: Extract | Summarize, extractor: Any) -> tuple[Any, dict[str, Any]]:
+        """Returns the predictor for a request that is no turn, and its arguments."""
+        if isinstance(request, Summarize):
+            return self.summarizer, dict(request.fields)
+        own = self.run.extraction.arguments(extractor)
+        return extractor, {**self.last_prompt, **own, **request.fields}
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
