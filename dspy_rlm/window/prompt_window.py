@@ -36,7 +36,8 @@ LOW_WATER = 0.4
 # The part of the room below that mark that the newest steps may fill whole.
 NEWEST_PART = 0.5
 
-# Stubs are left out until this part of the mark is reached.
+# Steps are left out, or summarized, until this part of the mark is reached: it changes the beginning of the history,
+# so it is to be rare.
 LEFT_OUT_TO = 0.6
 
 # The part of the mark that a summary may take, the least weight of the mark with which one is asked for, the failed
@@ -57,6 +58,9 @@ LEAST_VARIABLES_CHARS = 600
 
 # Characters of each output that the extraction sees if the whole does not fit into the budget. They are tried in order.
 SHORTENED_OUTPUT_CHARS = (2_000, 400, 80)
+
+
+_SHORT_VARIABLES = "The variables are described in short to fit into your context window; they still hold everything"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +162,10 @@ class PromptWindow:
             return 0
         blocks = list(self._blocks)
         self._cut_outputs(blocks, steps, target)
-        surplus = sum(block.weight for block in blocks) - target * (1 - SUMMARY_PART)
+        surplus = sum(block.weight for block in blocks) - target
+        if surplus <= 0:
+            return 0
+        surplus += target * (1 - LEFT_OUT_TO + SUMMARY_PART)
         last = 0
         for block in blocks[: len(blocks) - self._newest(blocks, target)]:
             if surplus <= 0:
@@ -210,11 +217,11 @@ class PromptWindow:
     @property
     def note(self) -> str:
         """The sentence that tells the LM about it; empty while everything is shown."""
-        if not self.compactions and not self.overflows:
-            return ""
+        if not self.compactions:
+            return _SHORT_VARIABLES if self.overflows else ""
         place = (
             f"the variable `{self.name}` has each in full: a list of dicts with step, reasoning, code, output"
-            if self.name and self.compactions
+            if self.name
             else "the variables still hold everything"
         )
         return f"Older steps are shown shortened to fit into your context window; {place}"

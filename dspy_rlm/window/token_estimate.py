@@ -10,7 +10,7 @@ import re
 
 # Characters of ASCII per token, and bytes of UTF-8 for everything else. With these numbers the estimate is above the
 # counts of four tokenizers (cl100k, o200k, DeepSeek's and Anthropic's) for prose, code, JSON, logs, CSV, CJK, Cyrillic,
-# Arabic and Hindi; the closest is a log at 0.98 of it.
+# Arabic and Hindi; the closest is a log with 0.98 of it.
 CHARS_A_TOKEN = 3.6
 SIGNS_A_TOKEN = 1.6
 BYTES_A_TOKEN = 2.0

@@ -100,13 +100,12 @@ def front(name: str, call: Call) -> Any:
 def _history(call: Call) -> Call:
     """Returns the function that adds the newest steps to one list and returns it."""
     steps: list[Any] = []
-    fetched = 0
+    fetched = [0]  # in a list: the harness restores the variables of its functions before each cell
 
     def history() -> list[Any]:
         """Returns the steps of this run so far: dicts with step, reasoning, code and output."""
-        nonlocal fetched
-        while more := call(fetched):
-            fetched += len(more)
+        while more := call(fetched[0]):
+            fetched[0] += len(more)
             steps.extend(more)
         return steps
 
