@@ -445,6 +445,7 @@ class Run:
             *self._remarks.of_turn(self._reading, self._code, printed, last),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
+        everything = below(printed, note) if note else printed.rstrip("\n")
         if self._is_opaque and result is not None:
             note, output, gap = (
                 below(metadata_of(result), note) if note else metadata_of(result),
@@ -455,7 +456,6 @@ class Run:
         shown = abridged(whole, self._output_chars)
         if shown != whole:
             gap = omission_in(shown, self._output_chars)
-        everything = below(printed, note) if note else printed.rstrip("\n")
         # A shortened note counts as output.
         step = Step(
             self._reasoning,

@@ -26,7 +26,7 @@ def metadata_of(result: CellResult) -> str:
     lines = text.count("\n") + 1 if text else 0
     ended = f"failed with {_error_of(result)}" if isinstance(result, Failed) else "completed"
     lost = " Definitions of earlier cells were lost." if result.state_lost else ""
-    return f"[Note] The cell {ended}. Output (not shown): text, {len(text):,} characters, {lines:,} lines.{lost}"
+    return f"[Note] The cell {ended}. Output (not shown): text, characters: {len(text):,}, lines: {lines:,}.{lost}"
 
 
 def _error_of(failed: Failed) -> str:
