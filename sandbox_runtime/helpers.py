@@ -19,6 +19,7 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.sessions.loans import Loan
 from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
@@ -50,6 +51,7 @@ __all__ = [
     "OPTIONAL_OUTPUT",
     "DaemonPool",
     "EffortError",
+    "Loan",
     "SignatureText",
     "Slot",
     "UnreadableTextError",

@@ -37,8 +37,14 @@ class Past:
         """The name of the variable; empty before it is chosen, and if there is none."""
 
         self._steps = steps
-        self._taken = taken
+        self._taken = set(taken)
         self._is_used = False
+
+    def avoid(self, variables: str) -> None:
+        """Takes the names off the list that variables of earlier calls have, as they are listed in lines."""
+        self._taken |= {
+            name for name in NAMES for line in variables.split("\n") if line.startswith(name)
+        }
 
     def choose(self) -> str:
         """Returns the name of the variable: one that neither the user nor a cell has used. Empty if there is none."""

@@ -116,6 +116,8 @@ def prepare(
         _room(config, lm, predictor),
         config.tools,
     )
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))

@@ -40,7 +40,7 @@ from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.repl.past import Past
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
@@ -122,6 +122,11 @@ class Run:
         self._retries = 0
         self._summarized = 0  # the last step of the summary that was asked for
         self._started = time.monotonic()
+
+    def show_kept(self, variables: str) -> None:
+        """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
+        self.window.variables_info += render_kept(variables)
+        self.past.avoid(variables)
 
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
