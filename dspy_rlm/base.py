@@ -24,7 +24,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
-from dspy_rlm.history_options import Compaction, Observations, checked_history
+from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
@@ -138,7 +138,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
-            view=checked_history(history_tokens, compaction, observations),
+            view=HistoryOptions(history_tokens, compaction, observations),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

@@ -22,9 +22,10 @@ CHARS_A_TOKEN = 4
 # A prompt with more characters per token of the window is refused unsent: hardly any text has tokens that long.
 SURE_CHARS_A_TOKEN = 6
 
-# Tokens kept free for a reply of an LM without a limit of its own, and the most of a window that is kept free.
+# Tokens that are kept free for a reply of an LM without a limit of its own, but no more than this part of the window. As
+# much is left for the prompt where the LM has a limit.
 ROOM_FOR_A_REPLY = 4_096
-MOST_FOR_A_REPLY = 0.25
+LEAST_FOR_A_PROMPT = 0.25
 
 # The number of tokens that a price is stated for: below the limits from which some models charge more.
 _USUAL_TOKENS = 10_000
@@ -85,7 +86,9 @@ def reply_room(lm: dspy.BaseLM, window: int) -> int:
     """Returns the tokens of the window that are kept free for a reply: many servers count both together."""
     limits = [getattr(lm, "kwargs", {}).get(name) for name in REPLY_LIMITS]
     known = [limit for limit in limits if type(limit) is int and limit > 0]
-    return min(max(known, default=ROOM_FOR_A_REPLY), int(window * MOST_FOR_A_REPLY))
+    if known:
+        return min(max(known), int(window * (1 - LEAST_FOR_A_PROMPT)))
+    return min(ROOM_FOR_A_REPLY, int(window * LEAST_FOR_A_PROMPT))
 
 
 def check_price(lm: dspy.BaseLM, budget: Budget) -> None:

@@ -11,6 +11,7 @@ from dspy_rlm import RLM
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, SignatureError
 from dspy_rlm.events import HistoryCompacted
+from dspy_rlm.lms.model_facts import reply_room
 from dspy_rlm.prompts.history import abridge_history, render_steps, split_steps
 from dspy_rlm.report import Step
 from dspy_rlm.runs.loop import AskRoot, Extract, RunCell, Summarize, drive, steps
@@ -344,3 +345,18 @@ class TestSettings:
             "summary",
             "opaque",
         )
+        with pytest.raises(SignatureError, match="compaction must be"):
+            rlm.compaction = "none"
+
+    @pytest.mark.parametrize(
+        ("limit", "window", "room"),
+        [
+            (None, 100_000, 4_096),
+            (None, 8_000, 2_000),
+            (20_000, 100_000, 20_000),
+            (8_000, 8_000, 6_000),
+        ],
+    )
+    def test_a_reply_has_its_room(self, limit, window, room):
+        """A server may count the limit of the reply with the prompt; something is left for the prompt in any case."""
+        assert reply_room(dspy.LM("openai/any", max_tokens=limit), window) == room
