@@ -19,11 +19,14 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RLMError,
+    RunExhaustedError,
     RunFailedError,
     SignatureError,
     SubCallError,
+    ValidatorError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.run_result import RunResult
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -37,9 +40,11 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -54,18 +59,24 @@ __all__ = [
     "OutputListener",
     "PackageError",
     "Pool",
+    "Quote",
     "RLMError",
+    "RunExhaustedError",
     "RunFailedError",
     "RunReport",
+    "RunResult",
     "SandboxInterpreter",
     "SignatureError",
+    "Span",
     "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
     "TextStream",
     "Usage",
+    "ValidatorError",
     "ValueType",
+    "configure",
     "install",
     "uninstall",
 ]
@@ -73,8 +84,11 @@ __all__ = [
 # These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
+    "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
+    "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",

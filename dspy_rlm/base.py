@@ -10,6 +10,7 @@ from dspy import CodeInterpreter
 
 from dspy_rlm.arguments import (
     MAX_ITERATIONS,
+    checked_ending,
     checked_limits,
     checked_pool,
     checked_rules,
@@ -24,11 +25,16 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers
+from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
+from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.lms.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
+from dspy_rlm.report import OnExhausted
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
 from dspy_rlm.signatures.inputs import check_signature, warn_of_hiding_names
@@ -68,6 +74,13 @@ class RLMBase(Configured, Portable, dspy.Module):
         history_tokens: int | None = None,
         compaction: Compaction = "rules",
         observations: Observations = "output",
+        journal: JournalOption = None,
+        checkpoints: CheckpointPolicy = "auto",
+        on_exhausted: OnExhausted = "extract",
+        stop_seconds: float = 10,
+        validators: Sequence[Validator] = (),
+        track_coverage: bool = False,
+        require_coverage: RequiredCoverage = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -88,7 +101,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_cost: US dollars for all LMs of a run together. None means no limit, as for the next three.
             max_tokens: Tokens of all LMs of a run together.
             max_seconds: Wall time of a run that has its sandbox. Cells and calls are cancelled.
-            max_errors: Consecutive failed turns before the outputs are extracted.
+            max_errors: Failed turns in a row that end the run. None: 5 failures of the same code do.
             max_concurrency: LM calls of the code at once (16), for each LM or by name of a sub-LM. Fewer are sent while
                 a server refuses some of them.
             prices: US dollars per million tokens of prompts and of replies, by model: for `max_cost` with
@@ -105,6 +118,15 @@ class RLMBase(Configured, Portable, dspy.Module):
                 window of the LM holds, if DSPy knows it. docs/context.md describes this and the next two.
             compaction: How old steps are shortened: by "rules", or with a "summary" by the LM that writes the code.
             observations: What the LM sees of a cell: its "output", or only the size of it, "opaque".
+            journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
+            checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
+            on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
+            stop_seconds: Time from the first Ctrl-C or SIGTERM, which asks for what there is, to the end of the run;
+                0 ends it at once.
+            validators: Functions of outputs and inputs that accept the outputs, or object with a reason.
+            track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
+            require_coverage: The fraction that LMs must have been shown of each input, or of some by name, before a
+                SUBMIT is accepted.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -116,8 +138,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
+        signature = check_signature(signature, normalized)
         self._config = RLMConfig(
-            signature=check_signature(signature, normalized),
+            signature=signature,
             tools=normalized,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
@@ -139,6 +162,10 @@ class RLMBase(Configured, Portable, dspy.Module):
             verbose=verbose,
             style=checked_style(style),
             view=HistoryOptions(history_tokens, compaction, observations),
+            **checked_ending(on_exhausted, stop_seconds),
+            journal=checked_journal(journal),
+            checkpoints=checked_policy(checkpoints),
+            **checked_answers(signature, validators, track_coverage, require_coverage),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

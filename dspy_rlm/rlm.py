@@ -22,6 +22,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     factory_of_call,
 )
+from dspy_rlm.dspy_bridge.outcomes import Outcomes
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
@@ -32,6 +33,7 @@ from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.loop import (
     AskRoot,
     Extract,
+    ReadOutputs,
     Request,
     RunCell,
     Steps,
@@ -47,7 +49,7 @@ from sandbox_runtime.helpers import hiding, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(RLMBase, InSessions):
+class RLM(RLMBase, Outcomes, InSessions):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     # ---- The loop is `loop.py`; here its requests are performed ----
@@ -64,8 +66,7 @@ class RLM(RLMBase, InSessions):
         Args:
             *interpreter: The interpreter for this run, instead of the configured one. It stays open.
             interpreter_factory: Returns the interpreter for this run.
-            **inputs: The inputs by name. Further, as in `dspy.Predict`: `lm`, the LM that writes the code of
-                this run, and `config`, options for its calls.
+            **inputs: The inputs by name. Also `lm`, which writes the code of this run, and `config`, as in `dspy.Predict`.
 
         Returns:
             The outputs by name, `trajectory`, `final_reasoning`, and the report as `run`.
@@ -85,8 +86,8 @@ class RLM(RLMBase, InSessions):
             match request:
                 case AskRoot(fields):
                     return self.generate_action(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(sandbox.run_cell(code))
+                case RunCell() | ReadOutputs():
+                    return prepared.in_sandbox(sandbox, request)
                 case Extract() | Summarize():
                     predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):
@@ -98,7 +99,7 @@ class RLM(RLMBase, InSessions):
             _ending_with_report(prepared, self.generate_action),
         ):
             sandbox = prepared.open_sandbox(opened)
-            with _dspy_settings(prepared, self.generate_action):
+            with _dspy_settings(prepared, self.generate_action), prepared.stopped_by_signals():
                 drive(_steps(prepared, self.generate_action), perform)
         return prepared.run.prediction()
 
@@ -117,8 +118,8 @@ class RLM(RLMBase, InSessions):
             match request:
                 case AskRoot(fields):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
-                case RunCell(code):
-                    return prepared.checked(await thread.run(sandbox.run_cell, code))
+                case RunCell() | ReadOutputs():
+                    return await thread.run(prepared.in_sandbox, sandbox, request)
                 case Extract() | Summarize():
                     predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):

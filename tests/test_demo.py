@@ -6,9 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import dspy
 import pytest
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import RLM
 from dspy_rlm.cli.demo.policies import play_root, play_sub, speaks_of
@@ -48,9 +50,20 @@ def lms():
         yield lms
 
 
-def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
-    with dspy.context(lm=lms.root):
-        return RLM(signature, sub_lm=lms.sub)(sources=SOURCES, **inputs)
+Answer = Callable[..., dspy.Prediction]
+
+
+@pytest.fixture(scope="module")
+def answer() -> Iterator[Answer]:
+    """Returns `answer(lms, signature, **inputs)`, which runs an RLM on the sources."""
+    pool = ThriftyPool()
+
+    def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
+        with dspy.context(lm=lms.root):
+            return RLM(signature, sub_lm=lms.sub, pool=pool)(sources=SOURCES, **inputs)
+
+    yield answer
+    pool.close()
 
 
 class TestTruth:
@@ -73,7 +86,7 @@ class TestTruth:
 class TestPolicies:
     """Policies do not know the answers: other files and questions give other answers."""
 
-    def test_the_class_is_found(self, lms):
+    def test_the_class_is_found(self, lms, answer):
         """A definition outside of tests comes first, and quoted code does not count."""
         found = answer(lms, WHERE, class_name="Server")
 
@@ -81,7 +94,7 @@ class TestPolicies:
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("name", ["Nowhere", "Broken"])
-    def test_a_class_that_is_not_there_is_not_found(self, lms, name):
+    def test_a_class_that_is_not_there_is_not_found(self, lms, answer, name):
         """No match, or only one in a file that is not Python, gives an empty path."""
         found = answer(lms, WHERE, class_name=name)
 
@@ -97,18 +110,18 @@ class TestPolicies:
             ("nowhere", []),
         ],
     )
-    def test_the_functions_are_listed(self, lms, package, functions):
+    def test_the_functions_are_listed(self, lms, answer, package, functions):
         """Functions are listed from the package's own files only, and the list may be empty."""
         assert answer(lms, WHICH_FUNCTIONS, package=package).functions == functions
 
-    def test_the_modules_are_chosen(self, lms):
+    def test_the_modules_are_chosen(self, lms, answer):
         """Modules are selected by their docstrings, which the sub-LM judges in batches."""
         found = answer(lms, WHICH_MODULES, subject="data compression and archives")
 
         assert found.modules == ["gzip", "zipfile"]
         assert found.run.llm_calls == 1
 
-    def test_failed_prompts_are_asked_again(self):
+    def test_failed_prompts_are_asked_again(self, answer):
         """A sub-LM that fails once costs a call, not the answer."""
         failing = {SUB_MODEL: Fault(status=500)}
         with PolicyServer({"root": play_root, SUB_MODEL: play_sub}, faults=failing) as server:
@@ -118,7 +131,7 @@ class TestPolicies:
         assert found.modules == ["zipfile"]
         assert found.run.llm_calls == 2
 
-    def test_they_can_be_asked_without_a_socket(self):
+    def test_they_can_be_asked_without_a_socket(self, answer):
         """If no server can listen on 127.0.0.1, the players answer within the process."""
         root, sub = (
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)

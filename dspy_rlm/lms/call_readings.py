@@ -61,6 +61,8 @@ class Reading(UsageTracker, HeadersListener):
         self.history: list[dict[str, Any]] = []
         self.is_hidden = bool(dspy.settings.disable_history or dspy.settings.max_history_size == 0)
         """True if DSPy keeps no history: the entry of the call is then for this reading only."""
+        self.outputs: Any = None
+        """The reply, as DSPy returns it."""
         self.chars = 0
         self.bytes = 0
         """Bytes of the reply in UTF-8."""
@@ -90,6 +92,7 @@ class Reading(UsageTracker, HeadersListener):
     def take(self, outputs: Any) -> Any:
         """Measures the outputs and returns them."""
         self.under_way = False
+        self.outputs = outputs
         self.chars = characters(outputs)
         self.bytes = sum(len(text.encode("utf-8", "replace")) for text in _texts(outputs))
         return outputs
@@ -146,6 +149,12 @@ class Reading(UsageTracker, HeadersListener):
         """True if a part of the prompt was read from the provider's cache, at a lower price."""
         details = [entry.get("prompt_tokens_details") for entry in self._entries()]
         return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the reply ended, in the provider's words; empty if it does not say."""
+        reasons = (reason for entry in self.history for reason in _reasons(entry) if reason)
+        return next(reasons, "")
 
     def is_cut(self, most: int | None) -> bool:
         """Returns whether the reply ended at its limit of tokens."""

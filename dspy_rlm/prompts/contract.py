@@ -77,6 +77,9 @@ class Surroundings:
     depth: int = 0
     """The depth of the run; 0 is the root."""
 
+    turns_take_prompts: bool = False
+    """True in a sub-run whose code has no limit of its own."""
+
     modules: Sequence[str] = ()
     """The importable packages besides the standard library."""
 
@@ -88,6 +91,8 @@ class Surroundings:
 
     is_opaque: bool = False
     """True if the LM sees metadata of a cell's output only."""
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
 
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
@@ -117,8 +122,9 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             f"- {style.reply_rule} {_observation_rule(run)}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
-            _budget_line(run.budget, words.budget),
+            _budget_line(run, words.budget),
         ]
     )
 
@@ -128,7 +134,7 @@ def _observation_rule(run: Surroundings) -> str:
         return OPAQUE_RULE
     return (
         f"You see what it prints and the value of its last expression; beyond {run.limits.output_chars:,} "
-        f"characters, the middle is left out. {ERROR_RULE}"
+        f"characters, the middle is cut. {ERROR_RULE}"
     )
 
 
@@ -184,7 +190,7 @@ def _sub_run_lines(run: Surroundings) -> list[str]:
     status = "`.status`" if run.is_ours else '`["status"]`'
     return [
         "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`: like `predict`, but the "
-        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: their turns and prompts come "
+        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: turns and prompts come "
         "out of your budget (limits: `max_iterations=`, `max_llm_calls=`). "
         f"{status} is 'submitted', or 'extracted' (a guess).",
     ]
@@ -250,12 +256,27 @@ def sandbox_rules(
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
     packages = "".join(f", `{name}`" for name in modules)
     return (
-        f"The sandbox has Python's standard library{packages} and top-level `await`; no network, no "
-        f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
+        f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
+        f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
 
 
-def _budget_line(budget: Budget, place: str) -> str:
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
+
+
+def _budget_line(run: Surroundings, place: str) -> str:
+    budget = run.budget
     limits = [
         f"{budget.max_tokens:,} tokens" if budget.max_tokens is not None else "",
         f"${budget.max_cost:g}" if budget.max_cost is not None else "",
@@ -263,6 +284,7 @@ def _budget_line(budget: Budget, place: str) -> str:
     ]
     more = ", ".join(limit for limit in limits if limit)
     line = f"- Budget: {budget.max_iterations} turns, {budget.max_llm_calls} sub-LM prompts"
+    line += ", of which each turn takes one" if run.turns_take_prompts else ""
     line += f"; {more} for everything together" if more else ""
     line += f". {place[0].upper()}{place[1:]} what is left."
     if budget.max_errors is not None:

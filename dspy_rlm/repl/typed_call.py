@@ -62,7 +62,7 @@ class _Problem:
     """The problem alone."""
 
     reply: str = ""
-    """The reply, each line marked, if it could not be read."""
+    """The reply, each line marked, if it had text."""
 
     @property
     def quoted(self) -> str:
@@ -153,7 +153,7 @@ def _try(
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
     listed = abridged("\n".join(problems), MAX_PROBLEM_CHARS)
-    return outputs, _Problem(listed, listed) if listed else None
+    return outputs, _Problem(listed, listed, _quoted(_text_of(lm))) if listed else None
 
 
 def _predicted(
@@ -188,13 +188,25 @@ def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut:
         return _Problem(f"your {_NO_REPLY}. {again}", f"the {_NO_REPLY}")
     if is_cut:
         return _cut(task)
-    shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(redact_secrets(str(error))) or "fields are missing"
-    quoted = "\n".join(f"> {line}" for line in shown.strip().split("\n"))
+    quoted = _quoted(reply)
     for_the_lm = (
         f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
     )
     return _Problem(for_the_lm, reason, quoted)
+
+
+def _quoted(reply: str) -> str:
+    """Returns a reply, each line marked; empty if it has no text."""
+    shown = abridged(reply, SHOWN_REPLY_CHARS).strip()
+    return "\n".join(f"> {line}" for line in shown.split("\n")) if shown else ""
+
+
+def _text_of(lm: Any) -> str:
+    """Returns the text of the last reply of a metered LM."""
+    reply = getattr(lm, "reply", None)
+    output = reply[0] if isinstance(reply, list) and reply else reply
+    return str((output.get("text") if isinstance(output, Mapping) else output) or "")
 
 
 def _cut(task: type[dspy.Signature]) -> _Problem:
@@ -214,9 +226,7 @@ def _is_incomplete(lm: Any) -> bool:
     """
     if not getattr(lm, "reply_was_cut", False):
         return False
-    reply = getattr(lm, "reply", None)
-    output = reply[0] if isinstance(reply, list) and reply else reply
-    text = str((output.get("text") if isinstance(output, Mapping) else output) or "")
+    text = _text_of(lm)
     if _COMPLETED in text:
         return False
     start = text.find("{")

@@ -62,6 +62,10 @@ RESERVE_BYTES = 2 * 1024 * 1024
 # More than one means that a finalizer has changed what was set; more than a few are no accident.
 PREPARE_ATTEMPTS = 10
 
+# The lines of the harness below one cell's output, besides those of `cell_notes`, and the longest of all.
+MAX_NOTES = 16
+MAX_NOTE_CHARS = 700
+
 # Where `worker.ts` mounts extra packages.
 PACKAGES_FOLDER = "/packages"
 
@@ -113,6 +117,7 @@ class Driver:
         self._submitted: tuple[str, list[Part]] | None = None
         self._stream = Stream(self)
         self.output = Output(output_chars, host.emit)
+        self._notes: list[str] = []  # the harness's own lines below the running cell's output
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), **OWN_BUILTINS}
@@ -186,7 +191,10 @@ class Driver:
         self._display = _unchanged
         tool_wrappers.begin()
         for tool in plan["tools"]:
-            declared_tool = tool_object(tool, self.calls.function(tool["name"], tool["doc"]))
+            call = self.calls.function(
+                tool["name"], tool["doc"], tool.get("rows"), describes_use="front" not in tool
+            )
+            declared_tool = tool_object(tool, call)
             if tool.get("kind") == "display":
                 self._display = declared_tool
             else:
@@ -304,6 +312,7 @@ class Driver:
             with suppress(MemoryError):
                 bytearray(2 * RESERVE_BYTES)  # as much is left for the cell
                 self._reserve = bytearray(RESERVE_BYTES)
+        self._notes = []
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         if self._importable:
@@ -326,8 +335,9 @@ class Driver:
         return (
             self._submitted is None
             and self._running is False
-            and type(self._lines) is list
+            and type(self._lines) is type(self._notes) is list
             and not self._lines
+            and not self._notes
             and type(self._reserve) in (bytearray, type(None))
             and type(self._seconds) is type(self._collection_seconds) is float
             and self.ownership.is_over
@@ -415,14 +425,26 @@ class Driver:
             self._given_up += [task for task in tasks if not task.done()]
             # Those of suspended threads are counted as threads.
             if count := sum(not settles(task) for task in tasks):
-                self._note(f"{count} background task(s) were still running and are cancelled")
+                self.note(f"{count} background task(s) were still running and are cancelled")
         if dropped := self._drop_callbacks():
-            self._note(
-                f"{dropped} callback(s) of the event loop were still waiting and are dropped"
-            )
+            self.note(f"{dropped} callback(s) of the event loop were still waiting and are dropped")
 
-    def _note(self, text: str) -> None:
-        self.output.write(f"\n[{text}]\n")
+    def note(self, text: str) -> None:
+        """Adds a line of the harness below the output of the running cell."""
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(text)
+
+    def _write_notes(self) -> int:
+        """Writes the lines of the harness below the cell's output, and returns their length in characters."""
+        notes, self._notes = self._notes, []
+        for note in cell_notes.rendered(self.output.render()):
+            notes.append(note)
+        if not notes:
+            return 0
+        lines = (f"[{' '.join(note.split())[:MAX_NOTE_CHARS]}]\n" for note in notes)
+        text = clean("\n" + "".join(lines))
+        self.output.write(text)
+        return len(text)
 
     def _finish_threads(self) -> None:
         """Waits for the threads of the cell."""
@@ -437,35 +459,30 @@ class Driver:
     def _end(self, error: BaseException | None) -> list[Any]:
         # First: what a cell sets while its output is rendered is no submission.
         submitted, self._submitted = self._submitted, None
-        self._note_rebound()
-        for note in cell_notes.rendered(self.output.render()):
-            self._note(note)
-        raw = self._host.drain_raw()
-        if raw:
+        if raw := self._host.drain_raw():
             self.output.write(raw)
+        self._note_rebound()
+        noted = self._write_notes()
         if submitted is not None:
             text, extras = submitted
-            return [self._report("submitted"), text.encode(), *extras]
+            return [self._report("submitted", noted), text.encode(), *extras]
         if error is None:
-            return [self._report("completed")]
+            return [self._report("completed", noted)]
         self._traceback_guard.restore()
-        return [
-            self._report("failed", **describe(error, max(self._output_chars, LEAST_SHOWN_CHARS)))
-        ]
+        described = describe(error, max(self._output_chars, LEAST_SHOWN_CHARS))
+        return [self._report("failed", noted, **described)]
 
     def _note_rebound(self) -> None:
         rebound = rebound_names(self._namespace, self._harness)
         if rebound:
             names = ", ".join(rebound)
-            self.output.write(
-                f"\n[this cell rebound {names}; the next cell has the original again]\n"
-            )
+            self.note(f"this cell rebound {names}; the next cell has the original again")
 
-    def _report(self, outcome: str, **error: str) -> str:
+    def _report(self, outcome: str, noted: int, **error: str) -> str:
         texts = {"outcome": outcome, "errorType": "", "message": "", "traceback": "", **error}
         texts["output"] = self.output.render()
         items = [f'"{name}": {to_json(clean(text))}' for name, text in texts.items()]
-        return f"{{{', '.join(items)}}}"
+        return f'{{{", ".join(items)}, "noted": {noted:d}}}'
 
     # ---- Names that the harness binds in cells ----
 

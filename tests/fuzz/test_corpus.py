@@ -66,7 +66,7 @@ def test_noise(target, data):
     TARGETS[target](data)
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("name", FORMS)
 def test_forms_in_a_larger_size(name):
     """The cost of a form grows linearly with its size, not quadratically."""
