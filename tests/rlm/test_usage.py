@@ -162,6 +162,18 @@ class TestHistory:
         assert rlm.history == []
         assert rlm.sub_lm.history == []
 
+    @both
+    def test_nothing_is_kept_of_a_run_then(self, run, how):
+        """Neither the trace of the process has its steps; an optimizer's own trace has them as always."""
+        rlm, _ = run
+        before = len(dspy.settings.trace)
+        with dspy.context(disable_history=True):
+            run_once(rlm, how, q="?")
+            assert len(dspy.settings.trace) == before
+            with dspy.context(trace=[]):
+                run_once(rlm, how, q="?")
+                assert len(dspy.settings.trace) == 3
+
     @pytest.mark.parametrize(
         ("settings", "engine", "how"),
         [
