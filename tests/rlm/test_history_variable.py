@@ -8,6 +8,7 @@ import dspy
 import pytest
 
 from dspy_rlm import SandboxInterpreter
+from dspy_rlm.journal import load
 from dspy_rlm.repl.past import Past
 from dspy_rlm.report import Step
 from dspy_rlm.testing import Action, Fault, PolicyServer
@@ -192,3 +193,15 @@ def test_a_summary_is_booked_as_a_call_of_its_own(play):
     assert prediction.run.sub_calls == ()
     assert prediction.run.llm_calls == 0
     assert sum(usage.calls for usage in prediction.run.usage) == 33 + len(asked)
+
+
+def test_the_journal_has_the_cells_of_the_lm_only(play, tmp_path):
+    """What fills the variable is no cell of the run; a step has what the LM saw, its cell all that was printed."""
+    rlm, _ = play("q -> a", *PRINTS, LAST, history_tokens=8_000, journal=str(tmp_path))
+    prediction = rlm(q="x")
+    record = load(prediction.run.journal)
+    first = record.steps[0]
+
+    assert [record.value(step.cell.code) for step in record.steps] == [*PRINTS, LAST]
+    assert len(record.value(first.shown)) < 11_000 < len(record.value(first.cell.output))
+    assert record.value(first.cell.output).rstrip("\n") == prediction.run.steps[0].whole
