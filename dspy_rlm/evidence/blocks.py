@@ -19,6 +19,9 @@ WIDTH = 32
 # Blocks in the index. It takes some 100 bytes for each.
 MAX_BLOCKS = 500_000
 
+# Texts in the index that are shorter than two blocks.
+MAX_SHORT = 2_000_000
+
 # Places of one block: of a line that occurs more often, only these are compared.
 _MAX_PLACES = 4
 
@@ -75,7 +78,7 @@ class BlockIndex:
         width = self._width
         if len(text) < 2 * width:
             stripped = text.strip()
-            if stripped and len(self._short) < self._most:
+            if stripped and len(self._short) < MAX_SHORT:
                 place = (key, start + text.index(stripped))
                 places = self._short.get(stripped, ())
                 if place not in places and len(places) < _MAX_PLACES:
@@ -153,9 +156,11 @@ def _pieces(text: str) -> Iterator[str]:
     yield text.strip()
     for line in text.splitlines():
         yield line.strip()
-        yield _LABEL.sub("", line, count=1).strip()
-        for match in _QUOTED.finditer(line):
-            yield (match[1] or match[2]).strip()
+        if label := _LABEL.match(line):
+            yield line[label.end() :].strip()
+        if "'" in line or '"' in line:
+            for match in _QUOTED.finditer(line):
+                yield (match[1] or match[2]).strip()
 
 
 def _common_prefix(text: str, at: int, read: Slice, start: int) -> int:

@@ -31,7 +31,7 @@ from sandbox_runtime.helpers import UnreadableTextError, in_one_line
 _LEAST_WIDTH = 16
 
 # Ranges that a report lists for one input, and that a refusal lists.
-MAX_RANGES = 10_000
+MAX_RANGES = 2_000
 SHOWN_RANGES = 5
 _SHOWN_CHARS = 300
 
@@ -50,20 +50,34 @@ def budget_with(
     return lambda: {**left(), "coverage": coverage.shares()}
 
 
+# Of a text that no LM was shown.
+NOTHING = Ranges()
+
+
 class _Text:
-    """What is known of one text."""
+    """What is known of one text. Small: an input may have a million."""
+
+    __slots__ = ("is_partial", "is_whole", "one", "read", "seen")
 
     def __init__(self, one: InputText) -> None:
         self.one = one
-        self.seen = Ranges()
-        self.read = Ranges()
+        self.seen = NOTHING
+        self.read = NOTHING
         self.is_whole = False
         """True if all of it was shown at once."""
         self.is_partial = False
         """True if a part of it was found in what an LM was shown, besides the preview in the prompt."""
 
+    def note_read(self, start: int, end: int) -> None:
+        """Notes a passage that code has read."""
+        if self.read is NOTHING:
+            self.read = Ranges()
+        self.read.add(start, end)
+
     def note(self, start: int, end: int, *, is_preview: bool) -> None:
         """Notes a passage that was shown."""
+        if self.seen is NOTHING:
+            self.seen = Ranges()
         self.seen.add(start, end)
         if not self.one.is_lazy:
             rest = start + len(self.one.text) - end  # type: ignore[arg-type]
@@ -97,9 +111,11 @@ class Coverage:
         on_host = [value for value in inputs.values() if isinstance(value, LazyText)]
         self._reads = BlockIndex(_width_for(sum(text.source.size for text in on_host)))
         for one in in_memory:
-            key = self._key(one)
             if isinstance(one.text, str):
-                self._index.add(key, 0, one.text, one.slice)
+                self._index.add(len(self._texts), 0, one.text, one.slice)
+                self._texts.append(_Text(one))
+            else:
+                self._key(one)
         for name, value in inputs.items():
             if isinstance(value, LazyText):  # its beginning is in the prompt
                 head = InputText(name, "", value)
@@ -126,7 +142,7 @@ class Coverage:
         def read(place: str, text: LazyText, start: int, piece: str) -> None:
             with self._lock:
                 key = self._key(InputText(name, place, text, is_file=is_folder))
-                self._texts[key].read.add(start, start + len(piece))
+                self._texts[key].note_read(start, start + len(piece))
                 self._reads.add(key, start, piece, self._texts[key].one.slice)
 
         return read

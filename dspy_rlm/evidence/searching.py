@@ -178,17 +178,19 @@ class Searching:
         return None
 
     def _find(self, one: InputText, text: str) -> int:
-        self._left -= one.most_chars + _COST_OF_TEXT
         if self._left < 0:
             raise NotInInputsError(
                 "the quotes of this submission need too long a search; submit fewer of them, each with the "
                 "name of its input"
             )
-        if len(text) > one.most_chars:
-            return -1
-        if isinstance(one.text, LazyText):
-            return one.text.find(text, 0, None, Deadline())
-        return one.text.find(text)
+        start = -1
+        if len(text) <= one.most_chars:
+            if isinstance(one.text, LazyText):
+                start = one.text.find(text, 0, None, Deadline())
+            else:
+                start = one.text.find(text)
+        self._left -= _COST_OF_TEXT + (one.most_chars if start < 0 else start + len(text))
+        return start
 
     def _counted(self, place: Place, one: InputText, others: Iterator[InputText]) -> Place:
         """Returns the place with the number of its occurrences, as far as there is an allowance for counting."""

@@ -20,11 +20,13 @@ from sandbox_runtime.helpers import Deadline, UnreadableTextError
 # No value that enters the sandbox is nested more deeply.
 _MAX_DEPTH = 300
 
+_WITHOUT_TEXT = frozenset({int, float, bool, bytes, type(None)})
+
 # A label of a part of an input, such as `docs[3]`, `page.title` or `repo/src/a.py`.
 _LABEL = re.compile(r"([^\W\d]\w*)(.*)", re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class InputText:
     """One text of an input."""
 
@@ -154,7 +156,11 @@ def _texts_in(
         return
     above = above | {id(value)}
     for step, part in _parts(value):
-        if isinstance(part, (int, float, bytes, type(None))):
+        kind = type(part)
+        if kind is str:
+            yield path + step, part
+            continue
+        if kind in _WITHOUT_TEXT:
             continue
         yield from _texts_in(part, path + step, depth + 1, rules, above)
 
