@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.replaying.branches import branches
+    from dspy_rlm.replaying.compare import compare
+    from dspy_rlm.replaying.fork import fork
+    from dspy_rlm.replaying.open_repl import open_repl
+    from dspy_rlm.replaying.replay import replay
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -76,8 +81,13 @@ __all__ = [
     "Usage",
     "ValidatorError",
     "ValueType",
+    "branches",
+    "compare",
     "configure",
+    "fork",
     "install",
+    "open_repl",
+    "replay",
     "uninstall",
 ]
 
@@ -86,7 +96,12 @@ _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
     "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
+    "branches": "dspy_rlm.replaying.branches",
+    "compare": "dspy_rlm.replaying.compare",
     "configure": "dspy_rlm.configuring",
+    "fork": "dspy_rlm.replaying.fork",
+    "open_repl": "dspy_rlm.replaying.open_repl",
+    "replay": "dspy_rlm.replaying.replay",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",

@@ -18,6 +18,7 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.playback import Playback
 from dspy_rlm.report import OnExhausted
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
@@ -79,6 +80,10 @@ class RLMConfig:
 
     view: HistoryOptions = dataclasses.field(default_factory=HistoryOptions)
     """What the root LM sees of its earlier steps."""
+
+    playback: Playback | None = None
+    """How the run went before, for the one run that repeats it."""
+
     on_exhausted: OnExhausted = "extract"
     """How a run ends once no turn is left."""
 

@@ -31,6 +31,7 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.playback import Playback
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
@@ -147,6 +148,9 @@ class RunContext:
 
     coverage: Sequence[Coverage] = ()
     """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
+
+    playback: Playback | None = None
+    """How the run went before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
     """Records the run; that of the run above until a sub-run has its own."""
 
@@ -180,6 +184,7 @@ class RunContext:
         setup: str = "",
         lm: dspy.BaseLM | None = None,
         allowance: Allowance | None = None,
+        playback: Playback | None = None,
     ) -> RunContext:
         """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
 
@@ -187,6 +192,7 @@ class RunContext:
             setup: The code that runs first in its REPL.
             lm: The LM that writes its code.
             allowance: Its LM calls.
+            playback: How it went before, if it is repeated.
         """
         scope = CancelScope(self.work_scope.current)
         return dataclasses.replace(
@@ -199,6 +205,7 @@ class RunContext:
             work_scope=scope,
             last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
+            playback=playback,
             sandbox_permits=_semaphore(),
         )
 
@@ -253,6 +260,7 @@ class RunContext:
             prepaid=prepaid,
             included=included,
             allowance=self.allowance,
+            answers=self.playback,
             recorder=self.recorder,
         )
         return metered(lm, meter)

@@ -12,7 +12,7 @@ from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.errors import ValidatorError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.evidence.lineage import lineages, texts_of
-from dspy_rlm.evidence.locating import Locating, located_fields
+from dspy_rlm.evidence.locating import located
 from dspy_rlm.evidence.options import RequiredCoverage
 from dspy_rlm.evidence.texts import InputTexts
 from dspy_rlm.evidence.validators import Validation, Validator, bound
@@ -20,8 +20,7 @@ from dspy_rlm.provenance import InputCoverage, Lineage
 from dspy_rlm.report import Step
 from dspy_rlm.signatures.outputs import refused, typed_outputs
 from dspy_rlm.values.conversion import TypeRules
-from dspy_rlm.values.previews import DEFAULT_RULES, NAME_CHARS
-from sandbox_runtime.helpers import in_one_line
+from dspy_rlm.values.previews import DEFAULT_RULES
 
 
 class Answers:
@@ -49,11 +48,10 @@ class Answers:
             coverage: The coverage of the inputs; None if it is not tracked.
             require_coverage: The fractions of the inputs that LMs must have been shown before a SUBMIT.
             loop: The event loop of an asynchronous run, on which asynchronous validators run.
-            scope: Cancels asynchronous validators of other runs.
+            scope: Cancels asynchronous validators.
         """
         self._fields = signature.output_fields
         self._rules = rules
-        self._located = located_fields(self._fields)
         self._texts = InputTexts(inputs or {}, rules)
         bound_ones = [bound(one, signature) for one in validators]
         self._validation = Validation(bound_ones, inputs, loop=loop, scope=scope)
@@ -81,16 +79,7 @@ class Answers:
 
     def located(self, outputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the outputs with their quotes and spans located, and the problems of those that are left out."""
-        if not self._located:
-            return dict(outputs), []
-        locating = Locating(self._texts)
-        done = locating.locate(outputs, [name for name in outputs if name in self._located])
-        problems = [
-            f"{in_one_line(name, NAME_CHARS)}: {problem}"
-            for name, listed in locating.problems.items()
-            for problem in listed
-        ]
-        return done, problems
+        return located(self._fields, outputs, self._texts, self._rules)
 
     def accepted(self, outputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns the outputs that no validator objects to, and the objections. They must be complete.

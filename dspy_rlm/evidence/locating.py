@@ -11,7 +11,9 @@ import pydantic
 from dspy_rlm.evidence.quotes import Quote, Span
 from dspy_rlm.evidence.searching import NotInInputsError, Searching
 from dspy_rlm.evidence.texts import InputTexts
-from sandbox_runtime.helpers import classes_in
+from dspy_rlm.values.conversion import TypeRules
+from dspy_rlm.values.previews import NAME_CHARS
+from sandbox_runtime.helpers import classes_in, in_one_line
 
 # Problems that are described with the nearest passage; the others are counted.
 MAX_PROBLEMS = 5
@@ -26,6 +28,27 @@ def located_fields(fields: Mapping[str, Any]) -> frozenset[str]:
         for name, field in fields.items()
         if any(issubclass(cls, (Quote, Span)) for cls in classes_in(field.annotation))
     )
+
+
+def located(
+    fields: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    inputs: Mapping[str, Any] | InputTexts,
+    rules: TypeRules,
+) -> tuple[dict[str, Any], list[str]]:
+    """Returns the outputs with their quotes and spans located, and the problems of those that are left out."""
+    names = located_fields({name: field for name, field in fields.items() if name in outputs})
+    if not names:
+        return dict(outputs), []
+    texts = inputs if isinstance(inputs, InputTexts) else InputTexts(inputs, rules)
+    locating = Locating(texts)
+    done = locating.locate(outputs, [name for name in outputs if name in names])
+    problems = [
+        f"{in_one_line(name, NAME_CHARS)}: {problem}"
+        for name, listed in locating.problems.items()
+        for problem in listed
+    ]
+    return done, problems
 
 
 class Locating:

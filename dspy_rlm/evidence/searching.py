@@ -7,6 +7,9 @@ long list of quotes nor one that is nowhere can occupy the host for long.
 from __future__ import annotations
 
 import dataclasses
+from array import array
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from dspy_rlm.evidence.nearest import MAX_PROBED_CHARS, Nearest
@@ -21,8 +24,15 @@ MAX_SEARCHED_CHARS = 20_000_000_000
 # Characters that may be searched only to count the other occurrences of a quote.
 MAX_COUNTED_CHARS = 2_000_000_000
 
-# The work for one text besides its characters: looking at it in a list of a million strings.
-_COST_OF_TEXT = 100
+# The work for one text, and for one quote, besides the characters: a million of either takes some seconds.
+_COST_OF_TEXT = 200
+_COST_OF_QUOTE = 20_000
+
+# Characters of all spans of one submission: each has its text, and many may have all of an input.
+MAX_SPAN_CHARS = 50_000_000
+
+# Lines of one text that are found by counting. For more, the starts of its lines are listed.
+_COUNTED_LINES = 10
 
 # The longest part of a quote in a message.
 SHOWN_CHARS = 200
@@ -62,7 +72,10 @@ class Searching:
         self._texts = texts
         self._left = most_chars
         self._left_to_count = most_counted
+        self._left_of_spans = MAX_SPAN_CHARS
         self._nearest = Nearest(MAX_PROBED_CHARS)
+        self._known: dict[tuple[str, str], Place] = {}
+        self._lines = Lines()
 
     def quote(self, text: str, label: str = "") -> Place:
         """Returns the first place of a text in the inputs: in the one of this name, or in all.
@@ -72,10 +85,14 @@ class Searching:
         """
         if not text.strip():
             raise NotInInputsError("a quote needs a text")
+        if (known := self._known.get((text, label))) is not None:
+            return known
+        self._left -= _COST_OF_QUOTE
         named = self._texts.labelled(label) if label else None
         try:
             place = self._first(text, self._texts.within(*named) if named else self._texts)
             if place is not None:
+                self._known[text, label] = place
                 return place
             elsewhere = self._first(text, self._texts, count=False) if named else None
         except (OSError, UnreadableTextError, TextChangedError) as error:
@@ -106,19 +123,24 @@ class Searching:
                     f"{start}:{end} is not a range of {one.label}, which has {length:,} characters; "
                     "write 0 <= start < end <= length"
                 )
-            return _place(one, start, one.slice(start, end))
+            self._left_of_spans -= end - start
+            if self._left_of_spans < 0:
+                raise NotInInputsError(
+                    f"the spans have more than {MAX_SPAN_CHARS:,} characters together; submit shorter ones"
+                )
+            return self._place(one, start, one.slice(start, end))
         except (OSError, UnreadableTextError, TextChangedError) as error:
             raise NotInInputsError(f"{one.label} can no longer be read: {error}") from error
 
     def _chars_of_lines(self, one: InputText, first: int, last: int) -> tuple[int, int]:
         """Returns the characters of lines, without the end of the last one."""
-        count = _line_count(one)
+        count = self._lines.count(one)
         if not 1 <= first <= last <= count:
             raise NotInInputsError(
                 f"lines {first} to {last} are not lines of {one.label}, which has {count:,}"
             )
-        start = _char_of_line(one, first)
-        end = _char_of_line(one, last + 1) - 1 if last < count else one.length()
+        start = self._lines.start(one, first)
+        end = self._lines.start(one, last + 1) - 1 if last < count else one.length()
         if end <= start:
             raise NotInInputsError(f"lines {first} to {last} of {one.label} are empty")
         return start, end
@@ -151,7 +173,7 @@ class Searching:
             start = self._find(one, text)
             if start < 0:
                 continue
-            place = _place(one, start, text)
+            place = self._place(one, start, text)
             return self._counted(place, one, remaining) if count else place
         return None
 
@@ -186,28 +208,52 @@ class Searching:
             return one.text.count(text, start, None, Deadline())
         return one.text.count(text, start)
 
-
-def _place(one: InputText, start: int, text: str) -> Place:
-    """Returns the place of a text that begins at this character."""
-    line = one.line_of(start)
-    column = start - _char_of_line(one, line, start) + 1
-    last = line + text.count("\n", 0, len(text) - 1)
-    return Place(one.input, one.path, text, start, start + len(text), line, column, last)
-
-
-def _char_of_line(one: InputText, line: int, before: int | None = None) -> int:
-    """Returns the first character of a line, which exists; `before` is a character in it."""
-    if isinstance(one.text, LazyText):
-        return one.text.index.char_of_line(line, Deadline()) or 0
-    if before is not None:
-        return one.text.rfind("\n", 0, before) + 1
-    at = 0
-    for _ in range(line - 1):
-        at = one.text.find("\n", at) + 1
-    return at
+    def _place(self, one: InputText, start: int, text: str) -> Place:
+        """Returns the place of a text that begins at this character."""
+        line, begin = self._lines.at(one, start)
+        last = line + text.count("\n", 0, len(text) - 1)
+        end = start + len(text)
+        return Place(one.input, one.path, text, start, end, line, start - begin + 1, last)
 
 
-def _line_count(one: InputText) -> int:
-    if isinstance(one.text, LazyText):
-        return one.text.index.count_all(Deadline())[1] + 1
-    return one.text.count("\n") + 1
+class Lines:
+    """The lines of texts, from 1. Those of a text in memory are listed if many are asked for."""
+
+    def __init__(self) -> None:
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._starts: dict[tuple[str, str], array[int]] = {}
+
+    def at(self, one: InputText, char: int) -> tuple[int, int]:
+        """Returns the line of a character, and the first character of that line."""
+        if isinstance(one.text, LazyText):
+            line = one.line_of(char)
+            return line, one.text.index.char_of_line(line, Deadline()) or 0
+        self._asked[one.input, one.path] += 1
+        if self._asked[one.input, one.path] <= _COUNTED_LINES:
+            return one.line_of(char), one.text.rfind("\n", 0, char) + 1
+        starts = self._listed(one)
+        line = bisect_right(starts, char)
+        return line, starts[line - 1]
+
+    def start(self, one: InputText, line: int) -> int:
+        """Returns the first character of a line, which exists."""
+        if isinstance(one.text, LazyText):
+            return one.text.index.char_of_line(line, Deadline()) or 0
+        return self._listed(one)[line - 1]
+
+    def count(self, one: InputText) -> int:
+        """Returns the number of lines."""
+        if isinstance(one.text, LazyText):
+            return one.text.index.count_all(Deadline())[1] + 1
+        return len(self._listed(one))
+
+    def _listed(self, one: InputText) -> array[int]:
+        """Returns the first character of each line."""
+        place = one.input, one.path
+        if place not in self._starts and isinstance(one.text, str):
+            starts, at = array("Q", [0]), one.text.find("\n")
+            while at >= 0:
+                starts.append(at + 1)
+                at = one.text.find("\n", at + 1)
+            self._starts[place] = starts
+        return self._starts[place]

@@ -214,7 +214,7 @@ class Validation:
             validators: The validators.
             inputs: The inputs of the run.
             loop: The event loop of an asynchronous run: coroutines run on it.
-            scope: Cancels coroutines of a synchronous run.
+            scope: Cancels coroutines.
         """
         self._validators = validators
         self._inputs = inputs or {}

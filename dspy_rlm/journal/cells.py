@@ -38,6 +38,11 @@ class RecordedSandbox:
         self._output_chars = output_chars
         self._checkpoints = checkpoints
 
+    @property
+    def unrecorded(self) -> Sandbox:
+        """The sandbox itself, for cells that are no turns."""
+        return self._sandbox
+
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """See `Sandbox`."""
         self._sandbox.assign(variables)
@@ -53,10 +58,6 @@ class RecordedSandbox:
             own = seconds - (recorder.host_calls.seconds - before)  # recorded answers take no time
             self._checkpoints.after_cell(recorder.iteration, own)
         return bounded(result, self._output_chars)
-
-    def run_unrecorded(self, code: str, /) -> CellResult:
-        """Runs code of our own, which is no cell of the run."""
-        return self._sandbox.run_cell(code)
 
     def _cell(
         self, code: str, result: CellResult, started: float, seconds: float

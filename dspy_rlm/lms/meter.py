@@ -12,6 +12,7 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.lms.recorded import Answers
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
@@ -59,6 +60,8 @@ class Meter:
     on_answer: Callable[[int, int | None], None] = lambda _chars, _tokens: None
     """Called after an answer, with the characters of the prompt, and its tokens if they were reported."""
 
+    answers: Answers | None = None
+    """The recorded answers of a run that is repeated: such a call is not sent."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
 

@@ -293,20 +293,9 @@ def _budget_line(run: Surroundings, place: str) -> str:
 
 
 def _has_media(signature: type[dspy.Signature]) -> bool:
-    """Returns whether an input can be an image, audio or a file."""
+    """Returns whether an input can be or hold an image, audio or a file."""
     annotations = [field.annotation for field in signature.input_fields.values()]
-    return any(issubclass(cls, _MEDIA) for cls in _classes_within(annotations))
-
-
-def _classes_within(annotations: Sequence[Any]) -> list[type]:
-    found: list[type] = []
-    todo = list(annotations)
-    while todo:
-        annotation = todo.pop()
-        if isinstance(annotation, type):
-            found.append(annotation)
-        todo += getattr(annotation, "__args__", ())
-    return found
+    return any(issubclass(cls, _MEDIA) for cls in classes_in(*annotations))
 
 
 def _schema(annotation: Any, classes: Sequence[str]) -> str:

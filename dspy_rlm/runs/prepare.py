@@ -47,7 +47,12 @@ from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
-from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
+from dspy_rlm.runs.journaling import (
+    recording_sinks,
+    recording_wrappers,
+    seed_of,
+    with_recorder,
+)
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -99,7 +104,7 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
-    ledger, depth = context.ledger, context.depth
+    ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
@@ -118,7 +123,7 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *recording_sinks(context.recorder)],
+        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
@@ -133,7 +138,7 @@ def prepare(
             values,
             config.validators,
             loop=loop,
-            scope=context.work_scope,
+            scope=context.run_scope,
             coverage=coverage,
             require_coverage=config.require_coverage,
         ),
@@ -141,6 +146,8 @@ def prepare(
         _room(config, lm, predictor),
         config.tools,
     )
+    if playback is not None:
+        playback.bind(ledger, context.calls, run.note)
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
@@ -161,6 +168,8 @@ def prepare(
         [run.ending.stop.around],
     )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    if playback is not None:
+        tools = wrap_all(tools, [playback.tool])
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
@@ -182,6 +191,7 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         on_answer=run.window.counted,
         recorder=context.recorder,
@@ -197,6 +207,7 @@ def prepare(
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -232,6 +243,8 @@ def prepare(
         ),
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
+        seed=seed_of(context),
         output_chars=context.limits.output_chars,
         checkpoints=config.checkpoints,
     )
@@ -312,6 +325,7 @@ def _context(
         packages=config.packages,
         pool=config.lending_pool,
         schemas=Schemas(allowed=dspy.settings.adapter is None),
+        playback=config.playback,
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}

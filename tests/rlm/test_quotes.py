@@ -20,6 +20,7 @@ from dspy_rlm.evidence.texts import InputTexts
 from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.runs.run import Run
 from dspy_rlm.signatures.outputs import ReplyError
+from dspy_rlm.testing import fields
 from sandbox_runtime import Submitted
 
 DOC = "Line one.\nThe \u201cquick\u201d brown fox\njumps over the lazy dog.\nThe end. The end.\n"
@@ -283,20 +284,38 @@ class TestInputs:
 
 class TestBounds:
     def test_the_quotes_of_a_submission_share_one_allowance(self):
-        """When it is used up, the message says what to do."""
-        searching = Searching(InputTexts({"doc": "x" * 1000}), most_chars=5000)
-        for _ in range(4):
-            searching.quote("x")
+        """When it is used up, the message says what to do; a quote that was found before costs nothing."""
+        searching = Searching(InputTexts({"doc": "x" * 1000}), most_chars=100_000)
+        for length in range(1, 5):
+            searching.quote("x" * length)
 
         with pytest.raises(NotInInputsError, match="too long a search; submit fewer of them"):
-            searching.quote("x")
+            searching.quote("x" * 5)
+        assert searching.quote("x").start == 0
 
     def test_occurrences_are_counted_within_an_allowance_of_their_own(self):
         """Beyond it a quote is still located, without the count."""
         searching = Searching(InputTexts({"doc": "x" * 1000}), most_counted=1500)
 
         assert searching.quote("x").occurrences == 1000
-        assert searching.quote("x").occurrences is None
+        assert searching.quote("xx").occurrences is None
+
+    def test_the_text_of_all_spans_is_bounded(self):
+        """Each span of a list may be all of an input."""
+        searching = Searching(InputTexts({"doc": "x" * 30_000_000}))
+        searching.span("doc", 0, 30_000_000, lines=False)
+
+        with pytest.raises(NotInInputsError, match="more than 50,000,000 characters together"):
+            searching.span("doc", 0, 30_000_000, lines=False)
+
+    def test_many_quotes_of_one_text_have_the_same_lines_as_few(self):
+        """The starts of lines are listed after the first quotes."""
+        doc = "".join(f"line {number}\n" for number in range(1, 101))
+        searching = Searching(InputTexts({"doc": doc}))
+
+        places = [searching.quote(f"ne {number}\n") for number in range(1, 101)]
+
+        assert [(place.line, place.column) for place in places] == [(n, 3) for n in range(1, 101)]
 
 
 class TestSpans:
@@ -455,3 +474,23 @@ class TestRuns:
         assert prediction.span.text == "Line"
         assert all(one.is_located for one in prediction.quotes)
         assert "Quote(text='lazy', input='part')" in prediction.trajectory[0]["output"]
+
+    def test_a_typed_call_locates_in_its_own_inputs(self, play):
+        """A quote that is not verbatim costs a retry of the sub-LM, with the reason, and no turn."""
+        replies = iter(["lazy dogs", "lazy dog"])
+        signature = dspy.Signature("doc: str -> quote: Quote", custom_types={"Quote": Quote})
+        rlm, server = play(
+            signature,
+            "r = predict('text -> quote: Quote', text=doc[10:])\nSUBMIT(r.quote)",
+            sub=fields(lambda _inputs: {"quote": {"text": next(replies)}}),
+        )
+
+        prediction = rlm(doc=DOC)
+
+        assert (prediction.quote.text, prediction.quote.input, prediction.quote.line) == (
+            "lazy dog",
+            "doc",
+            3,
+        )
+        assert len([call for call in prediction.run.sub_calls if call.kind == "predict"]) == 2
+        assert "nearest passage is in text, line 2" in server.requests[-1].prompt

@@ -175,25 +175,12 @@ class Assembly:
         run = self._run_of(event)
         run.resumes += 1
         run.ended = run.outputs = None
-        for number in [number for number, step in run.steps.items() if not step.done]:
-            self._set_aside(run, run.steps.pop(number))
-        self._set_aside(run, _Step(0, 0.0, calls=run.extraction))
-        run.extraction = []
 
     def _iteration(self, event: Mapping[str, Any]) -> None:
         run, number = self._run_of(event), read.count(event, "it")
         if number is None:
             return
-        if number in run.steps:  # a resumed run begins it again
-            self._set_aside(run, run.steps.pop(number))
         run.step(number, read.number(event, "t", 0.0))
-
-    def _set_aside(self, run: _Run, step: _Step) -> None:
-        run.superseded += step.calls
-        for below in step.runs:
-            run.superseded += below.superseded + below.setup + below.extraction
-            for one in below.steps.values():
-                self._set_aside(run, one)
 
     def _action(self, event: Mapping[str, Any]) -> None:
         step = self._step_of(event)
