@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections import deque
 from typing import Any
 
 import dspy
@@ -123,6 +124,24 @@ class TestQuotes:
         assert done["facts"][0].proof[0].line == 3
         assert done["facts"][0].maybe.line == 2
         assert done["facts"][1] == Fact(claim="d", proof=[])
+
+    @pytest.mark.parametrize(
+        "annotation",
+        [deque[Quote], set[Quote], frozenset[Quote], tuple[Quote, ...], dict[Quote, int]],
+        ids=str,
+    )
+    def test_every_container_is_searched(self, annotation):
+        """None keeps a place that the LM wrote."""
+        claimed = Quote.model_validate({"text": "fox", "start": 0, "line": 7})
+        signature = dspy.Signature(
+            {"doc": (str, dspy.InputField()), "found": (annotation, dspy.OutputField())}
+        )
+        value = {claimed: 1} if annotation == dict[Quote, int] else [claimed]
+
+        done = Answers(signature, inputs={"doc": DOC}).submitted({"found": value})["found"]
+
+        (quote,) = done
+        assert (quote.start, quote.line) == (28, 2)
 
     def test_a_problem_names_its_place(self):
         """In the output, beside the quote."""
