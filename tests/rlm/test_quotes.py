@@ -12,7 +12,7 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm import Directory, Quote, Span, TextFile, TextStream
+from dspy_rlm import RLM, Directory, Quote, SignatureError, Span, TextFile, TextStream
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.nearest import difference
@@ -513,3 +513,30 @@ class TestRuns:
         )
         assert len([call for call in prediction.run.sub_calls if call.kind == "predict"]) == 2
         assert "nearest passage is in text, line 2" in server.requests[-1].prompt
+
+
+class TestSignatures:
+    def test_a_text_may_name_them(self):
+        """At any depth, where DSPy itself finds the outermost names of types only."""
+        rlm = RLM("doc, at: Span -> quotes: list[Quote], by_name: dict[str, Quote | None]")
+
+        assert rlm.signature.input_fields["at"].annotation is Span
+        assert rlm.signature.output_fields["quotes"].annotation == list[Quote]
+        assert rlm.signature.output_fields["by_name"].annotation == dict[str, Quote | None]
+
+    def test_another_class_of_that_name_is_meant_where_it_is_defined(self):
+        """The caller's own one, and its other classes."""
+
+        class Span(pydantic.BaseModel):
+            own: int
+
+        rlm = RLM("doc -> spans: list[Span], facts: list[Fact], quote: Quote")
+
+        assert rlm.signature.output_fields["spans"].annotation == list[Span]
+        assert rlm.signature.output_fields["facts"].annotation == list[Fact]
+
+    def test_fields_of_that_name_are_no_types(self):
+        """And a text that is no signature is refused as ever."""
+        assert list(RLM("Quote -> answer").signature.input_fields) == ["Quote"]
+        with pytest.raises(SignatureError, match="is not a signature"):
+            RLM("doc -> quote: Quote[")
