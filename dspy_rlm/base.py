@@ -27,6 +27,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
 from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
 from dspy_rlm.evidence.validators import Validator
+from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.lms.gate import check_concurrency
@@ -70,6 +71,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        history_tokens: int | None = None,
+        compaction: Compaction = "rules",
+        observations: Observations = "output",
         journal: JournalOption = None,
         checkpoints: CheckpointPolicy = "auto",
         on_exhausted: OnExhausted = "extract",
@@ -110,6 +114,10 @@ class RLMBase(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            history_tokens: Tokens of the steps in one prompt; older ones are shortened. None: what the context
+                window of the LM holds, if DSPy knows it. docs/context.md describes this and the next two.
+            compaction: How old steps are shortened: by "rules", or with a "summary" by the LM that writes the code.
+            observations: What the LM sees of a cell: its "output", or only the size of it, "opaque".
             journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
             checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
@@ -153,6 +161,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            view=HistoryOptions(history_tokens, compaction, observations),
             **checked_ending(on_exhausted, stop_seconds),
             journal=checked_journal(journal),
             checkpoints=checked_policy(checkpoints),

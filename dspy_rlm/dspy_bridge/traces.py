@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import dspy
 from dspy import AdapterParseError, LMError
 
-from dspy_rlm.dspy_internals.traces import FailedPrediction
+from dspy_rlm.dspy_internals.traces import FailedPrediction, collects_trace
 from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
@@ -113,7 +113,14 @@ def apart_from_outer_runs(predictor: dspy.Predict) -> Iterator[None]:
     """Keeps the steps of a nested run out of the outer trace where they could be confused with its own.
 
     GEPA attributes an entry to a predictor if the signatures are equal.
+
+    With `disable_history`, steps stay out of the trace of the process too: DSPy keeps the last 10,000 of its entries, and
+    each has a whole prompt.
     """
+    if dspy.settings.disable_history and not collects_trace():
+        with dspy.context(trace=None):
+            yield
+        return
     *outer, _own = dspy.settings.caller_modules or [None]
     own = getattr(predictor, "signature", None)
     if own is not None and any(

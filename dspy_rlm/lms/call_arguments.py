@@ -14,7 +14,7 @@ from dspy_rlm.lms.call_readings import characters
 from dspy_rlm.lms.valid_text import valid_arguments
 
 # The options that limit the length of a reply; which one applies depends on the LM.
-_REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 # Options for several candidate replies, each of which is charged.
 _CANDIDATES = ("n", "num_generations", "best_of")
@@ -52,7 +52,7 @@ class CallArguments:
         request = self._request()
         if request is not None:
             return _whole(request.config.max_tokens)
-        limits = [_whole(self.merged.get(name)) for name in _REPLY_LIMITS]
+        limits = [_whole(self.merged.get(name)) for name in REPLY_LIMITS]
         return max((limit for limit in limits if limit is not None), default=None)
 
     def limited_to(self, tokens: int | None) -> tuple[Any, Mapping[str, Any]]:
@@ -65,9 +65,9 @@ class CallArguments:
                 return limited, self.options
             return None, {**self.options, "request": limited}
         names = (
-            [name for name in _REPLY_LIMITS if self.merged.get(name) is not None]
-            or [name for name in _REPLY_LIMITS if name in self._of_lm]
-            or [_REPLY_LIMITS[0]]
+            [name for name in REPLY_LIMITS if self.merged.get(name) is not None]
+            or [name for name in REPLY_LIMITS if name in self._of_lm]
+            or [REPLY_LIMITS[0]]
         )
         return self.prompt, {**self.options, **dict.fromkeys(names, tokens)}
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import dspy
 from dspy import (
     LMAuthError,
     LMBillingError,
@@ -21,6 +22,9 @@ from dspy import (
 
 from dspy_rlm.dspy_internals.lm_calls import UsageTracker
 from dspy_rlm.dspy_internals.response_headers import HeadersListener
+
+# The counts of DSPy's own replies. Anthropic counts what it has read from its cache apart.
+_PROMPT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
 
 # Exceptions of HTTP clients that are raised before a request is sent.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
@@ -55,6 +59,8 @@ class Reading(UsageTracker, HeadersListener):
         self.billed = False
         """True if a request was sent: DSPy reports no usage for a cache hit."""
         self.history: list[dict[str, Any]] = []
+        self.is_hidden = bool(dspy.settings.disable_history or dspy.settings.max_history_size == 0)
+        """True if DSPy keeps no history: the entry of the call is then for this reading only."""
         self.outputs: Any = None
         """The reply, as DSPy returns it."""
         self.chars = 0
@@ -122,6 +128,17 @@ class Reading(UsageTracker, HeadersListener):
             total += sum(known)
         return total
 
+    def prompt_tokens(self) -> int | None:
+        """Returns the tokens of the prompt, as its reply states them, also one from a cache; None if it does not."""
+        for entry in self.history:
+            usage = getattr(_first(entry.get("response")), "usage", None)
+            names = _PROMPT_COUNTS if "anthropic" in str(entry.get("model")) else _PROMPT_COUNTS[:1]
+            counts = [getattr(usage, name, None) for name in names]
+            known: list[int] = [count for count in counts if type(count) is int and count >= 0]
+            if sum(known) > 0:
+                return sum(known)
+        return None
+
     def replayed_cost(self) -> float:
         """Returns the US dollars that the reply of a cache cost when it was computed; 0 if that is unknown."""
         costs: list[Any] = [entry.get("cost") for entry in self.history]
@@ -162,6 +179,12 @@ def may_be_charged(error: BaseException) -> bool:
         refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
         return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
     return not isinstance(error, (TypeError, ValueError))  # the request was invalid
+
+
+def _first(response: Any) -> Any:
+    if isinstance(response, (list, tuple)):
+        return response[0] if response else None
+    return response
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

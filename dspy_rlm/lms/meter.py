@@ -57,6 +57,8 @@ class Meter:
     """The calls of a sub-run; None for a root run."""
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
+    on_answer: Callable[[int, int | None], None] = lambda _chars, _tokens: None
+    """Called after an answer, with the characters of the prompt, and its tokens if they were reported."""
 
     answers: Answers | None = None
     """The recorded answers of a run that is repeated: such a call is not sent."""

@@ -18,6 +18,7 @@ from dspy_rlm.concurrency.lm_loop import run_on_loop
 from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
 from dspy_rlm.dspy_internals.response_headers import with_headers
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
+from dspy_rlm.lms.call_readings import Reading
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaning
@@ -69,6 +70,14 @@ class _Metered:
                     return await scope.run_abandonable_async(asyncio.sleep(seconds))
 
         return await adrive(attempts(self, prompt, options), perform)
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        """Takes DSPy's record of a call, which has its cost; keeps it nowhere else if DSPy is to keep none."""
+        reading = dspy.settings.usage_tracker
+        if isinstance(reading, Reading) and reading.is_hidden:
+            reading.history.append(entry)
+        else:
+            super().update_history(entry)  # type: ignore[misc]
 
 
 class _Clean:

@@ -130,7 +130,10 @@ class Tries:
         began, error = time.monotonic(), ""
         callers = [*(dspy.settings.caller_modules or []), reading]
         try:
-            with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
+            settings = dict(meter.context())
+            if reading.is_hidden:
+                settings["disable_history"] = False  # see `_Metered.update_history`
+            with dspy.context(usage_tracker=reading, caller_modules=callers, **settings):
                 yield reading
         except BaseException as failure:
             if isinstance(failure, LMError):
@@ -181,6 +184,8 @@ class Tries:
             )
         )
         meter.ledger.settle(place, spent)
+        if not error:
+            meter.on_answer(self._arguments.chars, reading.prompt_tokens())
 
     def check_answer(self, reading: Reading) -> None:
         """Raises the error that a reply has in place of an answer.

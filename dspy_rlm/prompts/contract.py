@@ -45,6 +45,11 @@ DATA_RULE = (
 
 ERROR_RULE = "An error shows its traceback; variables are kept."
 
+OPAQUE_RULE = (
+    "You do not see what it prints, only its size, and of an error the type and the line; variables are kept. Keep "
+    "every value in a variable. Ask sub-LMs what a value says, and let code act on their answers."
+)
+
 FINAL_NOTE = (
     ' `FINAL_VAR("name")` takes them from a variable. `SUBMIT` is another name for `FINAL`.'
 )
@@ -84,8 +89,13 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    is_opaque: bool = False
+    """True if the LM sees metadata of a cell's output only."""
     coverage: float | Mapping[str, float] | None = None
     """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
+
+    reads_variables: bool = False
+    """True if variables that are called like outputs are taken for them when no turn is left."""
 
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
@@ -112,14 +122,23 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *_model_lines(run),
             *_submit_lines(signature, run, words.submit),
             "Rules:",
-            f"- {style.reply_rule} You see what it prints and the value of its last expression; beyond "
-            f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
+            f"- {style.reply_rule} {_observation_rule(run)}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
             *_coverage_lines(run, words),
+            *_partial_lines(signature, run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run, words.budget),
         ]
+    )
+
+
+def _observation_rule(run: Surroundings) -> str:
+    if run.is_opaque:
+        return OPAQUE_RULE
+    return (
+        f"You see what it prints and the value of its last expression; beyond {run.limits.output_chars:,} "
+        f"characters, the middle is cut. {ERROR_RULE}"
     )
 
 
@@ -244,6 +263,18 @@ def sandbox_rules(
         f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
         f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
+
+
+def _partial_lines(
+    signature: type[dspy.Signature], run: Surroundings, words: Vocabulary
+) -> list[str]:
+    """Returns the rule for a run whose outputs are not extracted."""
+    if not run.reads_variables:
+        return []
+    names = ", ".join(f"`{name}`" for name in signature.output_fields)
+    return [
+        f"- If the run ends before `{words.submit}`, its outputs are variables of their names ({names}): assign what you have as you go."
+    ]
 
 
 def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:

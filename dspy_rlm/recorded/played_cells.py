@@ -58,6 +58,11 @@ class PlayedCells:
         self._sandbox = sandbox
         self._playing = playing
 
+    @property
+    def unrecorded(self) -> Sandbox:
+        """The sandbox itself, for cells that are no turns."""
+        return self._sandbox
+
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """See `Sandbox`."""
         self._sandbox.assign(variables)

@@ -12,6 +12,7 @@ import dspy
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.repl.dspy_module import make_facade
+from dspy_rlm.repl.past import HISTORY, Past
 from dspy_rlm.repl.predict import FailedRow, listed, make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
@@ -29,6 +30,7 @@ def make_namespace(
     start: Callable[[SubRun], dspy.Prediction],
     budget_left: Callable[[], dict[str, Any]],
     reserved: Collection[str] = (),
+    past: Past | None = None,
     *,
     records: bool = True,
 ) -> dict[str, Callable[..., Any]]:
@@ -40,6 +42,7 @@ def make_namespace(
         start: Starts a sub-run.
         budget_left: Returns the remaining budget.
         reserved: Names of the user's inputs and tools, which take precedence.
+        past: The steps of the run, which `HISTORY` returns.
         records: True for our own REPL, which has records and cell-side code. Otherwise results are dicts,
             and functions that need such code are left out.
     """
@@ -63,7 +66,11 @@ def make_namespace(
             name: _with_cell_side(name, _only_in_cells)
             for name in ("FINAL", "FINAL_VAR", "SHOW_VARS")
         }
+        if past is not None:
+            names[HISTORY] = _with_cell_side(HISTORY, past.some)
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
+    elif past is not None:
+        names[HISTORY] = past.all
     names |= {
         "llm_query": _llm_query(queries["sub_llm"]),
         "llm_query_batched": queries["sub_llm_batched"],

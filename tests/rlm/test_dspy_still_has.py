@@ -33,7 +33,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
 )
 from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
-from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
+from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData, collects_trace
 from dspy_rlm.testing import PolicyServer
 
 ANSWER = "[[ ## answer ## ]]\n7\n\n[[ ## completed ## ]]"
@@ -198,6 +198,18 @@ class TestLMs:
                 lm_with(Engine())("hi")
             (entry,) = caller.history
             assert {"cost", "response", "usage"} <= set(entry)
+
+    def test_a_trace_of_a_context_is_told_from_that_of_the_process(self):
+        """Optimizers collect a trace in a context, in threads too; without one, DSPy adds to a list of the process."""
+        with contract("settings.trace", "dspy_internals/traces.py"):
+            assert not collects_trace()
+            with dspy.context(lm=None):
+                assert not collects_trace()
+            with dspy.context(trace=[]), dspy.context(lm=None):
+                assert collects_trace()
+                assert dspy.Parallel(num_threads=1, disable_progress_bar=True)(
+                    [(lambda: collects_trace(), {})]
+                ) == [True]
 
     def test_modules_stack_up_in_caller_modules(self):
         """While a module runs, it is the last of `caller_modules`, after those that called it."""

@@ -395,6 +395,17 @@ class TestSandbox:
         assert (first, second) == ({"a": 5}, {"a": None})
         assert (third, fourth) == (5, None)
 
+    @pytest.mark.parametrize("mode", ["extract", "partial", "raise"])
+    def test_the_prompt_says_that_variables_count(self, play, mode):
+        """Only where they do; a run that extracts has the plain prompt."""
+        rlm, server = play("q -> a: int, b: int", "SUBMIT(1, 2)", on_exhausted=mode)
+        rlm(q="?")
+
+        line = (
+            "If the run ends before `SUBMIT`, its outputs are variables of their names (`a`, `b`)"
+        )
+        assert (line in server.requests[0].messages[0].text) == (mode != "extract")
+
     def test_raise_says_which_limit(self, play):
         """The exception names the limit, and has the report with the outputs that are there."""
         rlm, _ = play("q -> a: str, b: int", "b = 3", max_iterations=1, on_exhausted="raise")

@@ -88,11 +88,29 @@ def front(name: str, call: Call) -> Any:
             return _final_var
         case "SHOW_VARS":
             return _show_vars
+        case "HISTORY":
+            return _history(call)
         case "dspy":
             from dspy_rlm.repl.guest.dspy_module import module
 
             return module(call)
     raise LookupError(name)
+
+
+def _history(call: Call) -> Call:
+    """Returns the function that adds the newest steps to one list and returns it."""
+    steps: list[Any] = []
+    fetched = [0]  # in a list: the harness restores the variables of its functions before each cell
+
+    def history() -> list[Any]:
+        """Returns the steps of this run so far: dicts with step, reasoning, code and output."""
+        while more := call(fetched[0]):
+            fetched[0] += len(more)
+            steps.extend(more)
+        return steps
+
+    history.__name__ = history.__qualname__ = "HISTORY"
+    return history
 
 
 def _typed(
