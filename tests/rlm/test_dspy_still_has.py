@@ -460,6 +460,17 @@ def test_signatures_mark_their_fields():
         assert isinstance(Task.fields["bounded"], pydantic.fields.FieldInfo)
 
 
+def test_the_classes_of_a_text_signature_are_found_where_it_is_written():
+    """The search goes up the stack, to the locals of the caller."""
+
+    class Local:
+        """A class of this test."""
+
+    with contract("Signature._detect_custom_types_from_caller", "evidence/options.py"):
+        names = ["Local", "str", "NoSuchClass"]
+        assert signatures.classes_of_caller(names) == {"Local": Local}
+
+
 class TestInterpreters:
     """DSPy's `CodeInterpreter`s."""
 
