@@ -23,6 +23,7 @@ from dspy_rlm.errors import (
     RunFailedError,
     SignatureError,
     SubCallError,
+    ValidatorError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
 from dspy_rlm.run_result import RunResult
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.replaying.branches import branches
+    from dspy_rlm.replaying.compare import compare
+    from dspy_rlm.replaying.fork import fork
+    from dspy_rlm.replaying.open_repl import open_repl
+    from dspy_rlm.replaying.replay import replay
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -57,6 +64,7 @@ __all__ = [
     "OutputListener",
     "PackageError",
     "Pool",
+    "Quote",
     "RLMError",
     "RunExhaustedError",
     "RunFailedError",
@@ -64,24 +72,38 @@ __all__ = [
     "RunResult",
     "SandboxInterpreter",
     "SignatureError",
+    "Span",
     "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
     "TextStream",
     "Usage",
+    "ValidatorError",
     "ValueType",
+    "branches",
+    "compare",
     "configure",
+    "fork",
     "install",
+    "open_repl",
+    "replay",
     "uninstall",
 ]
 
 # These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
+    "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
+    "branches": "dspy_rlm.replaying.branches",
+    "compare": "dspy_rlm.replaying.compare",
     "configure": "dspy_rlm.configuring",
+    "fork": "dspy_rlm.replaying.fork",
+    "open_repl": "dspy_rlm.replaying.open_repl",
+    "replay": "dspy_rlm.replaying.replay",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",
@@ -89,6 +111,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "journal":
+        return import_module("dspy_rlm.journal")
     if name not in _LAZY:
         raise AttributeError(f"module 'dspy_rlm' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

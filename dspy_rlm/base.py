@@ -25,6 +25,8 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers
+from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.lms.gate import check_concurrency
@@ -72,6 +74,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         checkpoints: CheckpointPolicy = "auto",
         on_exhausted: OnExhausted = "extract",
         stop_seconds: float = 10,
+        validators: Sequence[Validator] = (),
+        track_coverage: bool = False,
+        require_coverage: RequiredCoverage = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -110,6 +115,10 @@ class RLMBase(Configured, Portable, dspy.Module):
             on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
             stop_seconds: Time from the first Ctrl-C or SIGTERM, which asks for what there is, to the end of the run;
                 0 ends it at once.
+            validators: Functions of outputs and inputs that accept the outputs, or object with a reason.
+            track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
+            require_coverage: The fraction that LMs must have been shown of each input, or of some by name, before a
+                SUBMIT is accepted.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -121,8 +130,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
+        signature = check_signature(signature, normalized)
         self._config = RLMConfig(
-            signature=check_signature(signature, normalized),
+            signature=signature,
             tools=normalized,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
@@ -146,6 +156,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             **checked_ending(on_exhausted, stop_seconds),
             journal=checked_journal(journal),
             checkpoints=checked_policy(checkpoints),
+            **checked_answers(signature, validators, track_coverage, require_coverage),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

@@ -17,6 +17,7 @@ from dspy import CodeInterpreter
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.playback import Playback
 from dspy_rlm.report import OnExhausted
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
@@ -73,11 +74,22 @@ class RLMConfig:
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
 
+    playback: Playback | None = None
+    """How the run went before, for the one run that repeats it."""
+
     on_exhausted: OnExhausted = "extract"
     """How a run ends once no turn is left."""
 
     stop_seconds: float = 10.0
     """Seconds from the first Ctrl-C or SIGTERM to the end of the run; 0: it ends at once."""
+    validators: tuple[Callable[..., Any], ...] = ()
+    """Functions that check the outputs: see `evidence.validators`."""
+
+    track_coverage: bool = False
+    """True to track which parts of the inputs LMs are shown."""
+
+    require_coverage: float | Mapping[str, float] | None = None
+    """The fraction of each input, or of some by name, that LMs must have been shown before a SUBMIT."""
 
     @property
     def models(self) -> Models | None:
@@ -150,6 +162,9 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    validators = Setting[tuple[Callable[..., Any], ...]]()
+    track_coverage = Setting[bool]()
+    require_coverage = Setting["float | Mapping[str, float] | None"]()
     journal = Setting["str | bool | None"]()
     checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()

@@ -9,6 +9,7 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     │   ├── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
     │   └── NoTurnLeftError   the cause of a `RunExhaustedError`
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
+    ├── ValidatorError        a validator failed with an exception that is no objection
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
     └── RunFailedError        a run ended without outputs; carries its report
@@ -17,7 +18,8 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspy_rlm.report import RunReport
@@ -57,6 +59,18 @@ class NoTurnLeftError(BudgetExceededError):
 
 class SubCallError(RLMError, ValueError):
     """A sub-call had no usable result: no reply fitted the signature, or a sub-run failed."""
+
+
+class ValidatorError(RLMError):
+    """A validator failed with an exception that is no objection; the cause is chained. It ends the run.
+
+    Attributes:
+        outputs: The outputs that it was called with.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.outputs: Mapping[str, Any] = {}
 
 
 class RunEndedError(RLMError):

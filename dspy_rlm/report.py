@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
+from dspy_rlm.provenance import InputCoverage, Lineage
+
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
 
@@ -173,6 +175,12 @@ class RunReport:
     missing: tuple[str, ...] = ()
     """The names of the other outputs. In a partial prediction they are None."""
 
+    coverage: Mapping[str, InputCoverage] = dataclasses.field(default_factory=dict, repr=False)
+    """The part of each input with text that LMs were shown, by name; empty if it was not tracked."""
+
+    lineage: Mapping[str, Lineage] = dataclasses.field(default_factory=dict, repr=False)
+    """The origins of each output, by name, as far as they were tracked; empty if the run failed."""
+
     @property
     def iterations(self) -> int:
         """Turns of the root LM."""
@@ -210,6 +218,8 @@ class RunReport:
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),
             "missing": list(self.missing),
+            "coverage": {name: one.dump() for name, one in self.coverage.items()},
+            "lineage": {name: one.dump() for name, one in self.lineage.items()},
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

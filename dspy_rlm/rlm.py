@@ -26,6 +26,7 @@ from dspy_rlm.dspy_bridge.outcomes import Outcomes
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.recorded.resume import Resumable
 from dspy_rlm.report_text import count
 from dspy_rlm.reuse.session import InSessions
 from dspy_rlm.run_context import RunContext
@@ -48,7 +49,7 @@ from sandbox_runtime.helpers import hiding, run_in_thread
 T = TypeVar("T")
 
 
-class RLM(RLMBase, Outcomes, InSessions):
+class RLM(RLMBase, Outcomes, InSessions, Resumable):
     """Answers any signature over inputs of any size, which stay in a sandbox as variables."""
 
     # ---- The loop is `loop.py`; here its requests are performed ----

@@ -24,12 +24,14 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
+from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.lms.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.playback import Playback
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
@@ -117,6 +119,9 @@ class RunContext:
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
+    last_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the extraction, which may outlast that time."""
+
     tree_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the root run with everything below it."""
 
@@ -141,6 +146,11 @@ class RunContext:
     note: Callable[[str], None] = _unheard
     """Adds a line to the observation of the running cell."""
 
+    coverage: Sequence[Coverage] = ()
+    """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
+
+    playback: Playback | None = None
+    """How the run went before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
     """Records the run; that of the run above until a sub-run has its own."""
 
@@ -164,6 +174,7 @@ class RunContext:
             loop=loop,
             run_scope=scope,
             work_scope=RenewableScope(scope),
+            last_scope=CancelScope(scope),
             tree_scope=scope,
             **fields,
         )
@@ -173,6 +184,7 @@ class RunContext:
         setup: str = "",
         lm: dspy.BaseLM | None = None,
         allowance: Allowance | None = None,
+        playback: Playback | None = None,
     ) -> RunContext:
         """Returns the context of a sub-run: cancelled with this run's work, and on the same ledger.
 
@@ -180,6 +192,7 @@ class RunContext:
             setup: The code that runs first in its REPL.
             lm: The LM that writes its code.
             allowance: Its LM calls.
+            playback: How it went before, if it is repeated.
         """
         scope = CancelScope(self.work_scope.current)
         return dataclasses.replace(
@@ -190,7 +203,9 @@ class RunContext:
             other_lms=(*self.other_lms, lm),
             run_scope=scope,
             work_scope=scope,
+            last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
+            playback=playback,
             sandbox_permits=_semaphore(),
         )
 
@@ -245,6 +260,7 @@ class RunContext:
             prepaid=prepaid,
             included=included,
             allowance=self.allowance,
+            answers=self.playback,
             recorder=self.recorder,
         )
         return metered(lm, meter)

@@ -31,6 +31,7 @@ def open_session(
     types: Iterable[Rule | Any] | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
     restore: Checkpoint | None = None,
+    goes_on: bool = False,
     require_wall: bool = False,
 ) -> Session:
     """Opens a new sandbox; the caller closes it, best with `with`.
@@ -48,6 +49,7 @@ def open_session(
         loop: The event loop that coroutine functions run on; it must be free while a cell runs. None:
             they run on a loop that the session owns.
         restore: The state to continue from, instead of an empty namespace.
+        goes_on: True if the random numbers of that state go on, instead of new ones.
         require_wall: Refuse to start if the operating system cannot confine the process; the same as in the
             limits.
 
@@ -67,7 +69,9 @@ def open_session(
     if (found := ready_packages(packages)) is not None:
         engine = with_packages(engine, found, limits.memory_bytes)
     try:
-        return Session(engine, limits, tools, outputs, types=types, loop=loop, restore=restore)
+        return Session(
+            engine, limits, tools, outputs, types=types, loop=loop, restore=restore, goes_on=goes_on
+        )
     except SandboxStartError:
         engine.verify()  # a damaged file is the likeliest cause and makes a better message
         raise

@@ -128,10 +128,15 @@ class Ledger:
 
     # ---- Time ----
 
-    def begin(self) -> None:
-        """Restarts the clock: until now the run had no sandbox."""
-        self.started_at = datetime.now(UTC)
-        self._started = self._clock()
+    def begin(self, seconds: float = 0.0, started_at: datetime | None = None) -> None:
+        """Restarts the clock: until now the run had no sandbox.
+
+        Args:
+            seconds: The time that the run took in earlier processes.
+            started_at: When it began there.
+        """
+        self.started_at = started_at or datetime.now(UTC)
+        self._started = self._clock() - seconds
 
     @property
     def seconds(self) -> float:
@@ -178,6 +183,18 @@ class Ledger:
             if reservation in self._queue.waiting or not only_waiting:
                 self._queue.drop(reservation)
             self._queue.admit()
+
+    def book(self, plan: CallPlan, spent: Spent) -> None:
+        """Books a call that an earlier process made, as it was: no limit refuses it."""
+        reservation = Reservation(self, plan)
+        if self.budget.is_metered:
+            plan.prompt.read()
+        with self._lock:
+            if self.budget.is_metered:
+                reservation.prompt = self._bounds.prompt(plan)
+                reservation.amount = self._bounds.most(plan, reservation.prompt, plan.asks_for)
+            self._queue.in_flight[reservation] = None
+        self.settle(reservation, spent)
 
     def settle(self, reservation: Reservation, spent: Spent) -> None:
         """Books the actual amount in place of the reserved one. Unknown parts count at their bound."""

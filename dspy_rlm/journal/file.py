@@ -54,8 +54,10 @@ class JournalFile:
         self._close_handle: Callable[[], object] = lambda: None
 
     def begin(self, run_id: str) -> None:
-        """Opens the file, and writes the first line of a new one. Never raises."""
+        """Opens the file, and writes the first line of a new one. Idempotent. Never raises."""
         with self._lock:
+            if self.path is not None:
+                return
             try:
                 path, self._handle = self._opener()
             except OSError as error:

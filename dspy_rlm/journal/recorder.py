@@ -34,6 +34,9 @@ from dspy_rlm.recording import Attempt
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import start_thread
 
+# Events that a step has once.
+_OF_STEPS = frozenset({"iteration", "action", "cell", "step"})
+
 # The call of a host function that this code belongs to.
 parent_call: ContextVar[str | None] = ContextVar("rlm_parent_call", default=None)
 
@@ -62,6 +65,8 @@ class RunRecorder:
         """
         self.run_id = run_id
         self.resumes = resumes
+        self.quiet_until = 0
+        """The steps of a run that goes on which the journal has already."""
         self.host_calls = BusyTime()
         self.journal = journal
         self.packer = packer
@@ -71,6 +76,7 @@ class RunRecorder:
         self._parent_call = parent_call.get() if above else None
         self._start = start
         self._lock = threading.Lock()  # guards the two below
+        self._goes_on = resumes > 0 and above is None
         self._has_begun = False
         self._last_prompts: dict[str, tuple[str, Any]] = {}
         self._ids = itertools.count(1)
@@ -86,10 +92,19 @@ class RunRecorder:
         """Why the journal is not complete; empty if it is."""
         return self.journal.problem
 
-    def sub_run(self, start: Callable[[Packer], Mapping[str, Any]]) -> RunRecorder:
-        """Returns the recorder of a run below this one, that the calling code has started."""
-        run_id = f"{self.run_id}.{self._again}{next(self._runs)}"
-        return RunRecorder(self.journal, self.packer, run_id, start, self, self.resumes)
+    def sub_run(
+        self, start: Callable[[Packer], Mapping[str, Any]], goes_on: str | None = None
+    ) -> RunRecorder:
+        """Returns the recorder of a run below this one, that the calling code has started.
+
+        Args:
+            start: Returns the fields of its first event.
+            goes_on: The id of a sub-run that the journal has already, and that goes on.
+        """
+        run_id = goes_on or f"{self.run_id}.{self._again}{next(self._runs)}"
+        recorder = RunRecorder(self.journal, self.packer, run_id, start, self, self.resumes)
+        recorder._goes_on = recorder._has_begun = goes_on is not None
+        return recorder
 
     def new_call_id(self) -> str:
         """Returns the id of a call: unique in the journal."""
@@ -98,10 +113,12 @@ class RunRecorder:
     @property
     def _again(self) -> str:
         """The part of an id that differs each time that a run is resumed."""
-        return f"r{self.resumes}." if self.resumes and self._above is None else ""
+        return f"r{self.resumes}." if self._goes_on else ""
 
     def emit(self, kind: str, fields: Callable[[], Mapping[str, Any]]) -> None:
         """Writes an event, after the first one of the run. Never raises."""
+        if kind in _OF_STEPS and (self.iteration or 0) <= self.quiet_until:
+            return
         try:
             self.begin()
             self._write(kind, fields())

@@ -17,6 +17,7 @@ from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.gate import Entry
+from dspy_rlm.lms.repeating import repeat
 from dspy_rlm.lms.tries import StaleReplyError, Tries
 
 
@@ -51,40 +52,46 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
     Settings of DSPy that a step needs are in effect while the generator is suspended at it.
     """
     meter, arguments = lm._meter, CallArguments(lm, prompt, options)
-    with (
-        meter.charging() as charge,
-        meter.recorder.calling(meter.kind, meter.depth, arguments) as log,
-    ):
-        tries = Tries(lm, arguments, charge, log)
-        while True:
-            with tries.entering() as entry:
-                yield Wait(entry)
-                tries.check()
-                while (seconds := entry.seconds_held_back()) > 0:
-                    yield Pause(seconds)
+    with meter.charging() as charge:
+        recorded = meter.answers and meter.answers.answer(meter.kind, arguments)
+        if recorded is not None:
+            lm.reply = repeat(lm, arguments, charge, recorded)
+            return lm.reply
+        with meter.recorder.calling(meter.kind, meter.depth, arguments) as log:
+            return (yield from _sent(lm, Tries(lm, arguments, charge, log)))
+
+
+def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
+    """Yields the steps of a call that is not recorded, and returns the reply."""
+    while True:
+        with tries.entering() as entry:
+            yield Wait(entry)
+            tries.check()
+            while (seconds := entry.seconds_held_back()) > 0:
+                yield Pause(seconds)
+            try:
+                with tries.admitted() as place:
+                    yield Wait(place)
+                    send = Send(*tries.arguments(place))
+            except BudgetExceededError as error:
+                raise tries.refused(error) from error.__cause__
+            with adapter_fallback_scope() as streamed:
                 try:
-                    with tries.admitted() as place:
-                        yield Wait(place)
-                        send = Send(*tries.arguments(place))
-                except BudgetExceededError as error:
-                    raise tries.refused(error) from error.__cause__
-                with adapter_fallback_scope() as streamed:
-                    try:
-                        with tries.sending(place) as reading:
-                            reading.under_way = True
-                            reply = reading.take((yield send))
-                            tries.check_answer(reading)
-                    except StaleReplyError:
-                        continue
-                    except LMError as error:
-                        seconds = tries.pause(error, entry, streamed=streamed.emitted)
-                    else:
-                        entry.answered()
-                        lm.reply = reply
-                        if tries.is_over(place, reading, streamed=streamed.emitted):
-                            return reply
-                        continue
-            yield Pause(seconds)
+                    with tries.sending(place) as reading:
+                        reading.under_way = True
+                        reply = reading.take((yield send))
+                        tries.check_answer(reading)
+                except StaleReplyError:
+                    continue
+                except LMError as error:
+                    seconds = tries.pause(error, entry, streamed=streamed.emitted)
+                else:
+                    entry.answered()
+                    lm.reply = reply
+                    if tries.is_over(place, reading, streamed=streamed.emitted):
+                        return reply
+                    continue
+        yield Pause(seconds)
 
 
 def drive(steps: Generator[Step, Any, Any], perform: Callable[[Step], Any]) -> Any:

@@ -12,6 +12,7 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.lms.recorded import Answers
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
@@ -57,6 +58,8 @@ class Meter:
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
 
+    answers: Answers | None = None
+    """The recorded answers of a run that is repeated: such a call is not sent."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
 

@@ -84,6 +84,12 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
+
+    reads_variables: bool = False
+    """True if variables that are called like outputs are taken for them when no turn is left."""
+
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
 
@@ -113,6 +119,8 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
+            *_partial_lines(signature, run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run, words.budget),
         ]
@@ -240,6 +248,32 @@ def sandbox_rules(
         f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
         f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
+
+
+def _partial_lines(
+    signature: type[dspy.Signature], run: Surroundings, words: Vocabulary
+) -> list[str]:
+    """Returns the rule for a run whose outputs are not extracted."""
+    if not run.reads_variables:
+        return []
+    names = ", ".join(f"`{name}`" for name in signature.output_fields)
+    return [
+        f"- If the run ends before `{words.submit}`, its outputs are variables of their names ({names}): assign what you have as you go."
+    ]
+
+
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
 
 
 def _budget_line(run: Surroundings, place: str) -> str:

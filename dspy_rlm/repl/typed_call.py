@@ -12,6 +12,7 @@ import dspy
 from dspy import AdapterParseError, LMInvalidRequestError, LMUnsupportedFeatureError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
+from dspy_rlm.evidence.locating import located
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.repl.failures import LAST_REPLY
@@ -152,6 +153,8 @@ def _try(
         return {}, _cut(task)
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
+    outputs, unlocated = located(signature.output_fields, outputs, inputs, context.rules)
+    problems += unlocated
     listed = abridged("\n".join(problems), MAX_PROBLEM_CHARS)
     return outputs, _Problem(listed, listed, _quoted(_text_of(lm))) if listed else None
 

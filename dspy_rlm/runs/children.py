@@ -13,11 +13,15 @@ from dspy_rlm.prompts.contract import CONTRACT_HEADING
 from dspy_rlm.repl.sub_rlm import SubRun
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
+from dspy_rlm.signatures.inputs import check_inputs
 
 
 def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> dspy.Prediction:
     """Runs a sub-run, one level below, that a cell of the run with this context has requested."""
     config = blueprint.config
+    playback = context.playback and context.playback.child(
+        sub_run.signature, check_inputs(sub_run.signature, sub_run.inputs, config.types)
+    )
     child = blueprint.spawn(
         dataclasses.replace(
             config,
@@ -26,8 +30,10 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
             budget=_budget(config.budget, sub_run),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
+            validators=(),
+            require_coverage=None,
         ),
-        context.child(sub_run.setup, sub_run.lm, sub_run.allowance),
+        context.child(sub_run.setup, sub_run.lm, sub_run.allowance, playback),
     )
     child.set_lm(sub_run.lm)
     compiled = getattr(blueprint.predictor, "signature", None) is not None

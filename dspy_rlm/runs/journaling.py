@@ -17,6 +17,7 @@ from dspy_rlm.journal.checkpoints import CheckpointPolicy, Checkpoints
 from dspy_rlm.journal.packing import Packer
 from dspy_rlm.journal.places import new_journal, place_of
 from dspy_rlm.journal.recorder import RunRecorder, new_run_id
+from dspy_rlm.journal.reopening import resumed_recorder
 from dspy_rlm.journal.secrets import KnownSecrets
 from dspy_rlm.journal.stored_values import packed_value
 from dspy_rlm.journal.tool_calls import recording_calls
@@ -25,6 +26,8 @@ from dspy_rlm.middleware import Wrapper
 from dspy_rlm.recording import Recorder
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
+from dspy_rlm.runs.prompt import default_signature
+from dspy_rlm.signatures.tool_calls import call_text, doc_text
 from sandbox_runtime import Checkpoint, Sandbox
 from sandbox_runtime.helpers import annotation_text, engine_key
 
@@ -46,20 +49,33 @@ def with_recorder(
         prelude: The code of the prompt's style.
     """
     start = functools.partial(_start, blueprint, context, lm, inputs, prelude)
+    playback = context.playback
+    goes_on = playback.continues if playback else None
     if isinstance(context.recorder, RunRecorder):
-        return dataclasses.replace(context, recorder=context.recorder.sub_run(start))
+        recorder = context.recorder.sub_run(start, goes_on and goes_on.run_id)
+        recorder.quiet_until = playback.played if playback and goes_on else 0
+        return dataclasses.replace(context, recorder=recorder)
     place = place_of(blueprint.config.journal) if context.depth == 0 else None
     if place is None:
         return context
-    run_id = new_run_id()
-    journal = new_journal(place, run_id)
-    packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
+    if playback is not None and goes_on is not None:
+        recorder = resumed_recorder(goes_on, context.secrets, {"seconds": playback.clock()[0]})
+        recorder.quiet_until = playback.played
+    else:
+        run_id = new_run_id()
+        journal = new_journal(place, run_id)
+        packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
+        recorder = RunRecorder(journal, packer, run_id, start)
     chars = max(context.limits.output_chars, RECORDED_CHARS)
-    return dataclasses.replace(
-        context,
-        recorder=RunRecorder(journal, packer, run_id, start),
-        limits=dataclasses.replace(context.limits, output_chars=chars),
-    )
+    limits = dataclasses.replace(context.limits, output_chars=chars)
+    return dataclasses.replace(context, recorder=recorder, limits=limits)
+
+
+def seed_of(context: RunContext) -> str:
+    """Returns the seed of the random numbers in the REPL of a run; empty if nothing will repeat them."""
+    if context.playback is not None:
+        return context.playback.seed
+    return context.recorder.run_id if isinstance(context.recorder, RunRecorder) else ""
 
 
 def recording_sinks(recorder: Recorder) -> list[Sink]:
@@ -108,7 +124,12 @@ def _start(
             "root": str(lm.model) if lm else None,
             "sub": {name: str(one.model) for name, one in context.models.by_name.items()},
         },
+        "descriptions": dict(context.models.descriptions),
         "tools": list(config.tools),
+        "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
+        "policy": _policy(blueprint),
+        "seed": context.playback.seed if context.playback else None,
+        "forked_from": context.playback.origin if context.playback else None,
         "packages": list(config.packages.imports) if config.packages else [],
         "prelude": prelude,
         "setup": context.setup,
@@ -128,6 +149,17 @@ def _start(
             for name, value in inputs.items()
         },
     }
+
+
+def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:
+    return {"call": call_text(tool), "text": doc_text(tool)}
+
+
+def _policy(blueprint: Blueprint) -> str | None:
+    """Returns the policy block, if an optimizer or the user has changed it."""
+    own = getattr(blueprint.predictor, "signature", None)
+    text = own.instructions if own is not None else None
+    return None if text == default_signature(blueprint.config).instructions else text
 
 
 def _fields(fields: Mapping[str, Any], packer: Packer) -> list[dict[str, Any]]:

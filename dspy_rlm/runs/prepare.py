@@ -26,6 +26,8 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
@@ -43,7 +45,12 @@ from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
-from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
+from dspy_rlm.runs.journaling import (
+    recording_sinks,
+    recording_wrappers,
+    seed_of,
+    with_recorder,
+)
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -90,20 +97,26 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
-    ledger, depth = context.ledger, context.depth
+    ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
             check_price(one, config.budget)
+    coverage = Coverage(values, config.types) if config.track_coverage else None
+    outer = context.coverage
+    if coverage is not None:
+        values = coverage.watched()
+        context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
+    sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
     run = Run(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *recording_sinks(context.recorder)],
+        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
@@ -112,7 +125,19 @@ def prepare(
         STYLES[config.style],
         context.recorder,
         EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
+        Answers(
+            config.signature,
+            config.types,
+            values,
+            config.validators,
+            loop=loop,
+            scope=context.run_scope,
+            coverage=coverage,
+            require_coverage=config.require_coverage,
+        ),
     )
+    if playback is not None:
+        playback.bind(ledger, context.calls, run.note)
     if depth == 0:
         run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
@@ -123,7 +148,7 @@ def prepare(
         context,
         config.tools,
         functools.partial(start_child, blueprint, context),
-        run.budget_left,
+        run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
@@ -132,10 +157,14 @@ def prepare(
         [run.ending.stop.around],
     )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
+    if playback is not None:
+        tools = wrap_all(tools, [playback.tool])
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *(one.wrapper_below for one in outer),
+        *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
@@ -151,6 +180,7 @@ def prepare(
         charged=depth > 0,
         included=int(depth > 0),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -158,13 +188,14 @@ def prepare(
         ledger,
         "extract",
         depth,
-        context.run_scope,
+        context.last_scope,
         context.tree_scope,
         gate,
         final=True,
         charged=depth > 0,
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
+        answers=playback,
         on_retry=run.retried,
         recorder=context.recorder,
     )
@@ -197,6 +228,8 @@ def prepare(
         },
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
+        seed=seed_of(context),
         output_chars=config.limits.output_chars,
         checkpoints=config.checkpoints,
     )
@@ -250,6 +283,7 @@ def _context(
         packages=config.packages,
         pool=config.lending_pool,
         schemas=Schemas(allowed=dspy.settings.adapter is None),
+        playback=config.playback,
         gates=Gates(
             config.max_concurrency,
             {name: one.model for name, one in config.models.by_name.items()}

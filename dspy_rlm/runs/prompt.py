@@ -85,6 +85,8 @@ def _surroundings(
         has_numpy=config.packages is not None
         and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
+        coverage=config.require_coverage,
+        reads_variables=depth == 0 and config.on_exhausted != "extract",
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )
 

@@ -21,7 +21,12 @@ from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.traces import TracedStep
-from dspy_rlm.errors import BudgetExceededError, NoTurnLeftError, PriceUnknownError
+from dspy_rlm.errors import (
+    BudgetExceededError,
+    NoTurnLeftError,
+    PriceUnknownError,
+    ValidatorError,
+)
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -35,11 +40,13 @@ from dspy_rlm.events import (
     SubCallProgress,
     SubCallStarted,
 )
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line, stopping_line
 from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
+from dspy_rlm.provenance import Lineage
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
@@ -50,7 +57,7 @@ from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
@@ -84,6 +91,7 @@ class Run:
         style: Style = DEFAULT,
         recorder: Recorder = NOT_RECORDED,
         ending: EndingPolicy | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -94,13 +102,13 @@ class Run:
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
-        self.extraction = Extraction(signature, types)
-        self.ending = Ending(signature, types, ending)
+        self.answers = answers or Answers(signature, types)
+        self.extraction = Extraction(signature, types, self.answers)
+        self.ending = Ending(signature, types, ending, self.answers)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
         self._style = style
         self._recorder = recorder
-        self._types = types
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
@@ -357,7 +365,10 @@ class Run:
 
     def _submit(self, values: Mapping[str, Any], output: Printed) -> None:
         try:
-            self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
+            self.outputs = self.answers.submitted(values)
+        except ValidatorError as error:
+            self.extraction.keep(error.outputs)  # for the report of the failed run
+            raise
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
@@ -415,7 +426,7 @@ class Run:
         if isinstance(self._calls, Allowance):
             self._calls.release()  # the call that is held back counts only if it was made
         is_whole = self._status not in ("partial", "failed")
-        partial = {} if is_whole else self.ending.gathered.outputs(self.extraction.kept)
+        partial = {} if is_whole else self.ending.found(self.extraction.kept)
         report = RunReport(
             status=self._status,
             stopped_by=self._stopped_by,
@@ -432,6 +443,8 @@ class Run:
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
             retries=self._retries,
+            coverage=self.answers.coverage(),
+            lineage=self._lineage(),
             journal=self._recorder.path,
             journal_problem=self._recorder.problem,
             partial_outputs=partial,
@@ -443,6 +456,11 @@ class Run:
         finally:
             self._ended = True
         return report
+
+    def _lineage(self) -> dict[str, Lineage]:
+        outputs = self.outputs if self._status in ("submitted", "extracted") else None
+        submitted = self._status == "submitted"
+        return self.answers.lineage(outputs or {}, self.steps, submitted=submitted)
 
     def _take_step(
         self, printed: Printed = NOTHING_PRINTED, note: str = "", *, failed: bool = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -28,6 +28,7 @@ from dspy_rlm.errors import (
     RunEndedError,
     SubCallError,
 )
+from dspy_rlm.journal.cells import RecordedSandbox
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
@@ -35,10 +36,12 @@ from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
 from dspy_rlm.runs.journaling import recorded
 from dspy_rlm.runs.loop import ReadOutputs, RunCell
+from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
 from sandbox_runtime import (
     CellResult,
+    Checkpoint,
     Completed,
     Failed,
     Limits,
@@ -47,6 +50,7 @@ from sandbox_runtime import (
     Session,
     Submitted,
     ValueCrossingError,
+    open_session,
 )
 from sandbox_runtime.helpers import DaemonPool, Slot, call_after
 
@@ -93,11 +97,23 @@ class PreparedRun:
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
 
+    has_draft: bool = False
+    """True if the REPL has the paper's `answer`."""
+
+    seed: str = ""
+    """The seed of the random numbers in the REPL; empty for any."""
+
     output_chars: int = Limits.output_chars
     """Characters of a cell's output that the run sees."""
 
     checkpoints: str = "auto"
     """When the state of a recorded run is saved."""
+
+    @functools.cached_property
+    def _saved_state(self) -> Checkpoint | None:
+        """The state that the REPL begins with, inputs included; None: an empty one."""
+        playback, factory = self.context.playback, self.context.interpreter_factory
+        return playback.checkpoint() if playback and is_ours(factory) else None
 
     def last_call(self, extractor: Any) -> dict[str, Any]:
         """Returns the extractor's arguments besides the fields, for its next call."""
@@ -120,14 +136,23 @@ class PreparedRun:
         """Performs a request of the loop that is for the sandbox."""
         if isinstance(request, RunCell):
             return self.checked(sandbox.run_cell(request.code))
-        return read_variables(sandbox, request.names)
+        names: Sequence[str] = request.names
+        if isinstance(self.context.interpreter_factory, Borrowed):
+            # The caller's own interpreter may have those of an earlier run.
+            names = [
+                name
+                for name in names
+                if any(overwritten_inputs(step.code, [name]) for step in self.run.steps)
+            ]
+        inner = sandbox.unrecorded if isinstance(sandbox, RecordedSandbox) else sandbox
+        return read_variables(inner, names, request.names, has_draft=self.has_draft)
 
     def stopped_by_signals(self) -> AbstractContextManager[None]:
         """Handles Ctrl-C and SIGTERM in a block; see `interruption`."""
         return stopped_by_signals(
             self.run.ending.stop,
             self.context.work_scope,
-            self.context.run_scope,
+            self.context.last_scope,
             self.stop_seconds,
             lambda: self.run.has_begun,
         )
@@ -177,7 +202,8 @@ class PreparedRun:
         with contextlib.ExitStack() as stack:
             sandbox: Sandbox = stack.enter_context(contextlib.closing(self._open()))
             if context.depth == 0:
-                context.ledger.begin()  # queueing and a cold start do not count
+                # Queueing and a cold start do not count; the time of an earlier process does.
+                context.ledger.begin(*(context.playback.clock() if context.playback else ()))
             lent = isinstance(context.interpreter_factory, Borrowed)
             if not lent:
                 stack.enter_context(
@@ -186,20 +212,23 @@ class PreparedRun:
                     )
                 )
             stack.enter_context(self._keeping_time())
-            try:
-                sandbox.assign(self.values)
-            except ValueCrossingError as error:
-                raise InputError(str(error)) from error
+            if self._saved_state is None:
+                try:
+                    sandbox.assign(self.values)
+                except ValueCrossingError as error:
+                    raise InputError(str(error)) from error
             session = sandbox
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
                     sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
-            if self.prelude:
+            if self.prelude and self._saved_state is None:
                 sandbox.run_cell(self.prelude)
-            if context.setup:
+            if context.setup and self._saved_state is None:
                 _set_up(sandbox, context.setup)
             save = session.checkpoint if is_session(session) else None
+            if context.playback is not None:
+                sandbox = context.playback.cells(sandbox, save)
             yield recorded(sandbox, context.recorder, self.output_chars, save, self.checkpoints)
 
     @contextlib.contextmanager
@@ -250,14 +279,27 @@ class PreparedRun:
             raise
 
     def _lend(self, functions: Mapping[str, HostFunction], /) -> Session:
-        return self.context.pool.lend(
-            functions,
-            self.outputs,
-            types=(*self.context.rules, *self.context.annotations),
-            loop=self.context.loop,
-            limits=self.context.limits,
-            packages=self.context.packages or (),
-        )
+        context = self.context
+        types = (*context.rules, *context.annotations)
+        options: dict[str, Any] = {
+            "types": types,
+            "loop": context.loop,
+            "limits": context.limits,
+            "packages": context.packages or (),
+        }
+        if (state := self._saved_state) is not None:
+            session = open_session(
+                tools=functions, outputs=self.outputs, restore=state, goes_on=True, **options
+            )
+            session.adopt(self.values)
+            return session
+        session = context.pool.lend(functions, self.outputs, **options)
+        if self.seed:
+            with contextlib.ExitStack() as stack:
+                stack.callback(session.close)
+                session.seed(self.seed)
+                stack.pop_all()
+        return session
 
 
 def _out_of_time(seconds: float, most: float) -> BudgetExceededError:

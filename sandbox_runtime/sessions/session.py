@@ -49,6 +49,7 @@ class Session:
         types: Iterable[Rule | Any] | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         restore: Checkpoint | None = None,
+        goes_on: bool = False,
     ) -> None:
         """Opens the session; `open_session` is the usual way.
 
@@ -61,6 +62,7 @@ class Session:
             types: See `register`. None: those of `restore`.
             loop: See `register`.
             restore: The state to begin with, instead of an empty namespace.
+            goes_on: True if the random numbers of that state go on. Two sessions of one state then have the same.
 
         Raises:
             CheckpointError: The state cannot be restored on this engine, or not within the limits.
@@ -68,7 +70,7 @@ class Session:
         """
         self._busy = threading.Lock()  # held while a request runs
         self._tools = HostTools(limits)
-        self._line = Supervisor(engine, limits, self._tools, restore)
+        self._line = Supervisor(engine, limits, self._tools, restore, goes_on=goes_on)
         with self._closed_unless_opened():
             _check_names(*(tools or ()), *(outputs or ()))
             self._line.replace(tools or {}, outputs, types, loop)
@@ -153,6 +155,10 @@ class Session:
             self._line.ensure_running()
             for name, item in values.items():
                 self._line.assign(name, item)
+
+    def adopt(self, variables: Mapping[str, Any]) -> None:
+        """Notes variables that the restored state has already: they are sent again if that state is lost."""
+        self._line.variables.update(variables)
 
     def number_next_cell(self, number: int) -> None:
         """Sets the number by which tracebacks name the next cell, `<cell 3>`; without it, cells count from 1.
@@ -246,6 +252,14 @@ class Session:
         """Returns V8's code cache of the engine, which makes the next start faster."""
         with self._exclusive():
             return self._line.compiled_runtime()
+
+    def seed(self, text: str) -> None:
+        """Starts the random numbers of the namespace (`random`, and NumPy's global ones) at a seed.
+
+        `os.urandom`, and what is made from it, is not affected.
+        """
+        with self._exclusive():
+            self._line.seed(text)
 
     # ---- Ends ----
 

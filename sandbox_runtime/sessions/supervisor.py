@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,13 @@ HEALING_TRIES = 3
 # Instead of a seed: the random numbers continue from the saved state, as in the original session.
 GO_ON = ""
 
+# Code that starts the random numbers at a seed, and binds no name. The last value of a cell would be printed.
+_SEED = """\
+__import__("random").seed({seed!r})
+if "numpy" in __import__("sys").modules: __import__("sys").modules["numpy"].random.seed({number})
+None
+"""
+
 # Reasons of death that the current cell did not cause.
 _NOT_THE_CELLS = ("killed", "rest")
 
@@ -75,9 +83,15 @@ class Supervisor:
     """A process that is replaced when it dies. One thread at a time; `interrupt` and `close` from any."""
 
     def __init__(
-        self, engine: Engine, limits: Limits, tools: HostTools, restore: Checkpoint | None
+        self,
+        engine: Engine,
+        limits: Limits,
+        tools: HostTools,
+        restore: Checkpoint | None,
+        *,
+        goes_on: bool = False,
     ) -> None:
-        """Starts the process; nothing is declared in it yet.
+        """Starts the process; nothing is declared in it yet. With `goes_on`, so do the random numbers of the state.
 
         Raises:
             CheckpointError: The state cannot be restored on this engine, or not within the limits.
@@ -100,7 +114,7 @@ class Supervisor:
         self._crashes = 0  # in a row
         self._pending_notice = Restart()
         self._recovery = ReplayLog(restore)
-        self._seed = secrets.token_hex(16)
+        self._seed = GO_ON if goes_on and restore is not None else secrets.token_hex(16)
         self._channel = Channel(self._engine_from(restore), limits, self._seed)
         self._recovery.begin(time.monotonic())
 
@@ -377,6 +391,15 @@ class Supervisor:
                 changed.append(entry.cell)
         self.exercise()  # a state in which no cell can run is useless
         return changed
+
+    def seed(self, text: str) -> None:
+        """Starts the random numbers at a seed. Leaves no other trace, and is no numbered cell."""
+        self.ensure_running()
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+        ran = CellRecord(self._cell, _SEED.format(seed=text, number=number))
+        ended, _ = self._run(ran, ran.replay())
+        ran.output = ended.output
+        self._recovery.ran(ran, 0.0)
 
     def exercise(self) -> None:
         """Runs an empty cell that leaves no trace. Raises `SandboxDiedError`."""

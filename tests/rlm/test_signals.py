@@ -80,11 +80,12 @@ def start(kept: Any) -> Iterator[Callable[..., Any]]:
         *codes: str,
         last: str | None = "SUBMIT(answer, 1)",
         quick: bool = True,
+        extracts: bool = True,
         **options: Any,
     ) -> tuple[RLM, PolicyServer]:
         one = Server(number, *codes, last=last, quick=quick)
         servers.append(one)
-        extract = fields(lambda _: {"answer": "extracted", "n": 2})
+        extract = fields(lambda _: {"answer": "extracted", "n": 2}) if extracts else one.signal
         models = {"root": route((asks_for("code"), one.root), otherwise=extract), "sub": one.signal}
         server = PolicyServer(models)
         server.__enter__()
@@ -175,6 +176,15 @@ def test_variables_are_returned_if_no_lm_answers_in_time(start):
 
     assert (prediction.answer, prediction.n) == ("found", None)
     assert (prediction.run.status, prediction.run.missing) == ("partial", ("n",))
+
+
+def test_an_extraction_in_flight_has_the_time_too(start):
+    """A signal that comes after the last turn ends the extraction after that time, and the variables are returned."""
+    rlm, _ = start(signal.SIGINT, FOUND, extracts=False, max_iterations=1, stop_seconds=0.4)
+    prediction = rlm(q="?")
+
+    assert (prediction.answer, prediction.n) == ("found", None)
+    assert (prediction.run.status, prediction.run.stopped_by) == ("partial", "interrupted")
 
 
 @pytest.mark.parametrize("number", KINDS)

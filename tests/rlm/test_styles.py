@@ -232,7 +232,7 @@ class TestAnswer:
             'answer["ready"] = True',
             'answer["content"] = {"answer": answer["content"], "lines": [2]}',
         ]
-        prediction, _requests = play([reply("paper", code) for code in codes], style="paper")
+        prediction, _ = play([reply("paper", code) for code in codes], style="paper")
 
         assert (prediction.answer, prediction.lines) == ("eve", [2])
         seen = [step.output for step in prediction.run.steps]

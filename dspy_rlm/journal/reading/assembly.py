@@ -34,7 +34,10 @@ MAX_NESTING = 50
 
 @dataclasses.dataclass
 class _Call:
-    start: CallRecord
+    call_id: str
+    fields: dict[str, Any]
+    """Those of its first event, by the names of `CallRecord`."""
+
     attempts: list[AttemptRecord] = dataclasses.field(default_factory=list)
     outputs: tuple[Any, ...] | None = None
     finish_reason: str = ""
@@ -42,8 +45,9 @@ class _Call:
     reused_from: str | None = None
 
     def record(self) -> CallRecord:
-        return dataclasses.replace(
-            self.start,
+        return CallRecord(
+            **self.fields,
+            call_id=self.call_id,
             attempts=tuple(self.attempts),
             outputs=self.outputs,
             finish_reason=self.finish_reason,
@@ -106,6 +110,7 @@ class Assembly:
         self._version = VERSION
         self._runs: dict[str, _Run] = {}
         self._calls: dict[str, _Call] = {}
+        self._reused_ids: set[str] = set()
         self._prompts: dict[str, StoredPrompt] = {}
         self._cache = PromptCache()
         self._tools: dict[str, tuple[_Step, int]] = {}  # the place of each
@@ -175,25 +180,12 @@ class Assembly:
         run = self._run_of(event)
         run.resumes += 1
         run.ended = run.outputs = None
-        for number in [number for number, step in run.steps.items() if not step.done]:
-            self._set_aside(run, run.steps.pop(number))
-        self._set_aside(run, _Step(0, 0.0, calls=run.extraction))
-        run.extraction = []
 
     def _iteration(self, event: Mapping[str, Any]) -> None:
         run, number = self._run_of(event), read.count(event, "it")
         if number is None:
             return
-        if number in run.steps:  # a resumed run begins it again
-            self._set_aside(run, run.steps.pop(number))
         run.step(number, read.number(event, "t", 0.0))
-
-    def _set_aside(self, run: _Run, step: _Step) -> None:
-        run.superseded += step.calls
-        for below in step.runs:
-            run.superseded += below.superseded + below.setup + below.extraction
-            for one in below.steps.values():
-                self._set_aside(run, one)
 
     def _action(self, event: Mapping[str, Any]) -> None:
         step = self._step_of(event)
@@ -246,22 +238,20 @@ class Assembly:
         if kind in OWN_KINDS:
             self._prompts[call_id] = prompt
         run, iteration = self._run_of(event), read.count(event, "it")
-        call = self._calls[call_id] = _Call(
-            CallRecord(
-                seq=read.count(event, "seq") or 0,
-                call_id=call_id,
-                run_id=run.run_id,
-                iteration=iteration,
-                parent_call=read.optional_string(event, "parent_call"),
-                kind=kind,
-                model=read.string(event, "model"),
-                depth=read.count(event, "depth") or 0,
-                digest=read.string(event, "digest"),
-                prompt=prompt,
-                options=unpacked(read.mapping(event, "options"), self._reader),
-                started_at=read.number(event, "t", 0.0),
-            )
-        )
+        fields = {
+            "seq": read.count(event, "seq") or 0,
+            "run_id": run.run_id,
+            "iteration": iteration,
+            "parent_call": read.optional_string(event, "parent_call"),
+            "kind": kind,
+            "model": read.string(event, "model"),
+            "depth": read.count(event, "depth") or 0,
+            "digest": read.string(event, "digest"),
+            "prompt": prompt,
+            "options": unpacked(read.mapping(event, "options"), self._reader),
+            "started_at": read.number(event, "t", 0.0),
+        }
+        call = self._calls[call_id] = _Call(call_id, fields)
         if iteration is not None:
             run.step(iteration).calls.append(call)
         elif kind in OWN_KINDS:
@@ -293,7 +283,8 @@ class Assembly:
             return
         call.attempts = source.attempts
         call.outputs, call.finish_reason = source.outputs, source.finish_reason
-        call.error, call.reused_from = source.error, source.start.call_id
+        call.error, call.reused_from = source.error, source.call_id
+        self._reused_ids.add(source.call_id)
 
     def _tool(self, event: Mapping[str, Any]) -> None:
         step, call_id = self._step_of(event), read.string(event, "call")
@@ -361,9 +352,6 @@ class Assembly:
             self._step_record(step, nesting) for _, step in sorted(run.steps.items()) if step.done
         ]
         pending = run.steps[last] if last and not run.steps[last].done else None
-        reused = {
-            call.reused_from for one in self._runs.values() for step in one.steps.values() for call in step.calls
-        }  # fmt: skip
         return RunRecord(
             format=FORMAT,
             version=self._version,
@@ -388,7 +376,7 @@ class Assembly:
             superseded=tuple(
                 call.record()
                 for call in run.superseded
-                if call.start.call_id not in reused and call.reused_from is None
+                if call.call_id not in self._reused_ids and call.reused_from is None
             ),
             reader=self._reader,
         )

@@ -32,7 +32,7 @@ logger = logging.getLogger("dspy_rlm")
 LAST_TURN_PART = 0.6
 
 # An LM with code of its own that runs in the main thread cannot be cancelled: it is interrupted after this.
-LATE_SECONDS = 1.0
+LATE_SECONDS = 3.0
 
 _STOPPED = "The user has stopped the run."
 
@@ -81,7 +81,7 @@ class Stop:
 def stopped_by_signals(
     stop: Stop,
     work: CancelScope,
-    whole: CancelScope,
+    last: CancelScope,
     seconds: float,
     has_begun: Callable[[], bool],
 ) -> Iterator[None]:
@@ -90,7 +90,7 @@ def stopped_by_signals(
     Args:
         stop: The request, which the run reads.
         work: The scope of the turns.
-        whole: The scope of the run.
+        last: The scope of the extraction.
         seconds: The time from the first signal to the end of the run. 0: no signal is handled.
         has_begun: Returns whether there is anything that the root LM could submit.
     """
@@ -98,7 +98,7 @@ def stopped_by_signals(
     if not before or not isinstance(work, RenewableScope):
         yield
         return
-    watch = _Watch(stop, work, whole, seconds)
+    watch = _Watch(stop, work, last, seconds)
 
     def restore() -> None:
         watch.over.set()
@@ -119,7 +119,7 @@ def stopped_by_signals(
         if stop.tools and current_outer_run().work_scope is work:
             raise RunInterruptedError(_STOPPED)
 
-    whole.interruptible = True
+    last.interruptible = True
     work.allow_interrupts()
     try:
         for number in before:
@@ -142,17 +142,15 @@ def _replaceable() -> dict[signal.Signals, Any]:
 class _Watch:
     """Ends the work of a run that a signal has stopped, part by part."""
 
-    def __init__(
-        self, stop: Stop, work: RenewableScope, whole: CancelScope, seconds: float
-    ) -> None:
+    def __init__(self, stop: Stop, work: RenewableScope, last: CancelScope, seconds: float) -> None:
         self.over = threading.Event()  # the run has ended
         self._stop = stop
         self._work = work
-        self._whole = whole
+        self._last = last
         self._seconds = seconds
 
     def run(self) -> None:
-        """Interrupts the work in flight, later the last turn, and at last everything."""
+        """Interrupts the work in flight, later the last turn, and at last the extraction."""
         end = time.monotonic() + self._seconds
         logger.warning(
             "dspy_rlm: stopping. The root LM is asked for what it has, for up to %g s. The next signal stops at once.",
@@ -165,6 +163,7 @@ class _Watch:
         self._work.interrupt(late)
         if self.over.wait(max(end - time.monotonic(), 0)):
             return
-        self._whole.cancel(late)
+        self._work.interrupt(late)
+        self._last.cancel(late)
         if not self.over.wait(LATE_SECONDS):
             _thread.interrupt_main(self._stop.number)

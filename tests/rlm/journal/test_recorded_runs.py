@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import base64
 import logging
 import os
 from pathlib import Path
@@ -256,14 +256,19 @@ class TestSecrets:
             "SUBMIT(sub_llm(peek()))", sub=lambda request: request.messages[-1].text * 100,
             tools=[peek], journal=tmp_path / "run.jsonl",
         )  # fmt: skip
-        rlm.sub_lm = server.lm("sub", api_key=SECRET, headers={"Authorization": SECRET[::-1]})
+        rlm.sub_lm = server.lm("sub", api_key=SECRET)
 
         prediction = rlm(q=f"my key is {SECRET}")
 
         assert SECRET in prediction.answer
         written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
         assert "my key is [secret]" in written
-        for secret in (SECRET, SECRET[::-1], json.dumps(SECRET), api_token):
+        for secret in (
+            SECRET,
+            SECRET.lower(),
+            api_token,
+            base64.b64encode(SECRET.encode()).decode(),
+        ):
             assert secret not in written
 
 

@@ -1,0 +1,68 @@
+"""Recorded LM calls, as the answers and the amounts that a run books."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from dspy_rlm.budget.admission import Amount
+from dspy_rlm.budget.ledger import Spent
+from dspy_rlm.journal.records import AttemptRecord, CallRecord
+from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.recorded.exceptions import rebuilt
+from dspy_rlm.report import Call
+
+# The error of an attempt whose reply, if any, was lost with the process.
+LOST = "Not answered yet when the process ended."
+
+
+def answer_of(call: CallRecord) -> RecordedAnswer:
+    """Returns the answer of a call that has ended, with a reply or an error."""
+    error = None if call.answered or call.error is None else rebuilt(call.error)
+    return RecordedAnswer(
+        list(spent_of(call)),
+        call.reply if call.answered else None,
+        call.was_cut,
+        error,
+        call.call_id,
+    )
+
+
+def spent_of(call: CallRecord) -> Iterable[Spent]:
+    """Yields what each attempt of a call took. A call that was under way has one of unknown amounts."""
+    for attempt in call.attempts:
+        yield _spent(call, attempt)
+    if not call.attempts and not call.answered and call.error is None:
+        lost = Call(call.kind, call.model, call.depth, error=LOST)
+        yield Spent(lost, answered=False)
+
+
+def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
+    booked = Call(
+        call.kind,
+        call.model,
+        call.depth,
+        attempt.chars_in,
+        attempt.chars_out,
+        attempt.seconds,
+        attempt.input_tokens,
+        attempt.output_tokens,
+        attempt.cost,
+        attempt.cached,
+        attempt.error,
+    )
+    replayed = Amount() if attempt.replayed is None else Amount(*attempt.replayed)
+    return Spent(booked, not attempt.error, attempt.reply_bytes, attempt.discounted, replayed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Edit:
+    """A change of one step, from which a run goes another way."""
+
+    code: str | None = None
+    """The code to run instead of the recorded one."""
+
+    output: str | None = None
+    """The observation instead of that of the cell, which is run all the same."""
+
+    reasoning: str | None = None

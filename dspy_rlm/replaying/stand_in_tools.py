@@ -1,0 +1,77 @@
+"""Stand-ins for the tools of a recorded run: prompts and `help` show the same call and the same text."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Mapping
+from inspect import Parameter
+from typing import Any
+
+import dspy
+
+from dspy_rlm.recorded.exceptions import NotRecordedError
+from sandbox_runtime.helpers import SignatureText
+
+_NO_PARAMETERS = inspect.Signature()
+
+
+def stand_in_tool(name: str, docs: Mapping[str, Any]) -> dspy.Tool:
+    """Returns a tool that has no result.
+
+    Args:
+        name: Its name.
+        docs: `call`, such as `lookup(key: str) -> int`, and `text`, its documentation.
+    """
+
+    def missing(*_args: Any, **_named: Any) -> Any:
+        raise NotRecordedError(f"The journal has no such call of {name}(). Pass the RLM to use it.")
+
+    missing.__name__ = name
+    signature = _signature(str(docs.get("call", "")))
+    setattr(missing, "__signature__", signature)  # noqa: B010 - a function has no such attribute for mypy
+    types = dict.fromkeys(signature.parameters, Any)
+    return dspy.Tool(
+        missing,
+        name=name,
+        desc=str(docs.get("text", "")),
+        args={argument: {} for argument in types},
+        arg_types=types,
+        arg_desc={},
+    )
+
+
+def _signature(call: str) -> inspect.Signature:
+    """Returns the signature in the text of a call. Types and defaults stay texts: nothing of it is evaluated."""
+    try:
+        tree = ast.parse(f"def {call}: ...")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _NO_PARAMETERS
+    function = tree.body[0]
+    if not isinstance(function, ast.FunctionDef):
+        return _NO_PARAMETERS
+    given = function.args
+    ordered = [*given.posonlyargs, *given.args]
+    defaults: list[ast.expr | None] = [None] * (len(ordered) - len(given.defaults))
+    defaults += given.defaults
+    parameters = []
+    for at, (arg, default) in enumerate(zip(ordered, defaults, strict=True)):
+        first = at < len(given.posonlyargs)
+        kind = Parameter.POSITIONAL_ONLY if first else Parameter.POSITIONAL_OR_KEYWORD
+        parameters.append(_parameter(arg, kind, default))
+    if given.vararg:
+        parameters.append(_parameter(given.vararg, Parameter.VAR_POSITIONAL, None))
+    for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        parameters.append(_parameter(arg, Parameter.KEYWORD_ONLY, default))
+    if given.kwarg:
+        parameters.append(_parameter(given.kwarg, Parameter.VAR_KEYWORD, None))
+    returned = _text(function.returns)
+    return inspect.Signature(parameters, return_annotation=returned)
+
+
+def _parameter(arg: ast.arg, kind: Any, default: ast.expr | None) -> Parameter:
+    return Parameter(arg.arg, kind, annotation=_text(arg.annotation), default=_text(default))
+
+
+def _text(node: ast.expr | None) -> Any:
+    return Parameter.empty if node is None else SignatureText(ast.unparse(node))
