@@ -375,13 +375,13 @@ class TestOwnWords:
             output.write(text)
             run.read(dspy.Prediction(reasoning="", code="x"))
             run.observe(Completed(output.render()))
-            text = render_step(run.steps[-1], 1).partition("chars):\n")[2]
-            ours = re.findall(r"^\.\.\. \(([\d,]+) characters", text, re.MULTILINE)
+            rendered = render_step(run.steps[-1], 1).partition("chars):\n")[2]
+            ours = re.findall(r"^\.\.\. \(([\d,]+) characters", rendered, re.MULTILINE)
             omitted = len(text) - 2 * half
             assert ours == ([f"{omitted:,}"] if text in printed else [])
 
     @pytest.mark.parametrize(
-        ("code", "output", "text"),
+        ("code", "output", "expected"),
         [
             ("sub_llm = 1", "\n[{}]\n", "[Note] {}."),
             ("sub_llm = 1", "own\n\n[{}]\n", "own\n[Note] {}."),

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 from session_cells import (
+    everything_in,
     failure,
     output,
-    everything_in,
 )
 
 from sandbox_runtime import (

@@ -9,9 +9,9 @@ from session_cells import (
     HASTY,
     UNINTERRUPTIBLE,
     echo,
+    everything_in,
     failure,
     output,
-    everything_in,
     when,
 )
 

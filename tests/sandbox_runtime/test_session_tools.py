@@ -11,9 +11,9 @@ import types
 import pytest
 from session_cells import (
     echo,
+    everything_in,
     failure,
     output,
-    everything_in,
 )
 
 from sandbox_runtime import (
