@@ -405,9 +405,11 @@ class TestAdapters:
             return engine.calls - before
 
         with contract("ChatAdapter._make_json_adapter_fallback", "values/bounded_parsing.py"):
-            adapters.wrap_json_fallback(adapter, lambda made: wrapped.append(made) or made)
+            adapters.wrap_json_fallback(
+                adapter, lambda adapter_call: wrapped.append(adapter_call) or adapter_call
+            )
             assert calls() > 1
-            assert [type(made) for made in wrapped] == [dspy.JSONAdapter]
+            assert [type(adapter_call) for adapter_call in wrapped] == [dspy.JSONAdapter]
         with contract("ChatAdapter.use_json_adapter_fallback", "repl/typed_call.py"):
             adapter.use_json_adapter_fallback = False
             assert calls() == 1
