@@ -32,6 +32,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
     is_priced_by_the_table_alone,
 )
 from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
+from dspy_rlm.dspy_internals.short_steps import ShortStepsExecutor
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
 from dspy_rlm.testing import PolicyServer
@@ -604,3 +605,63 @@ def test_native_calls_are_priced_by_the_table():
         assert not is_priced_by_the_table_alone(dspy.LM("openai/x", engine="litellm"))
         assert not is_priced_by_the_table_alone(dspy.LM("openai/x", headers={"a": "b"}))
         assert not is_priced_by_the_table_alone(DummyLM([]))
+
+
+class TestShortSteps:
+    """The steps that `acall` passes to threads: `dspy_internals/short_steps.py`."""
+
+    @staticmethod
+    def called(server: PolicyServer, model: str, calls: int) -> tuple[Any, set[str], list[int]]:
+        """Calls a model on a loop with our executor; returns the last entry of the history, the threads that were used, and the steps of
+        each call.
+        """
+        steps: list[int] = []
+        threads: set[str] = set()
+
+        class Noting(ShortStepsExecutor):
+            def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+                steps[-1] += 1
+                outcome = super().submit(fn, *args, **kwargs)
+                threads.update(thread.name for thread in self._threads)
+                return outcome
+
+        async def call() -> Any:
+            asyncio.get_running_loop().set_default_executor(Noting(thread_name_prefix="hop"))
+            lm = server.lm(model)
+            for at in range(calls):
+                steps.append(0)
+                if at == calls - 1:
+                    threads.clear()
+                    asyncio.get_running_loop().set_default_executor(
+                        Noting(thread_name_prefix="hop")
+                    )
+                await lm.acall("x")
+            return lm.history[-1]
+
+        return asyncio.run(call()), threads, steps
+
+    def test_a_call_takes_no_thread(self):
+        """After the first call, the three steps run on the loop: no thread is started for them."""
+        with (
+            contract("acall, which passes three steps to threads", "dspy_internals/short_steps.py"),
+            PolicyServer({"mine": lambda _: "x"}) as server,
+        ):
+            _, threads, steps = self.called(server, "mine", 2)
+
+        assert steps[-1] == 3
+        assert threads == set()
+
+    @pytest.mark.parametrize("model", ["mine", "gpt-4o-mini"])
+    def test_a_price_is_what_dspy_says(self, model):
+        """The cost of a call is that of DSPy's own path, and a model without a price has none there either."""
+        with (
+            contract("execution._price_result", "dspy_internals/short_steps.py"),
+            PolicyServer({model: lambda _: "x"}) as server,
+        ):
+            entry, _, _ = self.called(server, model, 2)
+            lm = server.lm(model)
+            lm("x")
+
+        assert entry["cost"] == lm.history[-1]["cost"]
+        assert (entry["cost"] is None) == (model == "mine")
+        assert entry["cost_details"]["kind"] == lm.history[-1]["cost_details"]["kind"]
