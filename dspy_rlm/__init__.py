@@ -37,6 +37,7 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
+    from dspy_rlm.configuration import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
@@ -66,6 +67,7 @@ __all__ = [
     "TextStream",
     "Usage",
     "ValueType",
+    "configure",
     "install",
     "uninstall",
 ]
@@ -76,6 +78,7 @@ _LAZY = {
     "RLM": "dspy_rlm.rlm",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
+    "configure": "dspy_rlm.configuration",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",
 }

@@ -65,6 +65,11 @@ class Meter:
         """True for calls that are no turns of a run."""
         return self.charged and self.kind != "action"
 
+    @property
+    def is_turn_of_root(self) -> bool:
+        """True for turns of a root run and its extraction, which no sub-call of the process may hold back."""
+        return not self.charged and self.depth == 0
+
     def give_back(self) -> None:
         """Refunds the prepaid calls that were not used."""
         with self._lock:

@@ -15,12 +15,13 @@ from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.limiting.limiter import LIMITERS, Permit
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import Reading, may_be_charged
 from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent, read_fault
 from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.meter import Charge
-from dspy_rlm.lms.model_facts import facts_of
+from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
@@ -30,6 +31,9 @@ from sandbox_runtime.helpers import redact_secrets
 # Times that a call is sent again because the server has refused it beside others. They are no retries: the server may
 # allow fewer calls at once than were sent.
 MAX_CROWDED_OUT = 8
+
+# The pause before the second time, if the server does not say one; it doubles.
+FIRST_CROWDED_SECONDS = 0.1
 
 # A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
 SHORT_SECONDS = 10.0
@@ -58,6 +62,7 @@ class Tries:
         self._crowded_out = 0
         self._cut_at = 0
         self._avoids_cache = False
+        self._permit: Permit
         if self._meter.is_sub_call and arguments.chars > SHORT_PROMPT_CHARS:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
@@ -65,13 +70,28 @@ class Tries:
 
     @contextlib.contextmanager
     def entering(self) -> Iterator[Entry]:
-        """Yields a place among the calls of this LM, to be waited for. The call ends with the block."""
+        """Yields a place among the run's calls of this LM, to be waited for. The call ends with the block."""
         entry = self._meter.gate.enter()
         try:
             with self._meter.scope.on_cancel(entry.leave):
                 yield entry
         finally:
             entry.leave()
+
+    @contextlib.contextmanager
+    def permitted(self) -> Iterator[Permit]:
+        """Yields a place among the calls of this model by all runs of the process, to be waited for."""
+        self.check()
+        meter = self._meter
+        permit = LIMITERS.of(self._lm).enter(
+            self._arguments.chars // CHARS_A_TOKEN, first=meter.is_turn_of_root
+        )
+        self._permit = permit
+        try:
+            with meter.scope.on_cancel(permit.leave):
+                yield permit
+        finally:
+            permit.leave()
 
     def check(self) -> None:
         """Raises if the run or the cell has ended meanwhile."""
@@ -166,6 +186,7 @@ class Tries:
             if self._charge.replayed
             else Amount(),
         )
+        self._permit.used(tokens, sent=not cached)
         meter.ledger.settle(place, spent)
 
     def check_answer(self, reading: Reading) -> None:
@@ -207,17 +228,23 @@ class Tries:
             limit=limit,
         )
 
-    def pause(self, error: LMError, entry: Entry, *, streamed: bool) -> float:
+    def pause(self, error: LMError, permit: Permit, *, streamed: bool) -> float:
         """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
         if is_permanent(error) and self._meter.charged:
             self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
         hint = getattr(error, "retry_after", None)
         hint = float(hint) if isinstance(hint, (int, float)) else None
-        crowded = is_of_concurrency(error) and entry.refused(hint) and not streamed
+        crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
             self._crowded_out += 1
-            return self._announced(error, hint or 0.0)
+            # At once, as soon as there is room beside fewer calls; then later and later: it may be a limit per minute.
+            later = (
+                FIRST_CROWDED_SECONDS * 2 ** (self._crowded_out - 2)
+                if self._crowded_out > 1
+                else 0.0
+            )
+            return self._announced(error, later if hint is None else hint)
         if streamed or self._failed >= self._lm._tries or not _is_passing(error):
             raise error
         self._failed += 1
