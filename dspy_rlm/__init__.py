@@ -20,6 +20,7 @@ from dspy_rlm.errors import (
     InputError,
     RLMError,
     RunFailedError,
+    RunPausedError,
     SignatureError,
     SubCallError,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Pool",
     "RLMError",
     "RunFailedError",
+    "RunPausedError",
     "RunReport",
     "SandboxInterpreter",
     "SignatureError",

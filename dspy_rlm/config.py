@@ -15,7 +15,7 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.lms.gate import Concurrency
+from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool

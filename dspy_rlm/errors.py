@@ -10,6 +10,7 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     └── RunFailedError        a run ended without outputs; carries its report
+        └── RunPausedError    an LM could not be reached for a while; the run itself has not failed
 """
 
 from __future__ import annotations
@@ -66,3 +67,10 @@ class RunFailedError(RLMError):
     def __init__(self, message: str, *, run: RunReport) -> None:
         super().__init__(message)
         self.run = run
+
+
+class RunPausedError(RunFailedError):
+    """A run ended without outputs because an LM's server, its gateway or the connection failed, after the retries.
+
+    Nothing is wrong with the run itself: with a journal it goes on from its last step.
+    """

@@ -15,7 +15,8 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.dspy_internals.traces import FailedPrediction
-from dspy_rlm.errors import RunFailedError
+from dspy_rlm.errors import RunFailedError, RunPausedError
+from dspy_rlm.lms.faults import is_passing
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
 
@@ -93,10 +94,26 @@ def failure(
         f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
         "What it found so far is in the `run` of this error."
     )
+    if is_passing(error):
+        return RunPausedError(_paused(error, run), run=run)
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
     return RunDiedError(message, run=run, signature=getattr(predictor, "signature", None))
+
+
+def _paused(error: Exception, run: RunReport) -> str:
+    journal = getattr(run, "journal", None)
+    resume = (
+        f"rlm.resume({str(journal)!r}) goes on from there"
+        if journal
+        else "With a journal (`RLM(..., journal=True)`), rlm.resume(path) could go on from there"
+    )
+    return (
+        f"The run was paused after {run.iterations} step(s), because an LM did not answer: {type(error).__name__}: "
+        f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
+        f"{resume}, once it answers again; what was found so far is in the `run` of this error."
+    )
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ from dspy import LMError
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.limiting.gate import Entry
 from dspy_rlm.limiting.limiter import Permit
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.tries import StaleReplyError, Tries
 
 

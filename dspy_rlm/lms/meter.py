@@ -11,7 +11,7 @@ from typing import Any
 from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
-from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
 from sandbox_runtime import check_call
 
 

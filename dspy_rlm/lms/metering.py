@@ -18,6 +18,7 @@ from dspy_rlm.concurrency.lm_loop import run_on_loop
 from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
 from dspy_rlm.dspy_internals.response_headers import with_headers
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.redaction import cleaning
@@ -30,6 +31,8 @@ class _Metered:
     _unmetered: dspy.BaseLM
     reply_was_cut = False
     """True if the last reply ended at its limit of tokens."""
+    reply_ending = Ending()
+    """How the last reply ended."""
     reply: Any = None
     """The last reply, as DSPy returns it."""
     _described = Model()

@@ -8,18 +8,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import dspy
-from dspy import LMError, is_retryable_lm_error
+from dspy import LMError
 
 from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.limiting.gate import Entry
 from dspy_rlm.limiting.limiter import LIMITERS, Permit
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import Reading, may_be_charged
-from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent, read_fault
-from dspy_rlm.lms.gate import Entry
+from dspy_rlm.lms.faults import (
+    error_in_reply,
+    is_of_concurrency,
+    is_passing,
+    is_permanent,
+    pauses_run,
+    read_fault,
+)
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
@@ -207,8 +214,9 @@ class Tries:
         Raises:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
-        self._lm.reply_was_cut = reading.is_cut(None)
-        if not (place.cuts and reading.is_cut(place.reply_tokens)):
+        self._lm.reply_ending = reading.ending(None)
+        self._lm.reply_was_cut = self._lm.reply_ending.is_cut
+        if not (place.cuts and reading.ending(place.reply_tokens).is_cut):
             return True
         self._cut_at = place.reply_tokens or 0
         if streamed:
@@ -230,8 +238,8 @@ class Tries:
 
     def pause(self, error: LMError, permit: Permit, *, streamed: bool) -> float:
         """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
-        if is_permanent(error) and self._meter.charged:
-            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+        if is_permanent(error):
+            self._end_run(error)
         hint = getattr(error, "retry_after", None)
         hint = float(hint) if isinstance(hint, (int, float)) else None
         crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
@@ -245,20 +253,22 @@ class Tries:
                 else 0.0
             )
             return self._announced(error, later if hint is None else hint)
-        if streamed or self._failed >= self._lm._tries or not _is_passing(error):
+        if streamed or self._failed >= self._lm._tries or not is_passing(error):
+            if pauses_run(error):
+                self._end_run(error)
             raise error
         self._failed += 1
         return self._announced(
             error, float(2 ** min(self._failed - 1, 6)) if hint is None else hint
         )
 
+    def _end_run(self, error: LMError) -> None:
+        """Ends the run for an error that each further sub-call would meet too, whatever the code makes of it."""
+        if self._meter.charged:
+            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+
     def _announced(self, error: LMError, seconds: float) -> float:
         """Returns the seconds until the next try, which an observer is told of."""
         text = f"{type(error).__name__}: {error}"
         self._meter.on_retry(redact_secrets(text, secrets_of_lm(self._lm)), seconds)
         return seconds
-
-
-def _is_passing(error: LMError) -> bool:
-    """Returns whether another try may succeed."""
-    return is_retryable_lm_error(error) and not is_permanent(error)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import dspy_rlm
 from dspy_rlm import RLM, SignatureError
+from dspy_rlm.limiting.gate import Gate, Gates
 from dspy_rlm.limiting.limiter import IDLE_SECONDS, Limiter, Limiters
 from dspy_rlm.limiting.rate_window import ModelLimits, RateWindow
-from dspy_rlm.lms.gate import Gate, Gates
 from dspy_rlm.testing import Fault
 
 

@@ -19,6 +19,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from dspy_rlm.repl.guest.answers import answered
 from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 Call = Callable[..., Any]
@@ -65,6 +66,8 @@ class Batch(list[Any]):
 def front(name: str, call: Call) -> Any:
     """Returns the function that a cell gets under a name."""
     match name:
+        case "sub_llm" | "sub_llm_batched" | "llm_query" | "llm_query_batched":
+            return answered(call)
         case "predict":
             return _typed(call, rebuild_result)
         case "predict_batched":
