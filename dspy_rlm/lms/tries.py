@@ -195,6 +195,9 @@ class Tries:
         )
         self._permit.used(tokens, sent=not cached)
         meter.ledger.settle(place, spent)
+        if meter.allowance is not None:
+            # As in `Ledger.left`: a replayed call counts as if it had been computed, so equal runs see equal figures.
+            meter.allowance.book(spent.replayed.cost if cached else cost)
 
     def check_answer(self, reading: Reading) -> None:
         """Raises the error that a reply has in place of an answer.

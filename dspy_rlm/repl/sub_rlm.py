@@ -21,6 +21,9 @@ from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
+# The status of a run whose outputs the LM itself has submitted.
+SUBMITTED = "submitted"
+
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations", "max_llm_calls")
 
 
@@ -72,7 +75,7 @@ def make_sub_runs(
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
 
             r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
-            r.answer, r.status
+            r.answer, r.status, r.steps, r.cost
 
         `status` is "submitted", or "extracted" if the turns of the sub-run ran out: then the outputs are a guess.
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
@@ -82,7 +85,10 @@ def make_sub_runs(
         turns and of its prompts is one of `max_llm_calls`, and `max_llm_calls=` bounds its own.
         """
         sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
-        return _run(context, start, sub_run, Allowance(context.calls, sub_run.max_llm_calls))
+        allowance = Allowance(context.calls, sub_run.max_llm_calls)
+        result, guess = _run(context, start, sub_run, allowance)
+        context.note(_guess_note("sub_rlm", [guess], 1))
+        return result
 
     def sub_rlm_batched(signature: Any, rows: Any, /, **shared: Any) -> list[Any]:
         """Like sub_rlm() for many rows: a list of results in order, with `results.ok` and `results.failed`.
@@ -104,12 +110,43 @@ def make_sub_runs(
     return {"sub_rlm": sub_rlm, "sub_rlm_batched": sub_rlm_batched}
 
 
-def _run(context: RunContext, start: Start, sub_run: SubRun, allowance: Allowance) -> Any:
+def _run(
+    context: RunContext, start: Start, sub_run: SubRun, allowance: Allowance
+) -> tuple[Any, str]:
+    """Returns the result of a sub-run, and why its outputs are a guess; empty if they were submitted."""
     with context.sandbox_permit(allowance):
-        outputs, status = _outputs(
-            context, start, dataclasses.replace(sub_run, allowance=allowance)
-        )
-    return as_record(sub_run.signature, outputs, status)
+        prediction = _prediction(context, start, dataclasses.replace(sub_run, allowance=allowance))
+    run = prediction.run
+    facts = {
+        "status": run.status,
+        "steps": run.iterations,
+        "cost": allowance.cost,
+        "coverage": _coverage(run),
+    }
+    outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
+    guess = "" if run.status == SUBMITTED else f"{run.status}, {run.stopped_by}"
+    return as_record(sub_run.signature, outputs, facts), guess
+
+
+def _coverage(run: Any) -> Any:
+    """Returns the ranges of the inputs that the sub-run has read, as plain data; None if they are not tracked."""
+    coverage = getattr(run, "coverage", None)
+    dump = getattr(coverage, "dump", None)
+    return dump() if callable(dump) else coverage
+
+
+def _guess_note(name: str, guesses: Sequence[str], total: int) -> str:
+    """Returns the line about sub-runs whose outputs were not submitted; empty if there is none."""
+    found = [guess for guess in guesses if guess]
+    if not found:
+        return ""
+    which = (
+        "the outputs were"
+        if total == 1
+        else f"the outputs of {len(found):,} of {total:,} rows were"
+    )
+    reasons = ", ".join(sorted({guess.partition(", ")[2] or guess for guess in found}))
+    return f"{name}: {which} not submitted by the sub-LM but extracted at its end ({reasons}): a guess (`.status`)"
 
 
 def _run_rows(
@@ -124,26 +161,33 @@ def _run_rows(
     if left < len(sub_runs):
         raise too_many_calls(len(sub_runs), left, context.ledger.budget.max_llm_calls)
 
-    def work(item: tuple[SubRun, int]) -> Any:
+    def work(item: tuple[SubRun, int]) -> tuple[Any, str]:
         sub_run, share = item
         most = min(share, sub_run.max_llm_calls or share)
         try:
             refuse_unfit(sub_run.signature, sub_run.inputs, shared)
             return _run(context, start, sub_run, Allowance(context.calls, most))
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
-            return failed_row(cleaned(error, context.secrets()))
+            return failed_row(cleaned(error, context.secrets())), ""
 
     items = list(zip(sub_runs, shares(left, len(sub_runs)), strict=True))
-    done = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
+    results = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
+    done, guesses = [row for row, _ in results], [guess for _, guess in results]
+    context.note(_guess_note("sub_rlm_batched", guesses, len(done)))
     reasons = [row.message for row in done if isinstance(row, FailedRow)]
     context.note(failed_rows("sub_rlm_batched", "rows", reasons, len(done)))
     return done
 
 
-def _outputs(context: RunContext, start: Start, sub_run: SubRun) -> tuple[dict[str, Any], str]:
-    """Returns the outputs of a sub-run, and how it ended."""
+def _prediction(context: RunContext, start: Start, sub_run: SubRun) -> dspy.Prediction:
+    """Returns the prediction of a sub-run, with its report.
+
+    Raises:
+        BudgetExceededError: It ended without outputs, because its budget was used up.
+        SubCallError: It failed.
+    """
     try:
-        prediction = start(sub_run)
+        return start(sub_run)
     except RunFailedError as error:
         cause, turns = error.__cause__, error.run.iterations
         after = f"after {turns} turn{'' if turns == 1 else 's'}"
@@ -156,8 +200,6 @@ def _outputs(context: RunContext, start: Start, sub_run: SubRun) -> tuple[dict[s
         raise SubCallError(
             f"The sub-run failed {after}: {type(cause).__name__}: {cause}"
         ) from error
-    outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
-    return outputs, prediction.run.status
 
 
 def _spent(context: RunContext, sub_run: SubRun, cause: BudgetExceededError) -> str:

@@ -272,6 +272,42 @@ class TestBudgetsOfSubRuns:
         assert len(server.requests_to("sub")) == 3
         assert "seen" in server.requests_to("sub")[2].prompt
 
+    def test_a_guess_is_said_in_the_cell(self, play):
+        """Outputs that were only extracted warn in the cell that has them, for one sub-run and for rows."""
+        sub = every("print('seen')", "2", "3", extracted={"n": 7})
+        rlm, _ = play(
+            "q -> answer: list",
+            "r = sub_rlm('q -> n: int', q=q, max_iterations=1)",
+            "rs = sub_rlm_batched('q -> n: int', ['a', 'b'], max_iterations=1)",
+            "SUBMIT([r.n, r.steps, r.coverage])",
+            sub=sub,
+        )
+        result = rlm(q="?")
+
+        assert result.answer == [7, 1, None]
+        assert outputs(result)[0].endswith(
+            "[Note] sub_rlm: the outputs were not submitted by the sub-LM but extracted at its end (max_iterations): a "
+            "guess (`.status`)"
+        )
+        assert (
+            "sub_rlm_batched: the outputs of 2 of 2 rows were not submitted" in outputs(result)[1]
+        )
+
+    def test_a_result_knows_what_it_cost(self, play):
+        """`steps` and `cost` are those of the sub-run; an output of such a name takes precedence."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "a = sub_rlm('q -> n: int', q=q)\nb = sub_rlm('q -> cost: int', q=q)\n"
+            "SUBMIT([a.n, a.status, a.steps, a.cost, b.cost, b.steps])",
+            sub=every("print(1)", "SUBMIT(5)"),
+            prices={"openai/sub": (1.0, 1.0), "openai/root": (1.0, 1.0)},
+        )
+        result = rlm(q="?")
+        n, status, steps, cost, own, others = result.answer
+
+        assert (n, status, steps, own, others) == (5, "submitted", 2, 5, 2)
+        assert cost == pytest.approx(sum(call.cost for call in result.run.sub_calls[:2]))
+
     def test_a_call_that_was_held_back_is_refunded(self, play):
         """A sub-run that has submitted takes what its turns took."""
         rlm, _ = play(
