@@ -299,7 +299,7 @@ class TestBudgetsOfSubRuns:
             "q -> answer: list",
             "a = sub_rlm('q -> n: int', q=q)\nb = sub_rlm('q -> cost: int', q=q)\n"
             "SUBMIT([a.n, a.status, a.steps, a.cost, b.cost, b.steps])",
-            sub=every("print(1)", "SUBMIT(5)"),
+            sub=working("print(1)", "SUBMIT(5)"),
             prices={"openai/sub": (1.0, 1.0), "openai/root": (1.0, 1.0)},
         )
         result = rlm(q="?")
