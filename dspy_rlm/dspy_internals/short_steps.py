@@ -1,4 +1,4 @@
-"""The executor of an event loop on which DSPy's LM calls run: it performs DSPy's short steps in place.
+"""The event loop on which LM calls of DSPy run: it performs DSPy's short steps in place.
 
 `LM.acall` passes three steps of each call to a thread, because they can block in rare cases: preparing the request (media
 may be files), selecting the client (the first one may read credentials), and pricing (the first time, a table is
@@ -8,16 +8,13 @@ threads that wait for the interpreter's lock take most of the time (`benchmarks/
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 from dspy import lm15
 from dspy.clients import execution, model_metadata
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine
-
-T = TypeVar("T")
 
 # What DSPy says of the cost of a model that its table does not have.
 NO_PRICE = {"kind": "unknown", "reason": "no matching pricing entry"}
@@ -26,18 +23,21 @@ NO_PRICE = {"kind": "unknown", "reason": "no matching pricing entry"}
 MAX_REMEMBERED = 256
 
 
-class ShortStepsExecutor(ThreadPoolExecutor):
-    """Runs DSPy's short steps at once, in the thread of the event loop, and everything else in threads."""
+_EventLoop: Any = getattr(asyncio, "ProactorEventLoop", asyncio.SelectorEventLoop)
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """See `Executor.submit`."""
-        step = None if args or kwargs else _step_of(fn)
+
+class ShortStepsLoop(_EventLoop):
+    """An event loop that runs DSPy's short steps in its own thread, and everything else as any loop does."""
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        """See `asyncio.loop.run_in_executor`."""
+        step = _step_of(func) if executor is None and not args else None
         if step is None:
-            return super().submit(fn, *args, **kwargs)
-        outcome: Future[Any] = Future()
+            return super().run_in_executor(executor, func, *args)
+        outcome: asyncio.Future[Any] = self.create_future()
         try:
-            outcome.set_result(None if _has_no_price(*step) else fn())
-        except BaseException as error:  # noqa: BLE001 - the future carries it to the coroutine
+            outcome.set_result(None if _has_no_price(*step) else func())
+        except Exception as error:  # noqa: BLE001 - the coroutine raises it
             outcome.set_exception(error)
         return outcome
 

@@ -6,7 +6,7 @@ A part of an answer, and a refusal, look like answers. Servers state both beside
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox_runtime.helpers import in_one_line
@@ -69,42 +69,44 @@ class Ending:
 
 def ending_of(history: Sequence[Mapping[str, Any]], *, is_cut: bool | None = None) -> Ending:
     """Returns the ending of a call from the entries of DSPy's history; `is_cut` where they state no reason."""
-    responses = [one for entry in history for one in _listed(entry.get("response"))]
-    reasons = [reason for response in responses for reason in _reasons(response) if reason]
+    reasons: list[str] = []
+    refusals: list[str] = []
+    for entry in history:
+        response = entry.get("response")
+        for one in response if isinstance(response, (list, tuple)) else (response,):
+            _read(one, reasons, refusals)
     # Of several candidates, one that is no whole answer counts: nothing tells which of them is used.
-    notable = [reason for reason in reasons if reason.lower() in _CUT | _FILTERED | _REFUSED]
-    refusals = [text for response in responses for text in _refusals(response) if text]
-    cut = any(reason.lower() in _CUT for reason in reasons) if reasons else bool(is_cut)
+    notable = [reason for reason in reasons if reason.lower() in _NOTABLE]
+    cut = any(reason.lower() in _CUT for reason in notable) if reasons else bool(is_cut)
     return Ending((notable or reasons or [""])[0], (refusals or [""])[0], cut)
 
 
-def _listed(response: Any) -> Sequence[Any]:
-    return response if isinstance(response, (list, tuple)) else [response]
+_NOTABLE = _CUT | _FILTERED | _REFUSED
 
 
-def _part(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+def _read(response: Any, reasons: list[str], refusals: list[str]) -> None:
+    """Adds the finish reasons and the refusals of a response, in the server's own words where DSPy keeps them.
 
-
-def _choices(response: Any) -> Sequence[Any]:
+    DSPy maps reasons that it does not know to "stop".
+    """
     choices = _part(response, "choices")
     if choices is None:
         choices = _part(_part(response, "provider_data"), "choices")
-    return choices if isinstance(choices, (list, tuple)) else ()
-
-
-def _reasons(response: Any) -> Iterator[str]:
-    """Yields the finish reasons, in the server's own words where DSPy keeps them: it maps the unknown ones to "stop"."""
-    own = [str(_part(choice, "finish_reason") or "") for choice in _choices(response)]
-    if any(own):
-        yield from own
-        return
-    yield str(_part(response, "finish_reason") or _part(response, "stop_reason") or "")
-
-
-def _refusals(response: Any) -> Iterator[str]:
-    for choice in _choices(response):
-        yield str(_part(_part(choice, "message"), "refusal") or "")
+    stated = False
+    for choice in choices if isinstance(choices, (list, tuple)) else ():
+        if reason := _part(choice, "finish_reason"):
+            reasons.append(str(reason))
+            stated = True
+        if refusal := _part(_part(choice, "message"), "refusal"):
+            refusals.append(str(refusal))
+    if not stated and (
+        reason := _part(response, "finish_reason") or _part(response, "stop_reason")
+    ):
+        reasons.append(str(reason))
     for part in _part(_part(response, "message"), "parts") or ():
         if getattr(part, "type", "") == "refusal":
-            yield str(getattr(part, "text", ""))
+            refusals.append(str(getattr(part, "text", "")))
+
+
+def _part(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)

@@ -32,7 +32,7 @@ from dspy_rlm.dspy_internals.lm_calls import (
     is_priced_by_the_table_alone,
 )
 from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
-from dspy_rlm.dspy_internals.short_steps import ShortStepsExecutor
+from dspy_rlm.dspy_internals.short_steps import ShortStepsLoop
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
 from dspy_rlm.testing import PolicyServer
@@ -611,34 +611,27 @@ class TestShortSteps:
     """The steps that `acall` passes to threads: `dspy_internals/short_steps.py`."""
 
     @staticmethod
-    def called(server: PolicyServer, model: str, calls: int) -> tuple[Any, set[str], list[int]]:
-        """Calls a model on a loop with our executor; returns the last entry of the history, the threads that were used, and the steps of
-        each call.
-        """
-        steps: list[int] = []
-        threads: set[str] = set()
+    def called(server: PolicyServer, model: str, calls: int) -> tuple[Any, list[int], list[int]]:
+        """Calls a model on our loop; returns the last entry of the history, the steps of each call, and those in threads."""
+        steps, threads = [0] * calls, [0] * calls
+        number = 0
 
-        class Noting(ShortStepsExecutor):
-            def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-                steps[-1] += 1
-                outcome = super().submit(fn, *args, **kwargs)
-                threads.update(thread.name for thread in self._threads)
+        class Noting(ShortStepsLoop):
+            def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+                steps[number] += 1
+                outcome = super().run_in_executor(executor, func, *args)
+                threads[number] += not outcome.done()
                 return outcome
 
         async def call() -> Any:
-            asyncio.get_running_loop().set_default_executor(Noting(thread_name_prefix="hop"))
+            nonlocal number
             lm = server.lm(model)
-            for at in range(calls):
-                steps.append(0)
-                if at == calls - 1:
-                    threads.clear()
-                    asyncio.get_running_loop().set_default_executor(
-                        Noting(thread_name_prefix="hop")
-                    )
+            for number in range(calls):  # noqa: B007 - the loop above reads it
                 await lm.acall("x")
             return lm.history[-1]
 
-        return asyncio.run(call()), threads, steps
+        with asyncio.Runner(loop_factory=Noting) as runner:
+            return runner.run(call()), steps, threads
 
     def test_a_call_takes_no_thread(self):
         """After the first call, the three steps run on the loop: no thread is started for them."""
@@ -646,10 +639,10 @@ class TestShortSteps:
             contract("acall, which passes three steps to threads", "dspy_internals/short_steps.py"),
             PolicyServer({"mine": lambda _: "x"}) as server,
         ):
-            _, threads, steps = self.called(server, "mine", 2)
+            _, steps, threads = self.called(server, "mine", 2)
 
-        assert steps[-1] == 3
-        assert threads == set()
+        assert steps == [3, 3]
+        assert threads[-1] == 0
 
     @pytest.mark.parametrize("model", ["mine", "gpt-4o-mini"])
     def test_a_price_is_what_dspy_says(self, model):
