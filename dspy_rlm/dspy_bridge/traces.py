@@ -92,27 +92,27 @@ def failure(
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
         f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
-        "What it found so far is in the `run` of this error."
     )
     if is_passing(error):
-        return RunPausedError(_paused(error, run), run=run)
+        return RunPausedError(f"{message}{_resumption(run)}", run=run)
+    message = f"{message}What it found so far is in the `run` of this error."
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
     return RunDiedError(message, run=run, signature=getattr(predictor, "signature", None))
 
 
-def _paused(error: Exception, run: RunReport) -> str:
+def _resumption(run: RunReport) -> str:
+    """Returns how a run goes on whose LM could not be reached."""
     journal = getattr(run, "journal", None)
     resume = (
         f"rlm.resume({str(journal)!r}) goes on from there"
         if journal
-        else "With a journal (`RLM(..., journal=True)`), rlm.resume(path) could go on from there"
+        else "with a journal, RLM(..., journal=True), rlm.resume(path) could go on from there"
     )
     return (
-        f"The run was paused after {run.iterations} step(s), because an LM did not answer: {type(error).__name__}: "
-        f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
-        f"{resume}, once it answers again; what was found so far is in the `run` of this error."
+        f"It is paused: an LM could not be reached. When it answers again, {resume}. "
+        "What it found so far is in the `run` of this error."
     )
 
 
