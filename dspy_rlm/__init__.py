@@ -19,12 +19,15 @@ from dspy_rlm.errors import (
     BudgetExceededError,
     InputError,
     RLMError,
+    RunExhaustedError,
     RunFailedError,
     RunPausedError,
     SignatureError,
     SubCallError,
+    ValidatorError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.run_result import RunResult
 from sandbox_runtime import (
     CodeType,
     Directory,
@@ -38,10 +41,11 @@ from sandbox_runtime import (
 )
 
 if TYPE_CHECKING:
-    from dspy_rlm.configuration import configure
+    from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.rlm import RLM
 
 __all__ = [
@@ -56,18 +60,23 @@ __all__ = [
     "OutputListener",
     "PackageError",
     "Pool",
+    "Quote",
     "RLMError",
+    "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
     "RunReport",
+    "RunResult",
     "SandboxInterpreter",
     "SignatureError",
+    "Span",
     "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
     "TextStream",
     "Usage",
+    "ValidatorError",
     "ValueType",
     "configure",
     "install",
@@ -77,10 +86,12 @@ __all__ = [
 # These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
+    "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
+    "configure": "dspy_rlm.configuring",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
-    "configure": "dspy_rlm.configuration",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",
 }

@@ -9,10 +9,12 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast, get_args
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.report import OnExhausted
 from sandbox_runtime import CodeType, HandleType, Limits, Pool, Rule, ValueType
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -62,6 +64,20 @@ def checked_turns(max_iterations: int, max_iters: int | None) -> int:
             "Pass one of them."
         )
     return max_iters
+
+
+def checked_ending(on_exhausted: Any, stop_seconds: Any) -> dict[str, Any]:
+    """Returns the settings of how a run ends. Raises `SignatureError` for an invalid one."""
+    if on_exhausted not in get_args(OnExhausted):
+        raise SignatureError(
+            f'on_exhausted must be "extract", "partial" or "raise", not {on_exhausted!r}.'
+        )
+    is_number = isinstance(stop_seconds, (int, float)) and not isinstance(stop_seconds, bool)
+    if not is_number or not 0 <= stop_seconds < math.inf:
+        raise SignatureError(
+            f"stop_seconds must be a number of seconds, 0 or more, not {stop_seconds!r}."
+        )
+    return {"on_exhausted": on_exhausted, "stop_seconds": float(stop_seconds)}
 
 
 def checked_pool(pool: Any) -> Pool | None:

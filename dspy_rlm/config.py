@@ -17,6 +17,7 @@ from dspy import CodeInterpreter
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
+from dspy_rlm.report import OnExhausted
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import abridged, annotation_text
@@ -63,8 +64,28 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    journal: str | bool | None = None
+    """Where runs are recorded: see `journal.places`."""
+
+    checkpoints: str = "auto"
+    """When a recorded run saves the state of its REPL: see `journal.checkpoints`."""
+
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
+
+    on_exhausted: OnExhausted = "extract"
+    """How a run ends once no turn is left."""
+
+    stop_seconds: float = 10.0
+    """Seconds from the first Ctrl-C or SIGTERM to the end of the run; 0: it ends at once."""
+    validators: tuple[Callable[..., Any], ...] = ()
+    """Functions that check the outputs: see `evidence.validators`."""
+
+    track_coverage: bool = False
+    """True to track which parts of the inputs LMs are shown."""
+
+    require_coverage: float | Mapping[str, float] | None = None
+    """The fraction of each input, or of some by name, that LMs must have been shown before a SUBMIT."""
 
     @property
     def models(self) -> Models | None:
@@ -137,7 +158,14 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    validators = Setting[tuple[Callable[..., Any], ...]]()
+    track_coverage = Setting[bool]()
+    require_coverage = Setting["float | Mapping[str, float] | None"]()
+    journal = Setting["str | bool | None"]()
+    checkpoints = Setting[str]()
     max_concurrency = Setting[Concurrency]()
+    on_exhausted = Setting[OnExhausted]()
+    stop_seconds = Setting[float]()
 
     # Turns of the root LM.
     max_iterations = Setting[int]("budget")

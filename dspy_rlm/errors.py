@@ -6,16 +6,21 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     ├── SignatureError        an argument of the constructor is invalid (also a ValueError)
     ├── InputError            a call's inputs do not fit the signature (also a ValueError)
     ├── BudgetExceededError   a limit was reached; raised inside the REPL, where the LM sees it
-    │   └── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
+    │   ├── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
+    │   └── NoTurnLeftError   the cause of a `RunExhaustedError`
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
+    ├── ValidatorError        a validator failed with an exception that is no objection
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
+    ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
     └── RunFailedError        a run ended without outputs; carries its report
+        ├── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
         └── RunPausedError    an LM could not be reached for a while; the run itself has not failed
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspy_rlm.report import RunReport
@@ -49,12 +54,32 @@ class PriceUnknownError(BudgetExceededError):
     """A limit in dollars cannot be enforced: the LM has replied, at an unknown price."""
 
 
+class NoTurnLeftError(BudgetExceededError):
+    """A limit allows no further turn, and the outputs may not be extracted."""
+
+
 class SubCallError(RLMError, ValueError):
     """A sub-call had no usable result: no reply fitted the signature, or a sub-run failed."""
 
 
+class ValidatorError(RLMError):
+    """A validator failed with an exception that is no objection; the cause is chained. It ends the run.
+
+    Attributes:
+        outputs: The outputs that it was called with.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.outputs: Mapping[str, Any] = {}
+
+
 class RunEndedError(RLMError):
     """The run of a call has ended or was cancelled. Nothing was sent."""
+
+
+class RunInterruptedError(RLMError):
+    """Ctrl-C or SIGTERM has stopped the work of a run. The run itself goes on, with its last turn."""
 
 
 class RunFailedError(RLMError):
@@ -74,3 +99,17 @@ class RunPausedError(RunFailedError):
 
     Nothing is wrong with the run itself: with a journal it goes on from its last step.
     """
+
+
+class RunExhaustedError(RunFailedError):
+    """A limit allows no further turn, nothing was submitted, and `on_exhausted="raise"`.
+
+    The outputs that are there nevertheless are `run.partial_outputs`.
+
+    Attributes:
+        limit: The name of the limit, such as `max_iterations`.
+    """
+
+    def __init__(self, message: str, *, run: RunReport, limit: str) -> None:
+        super().__init__(message, run=run)
+        self.limit = limit

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
+from dspy_rlm.provenance import InputCoverage, Lineage
+
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
 
@@ -89,7 +91,11 @@ def tokens_of(usages: Iterable[Usage]) -> int | None:
 FORMAT_VERSION = 1
 
 
-Status = Literal["running", "submitted", "extracted", "failed"]
+Status = Literal["running", "submitted", "extracted", "partial", "failed"]
+
+
+# What a run does when no turn is left.
+OnExhausted = Literal["extract", "partial", "raise"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +118,10 @@ class RunReport:
     """The report of a run: `prediction.run`, or the `run` of the exception that ended it."""
 
     status: Status
-    """`submitted` by the LM, `extracted` after the last iteration, or `failed`."""
+    """`submitted` by the LM, `extracted` when no turn was left, `partial` if some outputs may be missing, or `failed`."""
 
     stopped_by: str
-    """The reason for the end: `SUBMIT`, the name of a limit, or the name of an exception."""
+    """The reason for the end: `SUBMIT`, the name of a limit, `interrupted`, or the name of an exception."""
 
     steps: tuple[Step, ...] = dataclasses.field(repr=False)
     llm_calls: int
@@ -157,8 +163,23 @@ class RunReport:
     retries: int = 0
     """Requests of the root LM that failed and were sent again. Those of sub-calls are in `sub_calls`, with their errors."""
 
+    journal: str | None = None
+    """The file of the run's journal; None without one. See docs/journal.md."""
+
+    journal_problem: str = ""
+    """Why the journal is not complete, such as a full disk; empty if it is."""
+
     partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The outputs that a failed run had extracted; the others did not fit their types."""
+    """The outputs of a partial or failed run that are there: extracted, submitted or assigned, and of the right type."""
+
+    missing: tuple[str, ...] = ()
+    """The names of the other outputs. In a partial prediction they are None."""
+
+    coverage: Mapping[str, InputCoverage] = dataclasses.field(default_factory=dict, repr=False)
+    """The part of each input with text that LMs were shown, by name; empty if it was not tracked."""
+
+    lineage: Mapping[str, Lineage] = dataclasses.field(default_factory=dict, repr=False)
+    """The origins of each output, by name, as far as they were tracked; empty if the run failed."""
 
     @property
     def iterations(self) -> int:
@@ -191,9 +212,14 @@ class RunReport:
             "turns_lost": dict(self.turns_lost),
             "overflows": self.overflows,
             "retries": self.retries,
+            "journal": self.journal,
+            "journal_problem": self.journal_problem,
             "partial_outputs": to_jsonable_python(
                 dict(self.partial_outputs), fallback=str, serialize_unknown=True
             ),
+            "missing": list(self.missing),
+            "coverage": {name: one.dump() for name, one in self.coverage.items()},
+            "lineage": {name: one.dump() for name, one in self.lineage.items()},
             "under_way": [dataclasses.asdict(call) for call in self.under_way],
             "trajectory": self.trajectory,
         }

@@ -11,11 +11,13 @@ _ENDS = {
     "max_iterations": "Turns used up",
     "max_errors": "Too many failed turns (max_errors)",
     "max_seconds": "Time used up (max_seconds)",
+    "interrupted": "Interrupted",
 }
 _REASONS = {
     "max_iterations": "The turns were used up",
     "max_errors": "Too many turns in a row failed (max_errors)",
     "max_seconds": "The time was used up (max_seconds)",
+    "interrupted": "The run was interrupted",
 }
 
 
@@ -91,12 +93,20 @@ def _of_which(**numbers: int) -> str:
 
 def _outcome(report: RunReport) -> str:
     match report.status:
+        case "submitted" if report.stopped_by == "interrupted":
+            return "Interrupted, submitted"
         case "submitted":
             return "Submitted"
-        case "extracted":
+        case "extracted" | "partial":
             end = _ENDS.get(report.stopped_by, f"Budget used up ({report.stopped_by})")
-            return f"{end}, outputs extracted"
-        case _ if report.stopped_by == "KeyboardInterrupt":
+            return f"{end}, outputs {_of_outputs(report)}"
+        case _ if report.stopped_by in ("KeyboardInterrupt", "SystemExit"):
             return "Interrupted"
         case _:
             return f"Failed ({report.stopped_by})"
+
+
+def _of_outputs(report: RunReport) -> str:
+    if report.status == "extracted":
+        return "extracted"
+    return f"partial (missing: {', '.join(report.missing)})" if report.missing else "from the REPL"

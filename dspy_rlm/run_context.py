@@ -21,15 +21,17 @@ import dspy
 
 from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
+from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.values.conversion import TypeRules
@@ -116,6 +118,9 @@ class RunContext:
     work_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the work that must not outlast the run's time: cells, turns, sub-calls and sub-runs."""
 
+    last_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
+    """Cancels the extraction, which may outlast that time."""
+
     tree_scope: CancelScope = dataclasses.field(default_factory=CancelScope)
     """Cancels the root run with everything below it."""
 
@@ -140,6 +145,11 @@ class RunContext:
     note: Callable[[str], None] = _unheard
     """Adds a line to the observation of the running cell."""
 
+    coverage: Sequence[Coverage] = ()
+    """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
+    recorder: Recorder = NOT_RECORDED
+    """Records the run; that of the run above until a sub-run has its own."""
+
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
 
@@ -152,13 +162,15 @@ class RunContext:
         If a tool of another run started it, it is cancelled with that run.
         """
         cancellable = loop is not None or ledger.budget.max_seconds is not None
-        scope = CancelScope(current_outer_run().work_scope, cancellable=cancellable)
+        outer = current_outer_run().work_scope
+        scope = CancelScope(outer and outer.current, cancellable=cancellable)
         return cls(
             ledger,
             models,
             loop=loop,
             run_scope=scope,
-            work_scope=CancelScope(scope),
+            work_scope=RenewableScope(scope),
+            last_scope=CancelScope(scope),
             tree_scope=scope,
             **fields,
         )
@@ -176,7 +188,7 @@ class RunContext:
             lm: The LM that writes its code.
             allowance: Its LM calls.
         """
-        scope = CancelScope(self.work_scope)
+        scope = CancelScope(self.work_scope.current)
         return dataclasses.replace(
             self,
             depth=self.depth + 1,
@@ -185,6 +197,7 @@ class RunContext:
             other_lms=(*self.other_lms, lm),
             run_scope=scope,
             work_scope=scope,
+            last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             sandbox_permits=_semaphore(),
         )
@@ -240,6 +253,7 @@ class RunContext:
             prepaid=prepaid,
             included=included,
             allowance=self.allowance,
+            recorder=self.recorder,
         )
         return metered(lm, meter)
 
@@ -280,7 +294,7 @@ class RunContext:
         """
         self.work_scope.check()
         self.ledger.check_room()
-        (allowance or self.calls).charge_llm_calls(1)
+        (allowance.turns if allowance else self.calls).charge_llm_calls(1)
         if allowance is not None:
             allowance.hold_back()
         try:
@@ -296,9 +310,10 @@ class RunContext:
         """Holds a child slot of the run's slot; the run waits for the block. See `AdmissionQueue`."""
         slot = self.new_slot()
         try:
-            with self.work_scope.on_cancel(slot.release):
+            scope = self.work_scope.current
+            with scope.on_cancel(slot.release):
                 slot.wait()
-            self.work_scope.check()
+            scope.check()
             with _entering(dataclasses.replace(current_outer_run(), slot=slot)):
                 yield
         finally:

@@ -4,28 +4,34 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 """
 
 from sandbox_runtime.admission import Slot
+from sandbox_runtime.engine.assets import engine_key
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
     SignatureText,
     environment_secrets,
+    forms_of,
     hiding,
     redact_secrets,
     shown_signature,
 )
 from sandbox_runtime.redaction.secret_patterns import (
+    HIDDEN,
     is_secret_name,
     secrets_of,
     url_without_secrets,
 )
+from sandbox_runtime.sessions.loans import Loan
 from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
     abridged,
+    bounded,
     in_one_line,
     omission_at,
     omission_in,
@@ -43,19 +49,23 @@ from sandbox_runtime.values.exponents import check_exponents
 from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
+    "HIDDEN",
     "MAX_MARK_CHARS",
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
     "DaemonPool",
+    "Deadline",
     "EffortError",
+    "Loan",
     "SignatureText",
     "Slot",
     "UnreadableTextError",
     "abridged",
     "annotation_text",
     "as_error",
+    "bounded",
     "call_after",
     "check_exponents",
     "check_keys",
@@ -63,8 +73,10 @@ __all__ = [
     "check_making",
     "check_text_effort",
     "classes_in",
+    "engine_key",
     "environment_secrets",
     "field_types",
+    "forms_of",
     "fulfil",
     "hiding",
     "in_one_line",

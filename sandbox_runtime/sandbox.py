@@ -38,6 +38,19 @@ class WrappedTool:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnLines:
+    """The parts of a cell's output that the harness wrote, in characters. A cell cannot print them."""
+
+    head: int = 0
+    """The notice of the host about a sandbox that was started again, at the beginning."""
+
+    tail: int = 0
+    """The lines at the end: work that was cancelled, names that the cell rebound, results that are not complete.
+
+    The sandbox states their length, and a cell that has broken out of Python could make it lie; check what they say."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Completed:
     """The cell ran to its end."""
 
@@ -46,6 +59,9 @@ class Completed:
 
     state_lost: bool = False
     """True if the definitions of earlier cells were lost before this one; assigned variables are back."""
+
+    own: OwnLines = OwnLines()
+    """The harness's own lines in `output`; the same in the other outcomes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +76,8 @@ class Submitted:
 
     state_lost: bool = False
     """See `Completed`."""
+
+    own: OwnLines = OwnLines()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +98,8 @@ class Failed:
 
     state_lost: bool = False
     """True if the definitions of cells are lost; assigned variables are back."""
+
+    own: OwnLines = OwnLines()
 
 
 CellResult = Completed | Submitted | Failed

@@ -1,6 +1,7 @@
 """`dspy-rlm ask` and the common parts of all commands: messages, exit codes, the ends of a run.
 
-The LM behind `ask` is a policy server in this process; the command is a real one of its own.
+The LM behind `ask` is a policy server in this process. Where the subject is no process, terminal or pipe, the
+command runs in this process too: a new one needs two seconds to import DSPy.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import dspy
 import pytest
 
 from dspy_rlm.cli.ask import answer_text, checked_signature, how_to_configure, load_variable
@@ -55,22 +57,26 @@ def find_errors(task: Task):
     yield Action("Tell.", f"SUBMIT({fields})")
 
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
 class Server:
     """A policy server, and commands that use it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, run: Run) -> None:
         models = {
             "root": find_errors,
             "sub": rules([(r"^(\d+) lines", lambda m: f"It is bad: {m[1]}")]),
         }
         self.policies = PolicyServer(models)
         self.folder = folder
+        self.run = run
         self.arguments = ["--api-base", self.policies.base_url]
         self.arguments += ["--model", "openai/root", "--sub-model", "openai/sub"]
 
     def ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs `dspy-rlm ask` on this server's models."""
-        return run("ask", *self.arguments, *arguments, folder=self.folder, variables=variables)
+        return self.run("ask", *self.arguments, *arguments, variables=variables)
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -108,9 +114,34 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(folder: Path) -> Iterator[Server]:
+def run_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs commands in the folder, in this process, without a model, a key or replies of other tests."""
+    for name in os.environ.keys() - environment(folder).keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(dspy, "cache", dspy.cache)
+    dspy.configure_cache(enable_disk_cache=False)
+
+    def run_here(
+        *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name, value in (variables or {}).items():
+                patch.setenv(name, value)
+            code = main(arguments)
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
+
+    return run_here
+
+
+@pytest.fixture
+def server(folder: Path, run_here: Run) -> Iterator[Server]:
     """A server whose root LM finds lines."""
-    server = Server(folder)
+    server = Server(folder, run_here)
     with server.policies:
         yield server
 
@@ -134,9 +165,9 @@ class TestTerminal:
     """Control characters are spelled out on a terminal; a file or a pipe gets the answer unchanged."""
 
     @pytest.fixture
-    def hostile(self, folder):
+    def hostile(self, folder, run_here):
         (folder / "hostile.txt").write_text(HOSTILE, newline="")
-        server = Server(folder)
+        server = Server(folder, run_here)
         server.policies = PolicyServer({"root": tell_all, "sub": rules([])})
         server.arguments[1] = server.policies.base_url
         with server.policies:
@@ -272,20 +303,20 @@ class TestAsk:
         assert result["error"].startswith("LMInvalidRequestError: ")
         assert (result["status"], result["iterations"], result["llm_calls"]) == ("failed", 2, 1)
 
-    def test_a_missing_key_tells_how_to_give_one(self, folder):
+    def test_a_missing_key_tells_how_to_give_one(self, run_here):
         """The model is named but cannot be used: the message says how to configure it."""
-        done = run("ask", "log.txt", "-q", "ERROR", "--model", "openai/gpt-5-mini", folder=folder)
+        done = run_here("ask", "log.txt", "-q", "ERROR", "--model", "openai/gpt-5-mini")
 
         assert done.returncode == 1
         assert done.stderr.count("no API key found") == 1
         assert "export OPENAI_API_KEY=" in done.stderr
         assert "To fix" not in done.stderr
 
-    def test_a_missing_key_of_the_sub_model_is_found_first(self, folder, server):
+    def test_a_missing_key_of_the_sub_model_is_found_first(self, run_here, server):
         """No request is sent and no sandbox starts; with `--json`, the error is JSON."""
         options = ["--model", "openai/root", "--sub-model", "anthropic/claude-x", "--json"]
         address = ["--api-base", server.policies.base_url]
-        done = run("ask", "log.txt", "-q", "ERROR", *options, *address, folder=folder)
+        done = run_here("ask", "log.txt", "-q", "ERROR", *options, *address)
 
         assert done.returncode == 1
         assert json.loads(done.stdout)["error"].startswith("LMNotConfiguredError: ")
@@ -293,7 +324,7 @@ class TestAsk:
         assert server.policies.requests == []
 
     @pytest.mark.parametrize("quiet", [["--quiet"], []])
-    def test_an_extracted_answer_is_no_submitted_one(self, folder, quiet):
+    def test_an_extracted_answer_is_no_submitted_one(self, run_here, quiet):
         """A line says that the turns were used up; the JSON has the status."""
         root = route(
             (asks_for("code"), scripted(Action("", "print(1)"))),
@@ -302,8 +333,8 @@ class TestAsk:
         with PolicyServer({"root": root}) as policies:
             options = ["--model", "openai/root", "--api-base", policies.base_url]
             options += ["--max-iterations", "1", *quiet]
-            done = run("ask", "log.txt", "-q", "ERROR", *options, folder=folder)
-            as_json = run("ask", "log.txt", "-q", "ERROR", "--json", *options, folder=folder)
+            done = run_here("ask", "log.txt", "-q", "ERROR", *options)
+            as_json = run_here("ask", "log.txt", "-q", "ERROR", "--json", *options)
 
         assert (done.returncode, done.stdout) == (0, "a guess\n")
         assert (

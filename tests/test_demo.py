@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import dspy
 import pytest
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm import RLM
 from dspy_rlm.cli.demo.policies import play_root, play_sub, speaks_of
@@ -20,7 +23,9 @@ from dspy_rlm.cli.demo.questions import (
 )
 from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
 from dspy_rlm.cli.files import Texts
+from dspy_rlm.cli.main import main
 from dspy_rlm.testing import Fault, PolicyServer
+from sandbox_runtime import default_pool
 
 WHERE, WHICH_FUNCTIONS, WHICH_MODULES = (question.signature for question in QUESTIONS)
 
@@ -48,9 +53,20 @@ def lms():
         yield lms
 
 
-def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
-    with dspy.context(lm=lms.root):
-        return RLM(signature, sub_lm=lms.sub)(sources=SOURCES, **inputs)
+Answer = Callable[..., dspy.Prediction]
+
+
+@pytest.fixture(scope="module")
+def answer() -> Iterator[Answer]:
+    """Returns `answer(lms, signature, **inputs)`, which runs an RLM on the sources."""
+    pool = ThriftyPool()
+
+    def answer(lms: DemoLMs, signature: str, **inputs: object) -> dspy.Prediction:
+        with dspy.context(lm=lms.root):
+            return RLM(signature, sub_lm=lms.sub, pool=pool)(sources=SOURCES, **inputs)
+
+    yield answer
+    pool.close()
 
 
 class TestTruth:
@@ -73,7 +89,7 @@ class TestTruth:
 class TestPolicies:
     """Policies do not know the answers: other files and questions give other answers."""
 
-    def test_the_class_is_found(self, lms):
+    def test_the_class_is_found(self, lms, answer):
         """A definition outside of tests comes first, and quoted code does not count."""
         found = answer(lms, WHERE, class_name="Server")
 
@@ -81,7 +97,7 @@ class TestPolicies:
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("name", ["Nowhere", "Broken"])
-    def test_a_class_that_is_not_there_is_not_found(self, lms, name):
+    def test_a_class_that_is_not_there_is_not_found(self, lms, answer, name):
         """No match, or only one in a file that is not Python, gives an empty path."""
         found = answer(lms, WHERE, class_name=name)
 
@@ -97,18 +113,18 @@ class TestPolicies:
             ("nowhere", []),
         ],
     )
-    def test_the_functions_are_listed(self, lms, package, functions):
+    def test_the_functions_are_listed(self, lms, answer, package, functions):
         """Functions are listed from the package's own files only, and the list may be empty."""
         assert answer(lms, WHICH_FUNCTIONS, package=package).functions == functions
 
-    def test_the_modules_are_chosen(self, lms):
+    def test_the_modules_are_chosen(self, lms, answer):
         """Modules are selected by their docstrings, which the sub-LM judges in batches."""
         found = answer(lms, WHICH_MODULES, subject="data compression and archives")
 
         assert found.modules == ["gzip", "zipfile"]
         assert found.run.llm_calls == 1
 
-    def test_failed_prompts_are_asked_again(self):
+    def test_failed_prompts_are_asked_again(self, answer):
         """A sub-LM that fails once costs a call, not the answer."""
         failing = {SUB_MODEL: Fault(status=500)}
         with PolicyServer({"root": play_root, SUB_MODEL: play_sub}, faults=failing) as server:
@@ -118,7 +134,7 @@ class TestPolicies:
         assert found.modules == ["zipfile"]
         assert found.run.llm_calls == 2
 
-    def test_they_can_be_asked_without_a_socket(self):
+    def test_they_can_be_asked_without_a_socket(self, answer):
         """If no server can listen on 127.0.0.1, the players answer within the process."""
         root, sub = (
             dspy.LM("policy/played", engine=PlayerEngine(player), cache=False)
@@ -246,14 +262,19 @@ class TestWholeLibrary:
 
 
 class TestCommand:
-    def test_a_missing_engine_is_one_message(self, tmp_path):
+    def test_a_missing_engine_is_one_message(self, tmp_path, monkeypatch, capsys):
         """A missing engine gives one message with the remedy, without a traceback."""
+        default_pool().close()
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
         (tmp_path / "deno.py").write_text(no_deno)
-        run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.import_module("deno")  # so that it is there again after the test
+        monkeypatch.delitem(sys.modules, "deno")
 
-        assert run.returncode == 1
-        assert "Traceback" not in run.stderr
-        assert run.stderr.splitlines()[-1].startswith(
+        assert main(["demo"]) == 1
+        shown = capsys.readouterr().err
+        assert "Traceback" not in shown
+        assert shown.splitlines()[-1].startswith(
             "dspy-rlm: Cannot start the sandbox: the package deno is installed"
         )

@@ -41,6 +41,7 @@ from dspy_rlm.replies.fences import fenced_blocks
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work, spans
 from dspy_rlm.replies.reader import read_reply
+from dspy_rlm.runs import own_lines
 from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
@@ -64,6 +65,16 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/runs/own_lines.py", None): [
+        "[",
+        "a",
+        "[a",
+        "1",
+        "[1",
+        "[coroutine '",
+        "[this cell rebound ",
+        ", ",
+    ],
     ("dspy_rlm/repl/failures.py", None): ["'", '"', ", got ", "a", "1", "a1", "status ", "'a", " "],
     ("dspy_rlm/replies/outputs.py", None): ['"', '\\"', "\\\\", "{", "a", "\n"],
     ("dspy_rlm/replies/repairs.py", "'(&#[0-9]{8,})'"): ["&#", "&#1", "1", "&#123456789"],
@@ -221,7 +232,7 @@ def test_expressions_for_replies_grow_with_the_text(name):
         for unit in REPLY_UNITS:
             for work in used(expression, anchored=anchored):
                 make = partial(repeated, first, unit)
-                assert growth(work, make, 10_000) < 9, make(40)
+                assert growth(work, make, 2_500) < 9, make(40)
 
 
 def repeated(first, unit, n):
@@ -289,7 +300,7 @@ def test_every_expression_is_in_a_table():
     ] == []
 
 
-def growth(work, make, size=20_000):
+def growth(work, make, size=5_000):
     """Returns the slowdown for four times the text: about 4 if linear, 16 if quadratic."""
 
     def seconds(n, negligible=0.0):
@@ -334,6 +345,8 @@ def compiled(path, source):
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":
         return [outputs._JSON_MARKS]
+    if path == "dspy_rlm/runs/own_lines.py":
+        return [form for form, _ in own_lines._FORMS]
     if path == "dspy_rlm/repl/failures.py":
         return [failures._OF_ONE_ROW]
     if path == "dspy_rlm/lms/context_window.py":
@@ -468,7 +481,7 @@ def test_readers_grow_with_the_text(reader):
         lambda n: "FINAL(" + "(" * n,
         lambda n: "Failed to parse field a with " * (n // 30),
     ]:
-        assert growth(READERS[reader], make, SIZES.get(reader, 20_000)) < 9, make(40)
+        assert growth(READERS[reader], make, SIZES.get(reader, 5_000)) < 9, make(40)
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, ",", ",,", ",1", ""], ids=lambda text: text[:5])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 from typing import Any
 
@@ -18,11 +19,10 @@ from sandbox_runtime import (
     Pool,
     SandboxError,
     Session,
-    SessionClosedError,
     Submitted,
     open_session,
 )
-from sandbox_runtime.helpers import ready_packages
+from sandbox_runtime.helpers import Loan, ready_packages
 
 # A session's replay log grows with every cell.
 MOST_LOANS = 50
@@ -87,7 +87,7 @@ class ThriftyPool(Pool):
             stack.pop_all()
         with self._given_back:
             self._lent += 1
-        return _Loan(kept, self)
+        return Loan(kept.session, functools.partial(self.take_back, kept))
 
     def _taken(self, limits: Limits) -> _Kept | None:
         with self._given_back:
@@ -118,40 +118,6 @@ class ThriftyPool(Pool):
             kept, self._idle = self._idle, []
         for one in kept:
             one.session.close()
-
-
-class _Loan(Session):
-    """One borrower's view of a session; closing it ends the loan only."""
-
-    def __init__(self, kept: _Kept, pool: ThriftyPool) -> None:
-        vars(self).update(vars(kept.session))  # the same parts, so that both are the same session
-        self._kept = kept
-        self._lender = pool
-        self._first = (
-            threading.Lock()
-        )  # acquired by the thread that ends the loan, and never released
-
-    def close(self) -> None:
-        """Ends the loan, and returns its session to the lender once."""
-        if self._first.acquire(blocking=False):
-            self._lender.take_back(self._kept)
-
-    def interrupt(self) -> None:
-        """Interrupts the borrower's own cell only."""
-        if not self._first.locked():
-            super().interrupt()
-
-    @property
-    def closed(self) -> bool:
-        """True once the loan has ended, too."""
-        return self._first.locked() or super().closed
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Any:
-        if self._first.locked():
-            raise SessionClosedError("The loan has ended.")
-        with super()._exclusive():
-            yield
 
 
 def _is_usual(limits: Limits) -> bool:

@@ -33,30 +33,45 @@ class Calls(Protocol):
 
 
 class Allowance:
-    """The LM calls of a sub-run and of all runs below it. Thread-safe."""
+    """The LM calls of a sub-run and of all runs below it. Thread-safe.
 
-    def __init__(self, above: Calls, most: int | None = None) -> None:
-        """Books nothing yet. `most` is the limit of the sub-run's own; None: only those above it."""
+    Calls that its code causes are charged here; its turns, and its extraction, to `turns`.
+    """
+
+    def __init__(self, above: Calls, most: int | None = None, asked: int | None = None) -> None:
+        """Books nothing yet.
+
+        Args:
+            above: The calls of the run above it.
+            most: The most calls in all, turns included; None: as many as are left above.
+            asked: The most calls that its code may cause, turns not included.
+        """
         self.most = most
+        self.asked = asked
+        self.turns = Turns(self)
+        """The same calls for its own turns, which `asked` does not bound."""
         self._above = above
         self._lock = threading.Lock()  # guards the fields below
         self._used = 0
         self._cost: float | None = 0.0
         self._replayed = 0
+        self._used_by_code = 0
+        self._replayed_by_code = 0
         self._held = 0
 
     @property
     def llm_calls_left(self) -> int:
-        """LM calls that may still be caused, without the one that is held back."""
-        left = self._above.llm_calls_left
-        return left if self.most is None else min(left, self.most - self._used)
+        """LM calls that its code may still cause, without the one that is held back."""
+        left = self.turns.llm_calls_left
+        return left if self.asked is None else min(left, self.asked - self._used_by_code)
 
     @property
     def shown_calls_left(self) -> int:
         """See `Calls`."""
-        left = self._above.shown_calls_left
-        own = left if self.most is None else self.most - self._used - self._replayed
-        return max(min(left, own), 0)
+        left = self.turns.shown_calls_left
+        if self.asked is None:
+            return left
+        return max(min(left, self.asked - self._used_by_code - self._replayed_by_code), 0)
 
     @property
     def unspent(self) -> int:
@@ -81,22 +96,34 @@ class Allowance:
         Raises:
             BudgetExceededError: Fewer calls are left, here or above. Nothing is booked.
         """
+        self._charge(count, count)
+
+    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
+        """See `Calls`."""
+        self._give_back(count, count, replayed=replayed)
+
+    def _charge(self, count: int, by_code: int) -> None:
         with self._lock:
+            if self.asked is not None and by_code > (left := self.asked - self._used_by_code):
+                raise too_many_calls(count, left, self.asked)
             if self.most is not None and count > self.most - self._used:
                 raise too_many_calls(count, self.most - self._used, self.most)
             self._used += count
+            self._used_by_code += by_code
         try:
             self._above.charge_llm_calls(count)
         except BudgetExceededError:
             with self._lock:
                 self._used -= count
+                self._used_by_code -= by_code
             raise
 
-    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
-        """See `Calls`."""
+    def _give_back(self, count: int, by_code: int, *, replayed: bool) -> None:
         with self._lock:
             self._used -= count
+            self._used_by_code -= by_code
             self._replayed += count if replayed else 0
+            self._replayed_by_code += by_code if replayed else 0
         self._above.give_back_llm_calls(count, replayed=replayed)
 
     # ---- The extraction ----
@@ -104,7 +131,7 @@ class Allowance:
     def hold_back(self) -> None:
         """Books a call for the extraction, if one is left."""
         try:
-            self.charge_llm_calls(1)
+            self.turns.charge_llm_calls(1)
         except BudgetExceededError:
             return
         with self._lock:
@@ -119,7 +146,37 @@ class Allowance:
     def release(self) -> None:
         """Refunds the call that is held back, if the extraction did not need it. Idempotent."""
         if held := self.take_held():
-            self.give_back_llm_calls(held)
+            self.turns.give_back_llm_calls(held)
+
+
+class Turns:
+    """The LM calls of a sub-run as its turns and its extraction see them."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+
+    @property
+    def llm_calls_left(self) -> int:
+        """LM calls that are left for turns and code together."""
+        one = self._allowance
+        left = one._above.llm_calls_left
+        return left if one.most is None else min(left, one.most - one._used)
+
+    @property
+    def shown_calls_left(self) -> int:
+        """See `Calls`."""
+        one = self._allowance
+        left = one._above.shown_calls_left
+        own = left if one.most is None else one.most - one._used - one._replayed
+        return max(min(left, own), 0)
+
+    def charge_llm_calls(self, count: int) -> None:
+        """See `Calls`."""
+        self._allowance._charge(count, 0)
+
+    def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
+        """See `Calls`."""
+        self._allowance._give_back(count, 0, replayed=replayed)
 
 
 def shares(left: int, sub_runs: int) -> list[int]:

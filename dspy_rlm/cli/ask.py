@@ -51,6 +51,9 @@ NO_KEY = "none"
 # The longest JSON value that is printed on the same line as its name.
 SHORT_JSON_CHARS = 80
 
+# The exit code after Ctrl-C, also where there is an answer.
+INTERRUPTED = 130
+
 
 @dataclass(frozen=True)
 class Request:
@@ -106,6 +109,11 @@ def run_ask(request: Request) -> int:
         _note(f"\n{how_to_configure(error.model or model)}")
         return 1
     outputs = {name: prediction[name] for name in rlm.signature.output_fields}
+    if prediction.run.status == "partial":
+        _note(
+            f"dspy-rlm: {reason_of_extraction(prediction.run)}. Not found: "
+            f"{', '.join(prediction.run.missing) or 'nothing'}. The rest was not submitted."
+        )
     if prediction.run.status == "extracted":
         _note(
             f"dspy-rlm: {reason_of_extraction(prediction.run)}. This answer was extracted from the steps, not "
@@ -117,7 +125,7 @@ def run_ask(request: Request) -> int:
         # The printed steps have already shown the cost.
         _note(f"({spending(prediction.run)})" if request.quiet else "")
         show_exactly(answer_text(outputs), sys.stdout)
-    return 0
+    return INTERRUPTED if prediction.run.stopped_by == "interrupted" else 0
 
 
 def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:

@@ -31,6 +31,8 @@ class CancelScope:
                 that can be abandoned. Children inherit it.
         """
         self.cancellable: bool = cancellable or (parent is not None and parent.cancellable)
+        # True if a signal may interrupt the calls in flight: those that can be cancelled on the shared loop go there.
+        self.interruptible: bool = parent is not None and parent.interruptible
         self.reason: Exception | None = None
         self._lock = threading.Lock()  # guards the reason and the callbacks
         self._callbacks: dict[object, Callable[[], object]] = {}
@@ -38,6 +40,11 @@ class CancelScope:
         if parent is not None:
             key = parent._add(lambda: self.cancel(parent.reason or RuntimeError("cancelled")))
             self._leave_parent = lambda: parent._remove(key)
+
+    @property
+    def current(self) -> CancelScope:
+        """The scope of the work that begins now; see `RenewableScope`."""
+        return self
 
     def cancel(self, reason: Exception) -> None:
         """Cancels, once. Runs every registered callback, even if one raises. Never blocks."""
@@ -121,6 +128,29 @@ class CancelScope:
         with self.on_cancel(woken.set):
             woken.wait(seconds)
         self.check()
+
+
+class RenewableScope(CancelScope):
+    """A scope whose work can be interrupted, after which other work begins in it. What is started binds `current` once."""
+
+    def __init__(self, parent: CancelScope | None = None) -> None:
+        """Creates a scope that is not cancelled."""
+        super().__init__(parent)
+        self._current = CancelScope(self)
+
+    @property
+    def current(self) -> CancelScope:
+        """The scope of the work that begins now. It is another after an interrupt."""
+        return self._current
+
+    def interrupt(self, reason: Exception) -> None:
+        """Cancels the work that has begun, and only that."""
+        begun, self._current = self._current, CancelScope(self)
+        begun.cancel(reason)
+
+    def allow_interrupts(self) -> None:
+        """Makes work that begins from now on interruptible where it is an LM call of the thread itself."""
+        self.interruptible = self._current.interruptible = True
 
 
 def _fresh_copy(reason: Exception) -> Exception:

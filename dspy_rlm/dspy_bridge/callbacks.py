@@ -19,7 +19,7 @@ from dspy.utils import BaseCallback, with_callbacks
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import by_name, is_async
-from sandbox_runtime import CellResult, Completed, Failed, Session, Submitted
+from sandbox_runtime import CellResult, Checkpoint, Completed, Failed, Session, Submitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -159,9 +159,17 @@ class ReportedSandbox(ToolCalls):
                 raise
         return self._results.pop()
 
+    def number_next_cell(self, number: int) -> None:
+        """See `Session`."""
+        self._open.number_next_cell(number)
+
     def interrupt(self) -> None:
         """See `Session`."""
         self._open.interrupt()
+
+    def checkpoint(self) -> Checkpoint:
+        """See `Session`."""
+        return self._open.checkpoint()
 
     def close(self) -> None:
         """See `Sandbox`."""

@@ -15,7 +15,7 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.dspy_internals.traces import FailedPrediction
-from dspy_rlm.errors import RunFailedError, RunPausedError
+from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError, RunPausedError
 from dspy_rlm.lms.faults import is_passing
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
@@ -72,6 +72,10 @@ class RunDiedError(RunFailedError, AdapterParseError):
         self.parsed_result = None
 
 
+class RunExhaustedDiedError(RunDiedError, RunExhaustedError):
+    """The same for a run that may not extract its outputs."""
+
+
 def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedStep | None) -> None:
     """Adds a step that DSPy did not record to the caller's trace, if there is one."""
     trace = dspy.settings.trace
@@ -99,7 +103,12 @@ def failure(
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
-    return RunDiedError(message, run=run, signature=getattr(predictor, "signature", None))
+    signature = getattr(predictor, "signature", None)
+    if not isinstance(error, NoTurnLeftError):
+        return RunDiedError(message, run=run, signature=signature)
+    died = RunExhaustedDiedError(message, run=run, signature=signature)
+    died.limit = error.limit
+    return died
 
 
 def _resumption(run: RunReport) -> str:

@@ -23,6 +23,7 @@ import dspy
 
 from dspy_rlm.concurrency.waiting import wait_async
 from dspy_rlm.limiting.rate_window import NO_LIMITS, ModelLimits, RateWindow, Slot
+from dspy_rlm.process_settings import process_settings
 
 # Rounds of answers without a refusal before one more call is sent at once: each attempt may cost a refused request.
 ROUNDS_TO_GROW = 4
@@ -201,17 +202,11 @@ class Limiters:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # guards both dicts
+        self._lock = threading.Lock()  # guards _limiters
         self._limiters: dict[Any, Limiter] = {}
-        self._limits: dict[str, ModelLimits] = {}
 
     def __len__(self) -> int:
         return len(self._limiters)
-
-    def set(self, limits: dict[str, ModelLimits]) -> None:
-        """Replaces the limits of all models. Calls that wait follow them from their next look on."""
-        with self._lock:
-            self._limits = dict(limits)
 
     def of(self, lm: dspy.BaseLM) -> Limiter:
         """Returns the limiter of an LM. LMs with the same model and address share one.
@@ -226,11 +221,13 @@ class Limiters:
             if limiter is None:
                 for idle in [key for key, one in self._limiters.items() if one.is_idle()]:
                     del self._limiters[idle]
-                limiter = self._limiters[key] = Limiter(lambda: self._limits_of(model), self._clock)
+                limiter = self._limiters[key] = Limiter(lambda: _limits_of(model), self._clock)
             return limiter
 
-    def _limits_of(self, model: str) -> ModelLimits:
-        return self._limits.get(model, NO_LIMITS)
+
+def _limits_of(model: str) -> ModelLimits:
+    limits: ModelLimits = process_settings().limits_per_model.get(model, NO_LIMITS)
+    return limits
 
 
 LIMITERS = Limiters()

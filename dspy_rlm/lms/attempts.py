@@ -52,8 +52,12 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
 
     Settings of DSPy that a step needs are in effect while the generator is suspended at it.
     """
-    with lm._meter.charging() as charge:
-        tries = Tries(lm, CallArguments(lm, prompt, options), charge)
+    meter, arguments = lm._meter, CallArguments(lm, prompt, options)
+    with (
+        meter.charging() as charge,
+        meter.recorder.calling(meter.kind, meter.depth, arguments) as log,
+    ):
+        tries = Tries(lm, arguments, charge, log)
         while True:
             with contextlib.ExitStack() as places:
                 yield Wait(places.enter_context(tries.entering()))

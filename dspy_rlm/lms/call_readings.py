@@ -54,6 +54,8 @@ class Reading(UsageTracker, HeadersListener):
         self.billed = False
         """True if a request was sent: DSPy reports no usage for a cache hit."""
         self.history: list[dict[str, Any]] = []
+        self.outputs: Any = None
+        """The reply, as DSPy returns it."""
         self.chars = 0
         self.bytes = 0
         """Bytes of the reply in UTF-8."""
@@ -83,6 +85,7 @@ class Reading(UsageTracker, HeadersListener):
     def take(self, outputs: Any) -> Any:
         """Measures the outputs and returns them."""
         self.under_way = False
+        self.outputs = outputs
         self.chars = characters(outputs)
         self.bytes = sum(len(text.encode("utf-8", "replace")) for text in _texts(outputs))
         return outputs

@@ -12,7 +12,11 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
+
+# The kinds of calls that a run makes itself; its code causes all others.
+_OF_THE_RUN = ("action", "extract", "adapter")
 
 
 @dataclasses.dataclass
@@ -53,12 +57,17 @@ class Meter:
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
 
+    recorder: Recorder = NOT_RECORDED
+    """Records the calls."""
+
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 
     @property
     def calls(self) -> Calls:
         """The LM calls that these calls count among."""
-        return self.allowance or self.ledger
+        if self.allowance is None:
+            return self.ledger
+        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
 
     @property
     def is_sub_call(self) -> bool:
@@ -91,7 +100,7 @@ class Meter:
             BudgetExceededError: No call is left.
             RunEndedError: The run has ended.
         """
-        self.scope.check()
+        self.scope.current.check()
         check_call()
         charge = Charge(given_back=self._charge())
         try:

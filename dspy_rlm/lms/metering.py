@@ -53,7 +53,7 @@ class _Metered:
         return copied
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
-        scope, send = self._meter.scope, super().__call__  # type: ignore[misc]
+        scope, send = self._meter.scope.current, super().__call__  # type: ignore[misc]
 
         def perform(step: Step) -> Any:
             match step:
@@ -72,7 +72,7 @@ class _Metered:
 
     async def acall(self, prompt: Any = None, **options: Any) -> Any:
         """See `BaseLM.acall`."""
-        scope, send = self._meter.scope, super().acall  # type: ignore[misc]
+        scope, send = self._meter.scope.current, super().acall  # type: ignore[misc]
 
         async def perform(step: Step) -> Any:
             match step:
@@ -151,7 +151,8 @@ def _is_sent_on_a_loop(lm: dspy.BaseLM, meter: Meter) -> bool:
     Not for an LM with its own code or engine, which may expect a thread, and not if a part of the reply may be
     streamed to the caller.
     """
-    can_end = meter.charged or meter.scope.cancellable
+    scope = meter.scope.current
+    can_end = meter.charged or scope.cancellable or scope.interruptible
     streams = not meter.charged and dspy.settings.send_stream is not None
     return can_end and not streams and is_dspys_own(lm) and isinstance(lm.engine, str)
 

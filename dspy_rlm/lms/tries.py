@@ -30,6 +30,7 @@ from dspy_rlm.lms.faults import (
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.report import Call
 from sandbox_runtime import check_call
@@ -56,15 +57,17 @@ class StaleReplyError(Exception):
 class Tries:
     """The tries of one call of a metered LM."""
 
-    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge) -> None:
+    def __init__(self, lm: Any, arguments: CallArguments, charge: Charge, log: CallLog) -> None:
         """Starts with none.
 
         Raises:
             LMError: The prompt is longer than the model's context window.
         """
         self._lm, self._meter = lm, lm._meter
+        self._scope = lm._meter.scope.current
         self._arguments = arguments
         self._charge = charge
+        self._log = log
         self._failed = 0
         self._crowded_out = 0
         self._cut_at = 0
@@ -80,7 +83,7 @@ class Tries:
         """Yields a place among the run's calls of this LM, to be waited for. The call ends with the block."""
         entry = self._meter.gate.enter()
         try:
-            with self._meter.scope.on_cancel(entry.leave):
+            with self._scope.on_cancel(entry.leave):
                 yield entry
         finally:
             entry.leave()
@@ -95,14 +98,14 @@ class Tries:
         )
         self._permit = permit
         try:
-            with meter.scope.on_cancel(permit.leave):
+            with self._scope.on_cancel(permit.leave):
                 yield permit
         finally:
             permit.leave()
 
     def check(self) -> None:
         """Raises if the run or the cell has ended meanwhile."""
-        self._meter.scope.check()
+        self._scope.check()
         check_call()
 
     @contextlib.contextmanager
@@ -110,7 +113,7 @@ class Tries:
         """Yields a reservation for the next try, to be waited for."""
         place = self._meter.ledger.reserve(self._plan())
         try:
-            with self._meter.scope.on_cancel(place.leave_the_line):
+            with self._scope.on_cancel(place.leave_the_line):
                 yield place
             self.check()
         except BaseException:
@@ -159,7 +162,7 @@ class Tries:
         except BaseException as failure:
             if isinstance(failure, LMError):
                 read_fault(failure)
-            abandoned = type(failure) is type(meter.scope.reason)
+            abandoned = type(failure) is type(self._scope.reason)
             if abandoned or may_be_charged(failure):
                 reading.give_up()
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
@@ -193,6 +196,18 @@ class Tries:
             if self._charge.replayed
             else Amount(),
         )
+        # First of all: an answer that was received is paid for.
+        ending = reading.ending(None)
+        self._log.attempted(
+            Attempt(
+                spent,
+                time.time() - seconds,
+                None if error else reading.outputs,
+                ending.finish_reason,
+                ending.is_cut,
+                not self._is_cut_by_budget(place, reading),
+            )
+        )
         self._permit.used(tokens, sent=not cached)
         meter.ledger.settle(place, spent)
         if meter.allowance is not None:
@@ -219,12 +234,15 @@ class Tries:
         """
         self._lm.reply_ending = reading.ending(None)
         self._lm.reply_was_cut = self._lm.reply_ending.is_cut
-        if not (place.cuts and reading.ending(place.reply_tokens).is_cut):
+        if not self._is_cut_by_budget(place, reading):
             return True
         self._cut_at = place.reply_tokens or 0
         if streamed:
             raise self._cut_error()
         return False
+
+    def _is_cut_by_budget(self, place: Reservation, reading: Reading) -> bool:
+        return place.cuts and reading.ending(place.reply_tokens).is_cut
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
         """Returns the error for a try that is not admitted."""

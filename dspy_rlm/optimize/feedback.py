@@ -154,6 +154,8 @@ def _end(report: RunReport) -> str:
         "submitted": "The run ended by SUBMIT",
         "extracted": f"{reason_of_extraction(report)} without SUBMIT; the outputs were extracted from the run's "
         "steps",
+        "partial": f"{reason_of_extraction(report)} without SUBMIT; the outputs are those that its variables held"
+        + (f", without {', '.join(report.missing)}" if report.missing else ""),
     }
     end = ends.get(report.status, f"The run ended without outputs ({report.stopped_by})")
     return f"{end}, after {report.iterations} steps and {report.llm_calls} sub-LM prompts."

@@ -72,6 +72,9 @@ class Surroundings:
     depth: int = 0
     """The depth of the run; 0 is the root."""
 
+    turns_take_prompts: bool = False
+    """True in a sub-run whose code has no limit of its own."""
+
     modules: Sequence[str] = ()
     """The importable packages besides the standard library."""
 
@@ -80,6 +83,9 @@ class Surroundings:
 
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
+
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
 
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
@@ -107,11 +113,12 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *_submit_lines(signature, run, words.submit),
             "Rules:",
             f"- {style.reply_rule} You see what it prints and the value of its last expression; beyond "
-            f"{run.limits.output_chars:,} characters, the middle is left out. {ERROR_RULE}",
+            f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
-            _budget_line(run.budget, words.budget),
+            _budget_line(run, words.budget),
         ]
     )
 
@@ -168,7 +175,7 @@ def _sub_run_lines(run: Surroundings) -> list[str]:
     status = "`.status`" if run.is_ours else '`["status"]`'
     return [
         "- `sub_rlm(signature, **inputs)`, `sub_rlm_batched(signature, rows)`: like `predict`, but the "
-        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: their turns and prompts come "
+        "sub-LM works in its own REPL: for parts too large for one prompt. Expensive: turns and prompts come "
         "out of your budget (limits: `max_iterations=`, `max_llm_calls=`). "
         f"{status} is 'submitted', or 'extracted' (a guess).",
     ]
@@ -234,12 +241,27 @@ def sandbox_rules(
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
     packages = "".join(f", `{name}`" for name in modules)
     return (
-        f"The sandbox has Python's standard library{packages} and top-level `await`; no network, no "
-        f"subprocesses. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
+        f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
+        f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
 
 
-def _budget_line(budget: Budget, place: str) -> str:
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
+
+
+def _budget_line(run: Surroundings, place: str) -> str:
+    budget = run.budget
     limits = [
         f"{budget.max_tokens:,} tokens" if budget.max_tokens is not None else "",
         f"${budget.max_cost:g}" if budget.max_cost is not None else "",
@@ -247,6 +269,7 @@ def _budget_line(budget: Budget, place: str) -> str:
     ]
     more = ", ".join(limit for limit in limits if limit)
     line = f"- Budget: {budget.max_iterations} turns, {budget.max_llm_calls} sub-LM prompts"
+    line += ", of which each turn takes one" if run.turns_take_prompts else ""
     line += f"; {more} for everything together" if more else ""
     line += f". {place[0].upper()}{place[1:]} what is left."
     if budget.max_errors is not None:
@@ -255,20 +278,9 @@ def _budget_line(budget: Budget, place: str) -> str:
 
 
 def _has_media(signature: type[dspy.Signature]) -> bool:
-    """Returns whether an input can be an image, audio or a file."""
+    """Returns whether an input can be or hold an image, audio or a file."""
     annotations = [field.annotation for field in signature.input_fields.values()]
-    return any(issubclass(cls, _MEDIA) for cls in _classes_within(annotations))
-
-
-def _classes_within(annotations: Sequence[Any]) -> list[type]:
-    found: list[type] = []
-    todo = list(annotations)
-    while todo:
-        annotation = todo.pop()
-        if isinstance(annotation, type):
-            found.append(annotation)
-        todo += getattr(annotation, "__args__", ())
-    return found
+    return any(issubclass(cls, _MEDIA) for cls in classes_in(*annotations))
 
 
 def _schema(annotation: Any, classes: Sequence[str]) -> str:

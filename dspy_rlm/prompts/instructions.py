@@ -7,6 +7,7 @@ run. The REPL as the LM's view of its inputs follows the RLM paper, https://arxi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -111,13 +112,32 @@ def is_readable(annotation: Any) -> bool:
     return True
 
 
+@dataclasses.dataclass(frozen=True)
+class SharedCalls:
+    """The LM calls of a sub-run, whose turns take of them too."""
+
+    left: int
+    """The calls left for later turns and for code together."""
+
+    is_share: bool = False
+    """True if no other part can take them."""
+
+
+def stopping_line(number: int, budget: Budget) -> str:
+    """Returns the line of the last turn of a run that its user stops; see `iteration_line`."""
+    return (
+        f"Turn {number} of {max(budget.max_iterations, number)}. The user stops the run: this is the last turn, and only "
+        "seconds are left. SUBMIT now what you have found so far, without any other work."
+    )
+
+
 def iteration_line(
     number: int,
     budget: Budget,
     left: Mapping[str, Any],
     failures: int = 0,
     note: str = "",
-    depth: int = 0,
+    shared: SharedCalls | None = None,
 ) -> str:
     """Returns the input that, besides the history, changes with every step.
 
@@ -127,15 +147,25 @@ def iteration_line(
         left: The remaining budget, as returned by `Ledger.left`.
         failures: The number of failed turns in a row just before this one.
         note: A remark on the prompt.
-        depth: The depth of the run. A turn of a sub-run takes a prompt of the whole run.
+        shared: The calls of a sub-run; None for a root run, whose turns take none.
     """
     if number > budget.max_iterations:
         return "One more turn, only to SUBMIT again."
-    shared = ", shared with other parts; each turn takes one" if depth else ""
-    line = f"Turn {number} of {budget.max_iterations}; {left_text(left, budget, shared)}"
+    about_turns = _about_turns(shared, left["llm_calls"], budget.max_iterations - number)
+    line = f"Turn {number} of {budget.max_iterations}; {left_text(left, budget, about_turns)}"
     if budget.max_errors is not None and failures:
         line += f"; {failures} of {budget.max_errors} failed turns in a row"
     if note:
         line += f". {note}"
-    is_last = number == budget.max_iterations or (depth and left["llm_calls"] <= 1)
+    is_last = number == budget.max_iterations or (shared is not None and not shared.left)
     return f"{line}. This is the last turn: SUBMIT now." if is_last else line
+
+
+def _about_turns(shared: SharedCalls | None, prompts: int, turns: int) -> str:
+    """Returns what later turns take of the prompts of a sub-run; empty if they take none that its code could use."""
+    if shared is None or not turns or shared.left >= prompts + turns:
+        return ""
+    others = "" if shared.is_share else ", shared with other parts"
+    if shared.left > prompts:
+        return f"; {shared.left} together with further turns{others}"
+    return f"{others}; each further turn takes one" if shared.left else ""

@@ -1,20 +1,22 @@
 """The styles of a prompt: how the steps of a run are written for a root LM, and how it is asked to reply.
 
-`default` writes the fields of DSPy's adapter. `paper` writes a conversation with ```repl blocks, `context`, `FINAL` and
-`FINAL_VAR`, as models that were trained on trajectories of RLMs expect
+`default` writes the fields of DSPy's adapter. `paper` writes a conversation with ```repl blocks, `context`, `FINAL`,
+`FINAL_VAR` and `answer`, as models that were trained on trajectories of RLMs expect
 (https://github.com/alexzhang13/rlm). `tools` writes a conversation in which each cell is a call of the tool `python`, for
 models that are trained to call tools. All styles drive the same loop, and replies in any form are read in each.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.prompts.history import ShownStep, split_steps
+from dspy_rlm.values.python_text import syntax_tree
 
 Message: TypeAlias = dict[str, Any]
 
@@ -57,6 +59,12 @@ class Vocabulary:
     """The place of the rest of the budget."""
 
 
+# The variable by which newer versions of the paper's implementation end a run, `answer["ready"] = True`
+# (https://github.com/alexzhang13/rlm): models that were trained on its trajectories write it.
+ANSWER = "answer"
+_SUBMIT_ANSWER = f'if type(globals().get("{ANSWER}")) is dict and {ANSWER}.get("ready"): SUBMIT({ANSWER}.get("content"))'
+
+
 @dataclasses.dataclass(frozen=True)
 class Style:
     """A way to write prompts."""
@@ -77,20 +85,41 @@ class Style:
     repairs: frozenset[str] = frozenset()
     """The repairs of replies that are no repairs here: the prompt asks for this form."""
 
-    context: bool = False
-    """True if the inputs are also reached as `context`."""
+    papers_names: bool = False
+    """True if the REPL has the names of the paper's own implementations: `context`, and `answer`, which ends a run."""
 
     def prelude(self, inputs: Collection[str]) -> str:
         """Returns the code that runs before the first turn; empty in most styles."""
-        if not self.context or not inputs or "context" in inputs:
+        lines = [self._context(inputs)]
+        if self.papers_names and ANSWER not in inputs:
+            lines.append(f'{ANSWER} = {{"content": "", "ready": False}}')
+        return "\n".join(filter(None, lines))
+
+    def _context(self, inputs: Collection[str]) -> str:
+        if not self.papers_names or not inputs or "context" in inputs:
             return ""
         if len(inputs) == 1:
             return f"context = {next(iter(inputs))}"
         return f"context = {{{', '.join(f'{name!r}: {name}' for name in inputs)}}}"
 
+    def runnable(self, code: str, inputs: Collection[str], earlier: Iterable[str] = ()) -> str:
+        """Returns the code to run for a cell: where the style has `answer`, setting `answer["ready"]` submits.
+
+        `earlier` are the cells before it: one of them may have set it, with a content that did not fit. Code with a syntax error is left alone, so that the error is its own.
+        """
+        if not self.papers_names or ANSWER in inputs or ANSWER not in code:
+            return code
+        if not any("ready" in cell for cell in (code, *earlier)):
+            return code
+        try:
+            syntax_tree(code, flags=ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return code
+        return f"{code}\n{_SUBMIT_ANSWER}"
+
     def context_lines(self, inputs: Collection[str]) -> list[str]:
         """Returns the contract's line on `context`, if the style has it."""
-        if not self.prelude(inputs):
+        if not self._context(inputs):
             return []
         names = list(inputs)
         return [
@@ -202,7 +231,7 @@ PAPER = Style(
     "Think step by step, then write one ```repl block of Python per turn.",
     Vocabulary("llm_query", "llm_query_batched", "FINAL", *_IN_MESSAGES),
     _write_block,
-    context=True,
+    papers_names=True,
 )
 
 TOOLS = Style(

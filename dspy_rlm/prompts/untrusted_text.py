@@ -33,7 +33,7 @@ LINE_FORMS = {
     "slip": "No code was run:",
     "submission": r"SUBMIT: ?\w|Correct this and SUBMIT|One more turn, only to SUBMIT",
     "rebound names": r"\[this cell rebound",
-    "background tasks": r"\[\d+ background task",
+    "background work": r"\[\d+ (?:background task|thread|callback)\(s\)",
     "coroutine": r"\[coroutine .{1,100}was never awaited",
     "lost sandbox": r"\[The sandbox ended",
     "abridged": r"\.\.\. ?\([\d,]+ characters omitted",

@@ -334,6 +334,14 @@ def render_variables(variables: Iterable[Variable]) -> str:
     return "\n\n".join(variable.render() for variable in variables)
 
 
+def render_kept(variables: str) -> str:
+    """Renders the variables that earlier calls of a session left, for the end of the descriptions."""
+    if not variables:
+        return ""
+    heading = "The REPL still has these variables and functions of your earlier runs:"
+    return "\n".join(["\n", heading, "```", as_data(variables), "```"])
+
+
 def _record_fields(value: object, annotation: Any, rules: TypeRules) -> str:
     """Returns the attributes of the records in a value, as far as its elements and its type show them."""
     kinds = element_kinds(value)[:MAX_ALTERNATIVES] or [type(value)]

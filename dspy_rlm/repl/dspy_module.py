@@ -157,7 +157,7 @@ def _run_module(
     }
     refuse_what_stays(inputs, context.rules)
     with (
-        context.work_scope.on_cancel(in_background(end, terminates=True)),
+        context.work_scope.current.on_cancel(in_background(end, terminates=True)),
         dspy.context(**settings),
     ):
         prediction = getattr(dspy, kind)(signature, **options)(**inputs)

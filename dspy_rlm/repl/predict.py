@@ -59,7 +59,7 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         The signature may also be a dict of outputs ({"date": datetime.date}), or a class (a
         dataclass), whose instance is then the result. Values have the declared types: a reply
         that does not fit is retried with the reason. `model=` names another sub-LM, and
-        `instructions=` says what to do.
+        `instructions=` says what to do. asyncio.gather takes predict.aio(...); predict_batched() is simpler.
         """
         inputs = named_inputs("predict", context, signature, values, inputs)
         task, inputs, options = read_call(context, signature, inputs)

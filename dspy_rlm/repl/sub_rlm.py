@@ -14,15 +14,16 @@ from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError, RunFailedError, SubCallError
 from dspy_rlm.redaction import cleaned
 from dspy_rlm.repl.batching import map_concurrently
-from dspy_rlm.repl.failures import failed_rows
+from dspy_rlm.repl.failures import failed_rows, guessed
 from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
+from dspy_rlm.report import RunReport
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
-# The status of a run whose outputs the LM itself has submitted.
-SUBMITTED = "submitted"
+# The status of a run whose outputs were extracted, see `RunReport.status`.
+EXTRACTED = "extracted"
 
 _OPTIONS = ("model", "instructions", "tools", "setup", "max_iterations", "max_llm_calls")
 
@@ -42,7 +43,7 @@ class SubRun:
     setup: str = ""
     max_iterations: int | None = None
     max_llm_calls: int | None = None
-    """The most calls of its own, its turns included."""
+    """The most LM calls that its code may cause; its turns are not among them."""
 
     allowance: Allowance | None = None
     """Its calls, once it begins."""
@@ -81,13 +82,15 @@ def make_sub_runs(
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
         in a prompt. `tools=` selects the tools it has: True (all), False, or a list of names.
         `setup=` is code that runs there first: a text, or functions of this REPL that it needs.
-        `instructions=`, `model=` and `max_iterations=` are for it alone. It spends from this run's budget: each of its
-        turns and of its prompts is one of `max_llm_calls`, and `max_llm_calls=` bounds its own.
+        `instructions=`, `model=` and `max_iterations=` are for it alone, and `max_llm_calls=` is the most prompts that its
+        code may ask for. It spends from this run's budget, where each of its turns and of its prompts is one of the prompts
+        left. Start many with sub_rlm_batched(), which gives each an equal share; with asyncio.gather and
+        sub_rlm.aio(...), the first ones may take all.
         """
         sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
-        allowance = Allowance(context.calls, sub_run.max_llm_calls)
-        result, guess = _run(context, start, sub_run, allowance)
-        context.note(_guess_note("sub_rlm", [guess], 1))
+        allowance = Allowance(context.calls, asked=sub_run.max_llm_calls)
+        result, status = _run(context, start, sub_run, allowance)
+        context.note(guessed("sub_rlm", [0] if status == EXTRACTED else [], 1))
         return result
 
     def sub_rlm_batched(signature: Any, rows: Any, /, **shared: Any) -> list[Any]:
@@ -113,7 +116,7 @@ def make_sub_runs(
 def _run(
     context: RunContext, start: Start, sub_run: SubRun, allowance: Allowance
 ) -> tuple[Any, str]:
-    """Returns the result of a sub-run, and why its outputs are a guess; empty if they were submitted."""
+    """Returns the outputs of a sub-run as a record, and its status."""
     with context.sandbox_permit(allowance):
         prediction = _prediction(context, start, dataclasses.replace(sub_run, allowance=allowance))
     run = prediction.run
@@ -124,29 +127,12 @@ def _run(
         "coverage": _coverage(run),
     }
     outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
-    guess = "" if run.status == SUBMITTED else f"{run.status}, {run.stopped_by}"
-    return as_record(sub_run.signature, outputs, facts), guess
+    return as_record(sub_run.signature, outputs, facts), run.status
 
 
-def _coverage(run: Any) -> Any:
+def _coverage(run: RunReport) -> dict[str, Any] | None:
     """Returns the ranges of the inputs that the sub-run has read, as plain data; None if they are not tracked."""
-    coverage = getattr(run, "coverage", None)
-    dump = getattr(coverage, "dump", None)
-    return dump() if callable(dump) else coverage
-
-
-def _guess_note(name: str, guesses: Sequence[str], total: int) -> str:
-    """Returns the line about sub-runs whose outputs were not submitted; empty if there is none."""
-    found = [guess for guess in guesses if guess]
-    if not found:
-        return ""
-    which = (
-        "the outputs were"
-        if total == 1
-        else f"the outputs of {len(found):,} of {total:,} rows were"
-    )
-    reasons = ", ".join(sorted({guess.partition(", ")[2] or guess for guess in found}))
-    return f"{name}: {which} not submitted by the sub-LM but extracted at its end ({reasons}): a guess (`.status`)"
+    return {name: one.dump() for name, one in run.coverage.items()} or None
 
 
 def _run_rows(
@@ -163,19 +149,20 @@ def _run_rows(
 
     def work(item: tuple[SubRun, int]) -> tuple[Any, str]:
         sub_run, share = item
-        most = min(share, sub_run.max_llm_calls or share)
+        allowance = Allowance(context.calls, share, sub_run.max_llm_calls)
         try:
             refuse_unfit(sub_run.signature, sub_run.inputs, shared)
-            return _run(context, start, sub_run, Allowance(context.calls, most))
+            return _run(context, start, sub_run, allowance)
         except (LMError, BudgetExceededError, TypeError, ValueError) as error:
             return failed_row(cleaned(error, context.secrets())), ""
 
     items = list(zip(sub_runs, shares(left, len(sub_runs)), strict=True))
-    results = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
-    done, guesses = [row for row, _ in results], [guess for _, guess in results]
-    context.note(_guess_note("sub_rlm_batched", guesses, len(done)))
+    ended = map_concurrently(work, items, MAX_CONCURRENT_SANDBOXES)
+    done = [result for result, _ in ended]
     reasons = [row.message for row in done if isinstance(row, FailedRow)]
     context.note(failed_rows("sub_rlm_batched", "rows", reasons, len(done)))
+    guesses = [at for at, (_, status) in enumerate(ended) if status == EXTRACTED]
+    context.note(guessed("sub_rlm_batched", guesses, len(done)))
     return done
 
 
@@ -208,9 +195,14 @@ def _spent(context: RunContext, sub_run: SubRun, cause: BudgetExceededError) -> 
     if cause.limit != "max_llm_calls" or allowance is None:
         return str(cause)
     if allowance.most is not None and not allowance.unspent:
-        return f"the prompts that it may use are used up (max_llm_calls={allowance.most} of the sub-run)."
+        return f"its share of the prompts is used up: {allowance.most}, its turns included."
     most = context.ledger.budget.max_llm_calls
-    return f"the prompts of the run are used up (max_llm_calls={most})."
+    advice = (
+        ""
+        if allowance.most is not None
+        else " sub_rlm_batched() gives each of many an equal share."
+    )
+    return f"the prompts of the run are used up (max_llm_calls={most}).{advice}"
 
 
 def _inherited_tools(names: Any, tools: Mapping[str, dspy.Tool]) -> Collection[str]:

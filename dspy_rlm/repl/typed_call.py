@@ -12,6 +12,7 @@ import dspy
 from dspy import AdapterParseError, LMInvalidRequestError, LMUnsupportedFeatureError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
+from dspy_rlm.evidence.locating import located
 from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
@@ -63,7 +64,7 @@ class _Problem:
     """The problem alone."""
 
     reply: str = ""
-    """The reply, each line marked, if it could not be read."""
+    """The reply, each line marked, if it had text."""
 
     @property
     def quoted(self) -> str:
@@ -155,8 +156,10 @@ def _try(
         return {}, _cut(task)
     results = {name: prediction[name] for name in signature.output_fields}
     outputs, problems = typed_outputs(signature.output_fields, results, context.rules)
+    outputs, unlocated = located(signature.output_fields, outputs, inputs, context.rules)
+    problems += unlocated
     listed = abridged("\n".join(problems), MAX_PROBLEM_CHARS)
-    return outputs, _Problem(listed, listed) if listed else None
+    return outputs, _Problem(listed, listed, _quoted(_text_of(lm))) if listed else None
 
 
 def _refuse_withheld(lm: Any) -> None:
@@ -197,13 +200,25 @@ def _problem_of(error: AdapterParseError, task: type[dspy.Signature], *, is_cut:
         return _Problem(f"your {_NO_REPLY}. {again}", f"the {_NO_REPLY}")
     if is_cut:
         return _cut(task)
-    shown = abridged(reply, SHOWN_REPLY_CHARS)
     reason = _reason(redact_secrets(str(error))) or "fields are missing"
-    quoted = "\n".join(f"> {line}" for line in shown.strip().split("\n"))
+    quoted = _quoted(reply)
     for_the_lm = (
         f"your reply could not be read: {reason}. It was:\n{quoted}\nDo not repeat it. {again}"
     )
     return _Problem(for_the_lm, reason, quoted)
+
+
+def _quoted(reply: str) -> str:
+    """Returns a reply, each line marked; empty if it has no text."""
+    shown = abridged(reply, SHOWN_REPLY_CHARS).strip()
+    return "\n".join(f"> {line}" for line in shown.split("\n")) if shown else ""
+
+
+def _text_of(lm: Any) -> str:
+    """Returns the text of the last reply of a metered LM."""
+    reply = getattr(lm, "reply", None)
+    output = reply[0] if isinstance(reply, list) and reply else reply
+    return str((output.get("text") if isinstance(output, Mapping) else output) or "")
 
 
 def _cut(task: type[dspy.Signature]) -> _Problem:
@@ -223,9 +238,7 @@ def _is_incomplete(lm: Any) -> bool:
     """
     if not getattr(lm, "reply_was_cut", False):
         return False
-    reply = getattr(lm, "reply", None)
-    output = reply[0] if isinstance(reply, list) and reply else reply
-    text = str((output.get("text") if isinstance(output, Mapping) else output) or "")
+    text = _text_of(lm)
     if _COMPLETED in text:
         return False
     start = text.find("{")

@@ -6,7 +6,6 @@ import dataclasses
 
 import dspy
 
-from dspy_rlm.budget.allowance import Allowance
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.dspy_bridge.interpreter_factory import ours_if_lent
 from dspy_rlm.prompts import instructions
@@ -19,17 +18,16 @@ from dspy_rlm.runs.blueprint import Blueprint
 def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> dspy.Prediction:
     """Runs a sub-run, one level below, that a cell of the run with this context has requested."""
     config = blueprint.config
-    turns = min(
-        sub_run.max_iterations or config.budget.max_iterations, config.budget.max_iterations
-    )
     child = blueprint.spawn(
         dataclasses.replace(
             config,
             signature=sub_run.signature,
             tools={name: config.tools[name] for name in sub_run.tools},
-            budget=_budget(config.budget, turns, sub_run.allowance),
+            budget=_budget(config.budget, sub_run),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
+            validators=(),
+            require_coverage=None,
         ),
         context.child(sub_run.setup, sub_run.lm, sub_run.allowance),
     )
@@ -41,11 +39,20 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
         return child(**sub_run.inputs)
 
 
-def _budget(budget: Budget, turns: int, allowance: Allowance | None) -> Budget:
-    """Returns the limits that a sub-run's prompt states."""
-    most = None if allowance is None else allowance.most
-    calls = budget.max_llm_calls if most is None else min(budget.max_llm_calls, most)
-    return dataclasses.replace(budget, max_iterations=turns, max_llm_calls=calls)
+def _budget(budget: Budget, sub_run: SubRun) -> Budget:
+    """Returns the limits that a sub-run's prompt states; its first turn is charged already, and its extraction.
+
+    Each turn takes a call, so there are no more turns than calls.
+    """
+    turns = min(sub_run.max_iterations or budget.max_iterations, budget.max_iterations)
+    if (allowance := sub_run.allowance) is None:
+        return dataclasses.replace(budget, max_iterations=turns)
+    together = allowance.turns.shown_calls_left + 1
+    return dataclasses.replace(
+        budget,
+        max_iterations=min(turns, together),
+        max_llm_calls=together if allowance.asked is None else allowance.shown_calls_left,
+    )
 
 
 def _is_same_task(signature: type[dspy.Signature], whole: type[dspy.Signature]) -> bool:

@@ -7,7 +7,8 @@ without a sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -16,6 +17,7 @@ from dspy import AdapterParseError, LMError
 from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.runs.run import Run
+from sandbox_runtime import Failed
 
 T = TypeVar("T")
 
@@ -44,16 +46,20 @@ class Extract:
 
 
 @dataclass(frozen=True)
+class ReadOutputs:
+    """Read the variables that are called like outputs. The result has the values by name."""
+
+    names: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Done:
     """The run has its outputs. Yielded last, because a generator that returns raises `StopIteration`."""
 
 
-Request: TypeAlias = AskRoot | RunCell | Extract | Done
+Request: TypeAlias = AskRoot | RunCell | Extract | ReadOutputs | Done
 Steps: TypeAlias = Generator[Request, Any, None]
 OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
-
-# Errors of requests that the loop handles. All others end the run where they are raised.
-_DECIDED_HERE = (AdapterParseError, BudgetExceededError, LMError)
 
 
 def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
@@ -65,6 +71,21 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
             DSPy adds no entry to its trace then.
     """
     run.start()
+    try:
+        yield from _turns(run, on_unreadable)
+        if run.outputs is None and run.ending.gathers_first:
+            yield from _gather(run)
+            run.settle()
+        yield from _extraction(run)
+    except Exception:
+        yield from _gather(run)
+        if not run.ending.stop.requested:
+            raise
+        run.settle(may_extract=False)
+    yield Done()
+
+
+def _turns(run: Run, on_unreadable: OnUnreadable) -> Steps:
     while not run.over:
         fields = run.action_inputs()
         try:
@@ -72,17 +93,30 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
         except AdapterParseError as error:
             code = run.read_unparsed(error)
             on_unreadable(fields, run.action)
-        except BudgetExceededError as error:
-            run.stop_asking(error)
-            continue
-        except LMError as error:
-            run.overflow(error)
+        except Exception as error:  # noqa: BLE001 - raised again unless it only ends the turn
+            run.not_answered(error)
             continue
         else:
             code = run.read(action)
         if code is not None:
-            run.observe((yield RunCell(code)))
+            try:
+                result = yield RunCell(code)
+            except Exception as error:
+                if not run.ending.stop.requested:
+                    raise
+                result = Failed(type(error).__name__, str(error))
+            run.observe(result)
     run.keep_submitted()
+
+
+def _gather(run: Run) -> Steps:
+    """Reads the outputs that cells have assigned. A sandbox that cannot be read holds none."""
+    if names := run.ending.to_read():
+        with contextlib.suppress(Exception):
+            run.ending.gathered.assigned((yield ReadOutputs(names)))
+
+
+def _extraction(run: Run) -> Steps:
     while run.outputs is None:
         try:
             extracted = yield Extract(run.extract_inputs())
@@ -94,7 +128,6 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
             run.extract_unparsed(error)
         else:
             run.extract(extracted)
-    yield Done()
 
 
 def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
@@ -103,7 +136,9 @@ def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:
     while not isinstance(request, Done):
         try:
             result = perform(request)
-        except _DECIDED_HERE as error:
+        except StopIteration:  # a generator would turn it into another error
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again by the generator if it does not handle it
             request = todo.throw(error)
         else:
             request = todo.send(result)
@@ -125,7 +160,9 @@ async def adrive(todo: Steps, perform: Callable[[Request], Awaitable[Any]], thre
     while not isinstance(request, Done):
         try:
             result = await perform(request)
-        except _DECIDED_HERE as error:
+        except (StopIteration, StopAsyncIteration):
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again by the generator if it does not handle it
             request = await thread.run(todo.throw, error)
         else:
             request = await thread.run(todo.send, result)

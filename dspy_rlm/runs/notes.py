@@ -11,9 +11,6 @@ from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import Step
 from dspy_rlm.runs.overwritten import overwritten_inputs
 
-# The beginning and the end of the line that the sandbox adds to the output of a cell that has rebound a function.
-_REBOUND, _RESTORED = "[this cell rebound ", "; the next cell has the original again]"
-
 # The lines that functions of the REPL add to one observation. More of them come from a loop.
 MAX_CALL_NOTES = 8
 
@@ -43,7 +40,14 @@ class Remarks:
             lines = [*lines[:MAX_CALL_NOTES], f"... and {others:,} more lines like these."]
         return lines
 
-    def of_turn(self, reading: Reading, code: str, output: str, last: Step | None) -> list[str]:
+    def of_turn(
+        self,
+        reading: Reading,
+        code: str,
+        output: str,
+        last: Step | None,
+        own: Iterable[str] = (),
+    ) -> list[str]:
         """Returns the remarks on a turn, each in one line.
 
         Args:
@@ -51,8 +55,9 @@ class Remarks:
             code: The code of the cell; empty if none was run.
             output: Its output.
             last: The step before.
+            own: The remarks of the sandbox; see `own_lines.py`.
         """
-        remarks = [*self._take_calls(), repair_note(reading.repairs), *reading.notes]
+        remarks = [*own, *self._take_calls(), repair_note(reading.repairs), *reading.notes]
         if reading.code:
             for name in overwritten_inputs(code, self._inputs):
                 self._inputs.discard(name)
@@ -64,30 +69,6 @@ class Remarks:
                 "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
             )
         return [f"[Note] {as_value(remark)}" for remark in remarks if remark]
-
-
-def split_rebound(output: str, code: str, start: int) -> tuple[str, str]:
-    """Returns the output without the sandbox's line about rebound functions, and a remark in its place.
-
-    Text of the sandbox can be forged, so the line is ours only where the code itself binds these names; otherwise it stays
-    in the output, as data.
-
-    Args:
-        output: The output of a cell.
-        code: The code of the cell.
-        start: The line does not begin before this position.
-    """
-    at = f"\n{output}".rfind(f"\n{_REBOUND}")
-    line, _, rest = output[at:].partition("\n")
-    if at < start or not line.endswith(_RESTORED):
-        return output, ""
-    names = set(line.removeprefix(_REBOUND).removesuffix(_RESTORED).split(", "))
-    bound = overwritten_inputs(code, names)
-    if len(bound) != len(names):
-        return output, ""
-    before = output[:at].removesuffix("\n")
-    remark = f"This cell rebound {', '.join(bound)}; the next cell has the original again."
-    return f"{before}\n{rest}" if before else rest, remark
 
 
 def error_note(reason: str) -> str:

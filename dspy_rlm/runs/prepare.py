@@ -26,6 +26,8 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
 from dspy_rlm.lms.meter import Meter
@@ -42,6 +44,8 @@ from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
+from dspy_rlm.runs.endings.ending import EndingPolicy
+from dspy_rlm.runs.journaling import recording_sinks, recording_wrappers, with_recorder
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
@@ -86,26 +90,49 @@ def prepare(
         describe(name, value, fields[name], config.types, modules) for name, value in values.items()
     ]
     context = _context(blueprint, factory, loop, lm)
+    prelude = STYLES[config.style].prelude(list(values))
+    context = with_recorder(blueprint, context, lm, values, prelude)
     ledger, depth = context.ledger, context.depth
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
             check_price(one, config.budget)
+    coverage = Coverage(values, config.types) if config.track_coverage else None
+    outer = context.coverage
+    if coverage is not None:
+        values = coverage.watched()
+        context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
+    sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
     run = Run(
         config.signature,
         variables,
         config.budget,
-        sinks,
+        [*sinks, *recording_sinks(context.recorder)],
         config.types,
         ledger,
         depth,
         config.limits.output_chars,
         context.allowance,
+        STYLES[config.style],
+        context.recorder,
+        EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
+        Answers(
+            config.signature,
+            config.types,
+            values,
+            config.validators,
+            loop=loop,
+            scope=context.run_scope,
+            coverage=coverage,
+            require_coverage=config.require_coverage,
+        ),
     )
+    if depth == 0:
+        run.show_kept(getattr(context.pool, "kept_variables", ""))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -114,16 +141,22 @@ def prepare(
         context,
         config.tools,
         functools.partial(start_child, blueprint, context),
-        run.budget_left,
+        run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
         records=is_ours(factory),
     )
-    tools = {name: host_function(tool, config.types) for name, tool in config.tools.items()}
+    tools = wrap_all(
+        {name: host_function(tool, config.types) for name, tool in config.tools.items()},
+        [run.ending.stop.around],
+    )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
     wrappers = [
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *(one.wrapper_below for one in outer),
+        *([coverage.wrapper] if coverage else []),
+        *recording_wrappers(context.recorder, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -139,12 +172,13 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     last = Meter(
         ledger,
         "extract",
         depth,
-        context.run_scope,
+        context.last_scope,
         context.tree_scope,
         gate,
         final=True,
@@ -152,6 +186,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         on_retry=run.retried,
+        recorder=context.recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))
@@ -180,7 +215,11 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
-        prelude=STYLES[config.style].prelude(list(values)),
+        stop_seconds=config.stop_seconds if depth == 0 else 0,
+        prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
+        output_chars=config.limits.output_chars,
+        checkpoints=config.checkpoints,
     )
 
 
@@ -246,7 +285,11 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
     """Returns the predictor's arguments that stay the same in all turns."""
     predictor = blueprint.predictor
     signature = composed_signature(
-        blueprint.config, predictor, context.interpreter_factory, context.depth
+        blueprint.config,
+        predictor,
+        context.interpreter_factory,
+        context.depth,
+        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dspy
 
 from dspy_rlm.config import RLMConfig
@@ -36,11 +38,13 @@ def composed_signature(
     predictor: dspy.Predict,
     factory: InterpreterFactory | None,
     depth: int,
+    *,
+    turns_take_prompts: bool = False,
 ) -> type[dspy.Signature]:
     """Returns the predictor's signature with the contract of a run in this factory's interpreters."""
-    text = contract(
-        config.signature, _surroundings(config, predictor, factory, depth), STYLES[config.style]
-    )
+    surroundings = _surroundings(config, predictor, factory, depth)
+    surroundings = dataclasses.replace(surroundings, turns_take_prompts=turns_take_prompts)
+    text = contract(config.signature, surroundings, STYLES[config.style])
     own = getattr(predictor, "signature", None) or default_signature(config)
     whole = instructions.compose(own.instructions, config.tools.values(), text)
     composed: type[dspy.Signature] = own.with_instructions(whole)
@@ -81,6 +85,7 @@ def _surroundings(
         has_numpy=config.packages is not None
         and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
+        coverage=config.require_coverage,
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),
     )
 

@@ -21,7 +21,12 @@ from dspy_rlm.budget.refusals import for_the_user
 from dspy_rlm.concurrency.batch_progress import Listener
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.dspy_bridge.traces import TracedStep
-from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.errors import (
+    BudgetExceededError,
+    NoTurnLeftError,
+    PriceUnknownError,
+    ValidatorError,
+)
 from dspy_rlm.events import (
     ActionChosen,
     Event,
@@ -35,17 +40,24 @@ from dspy_rlm.events import (
     SubCallProgress,
     SubCallStarted,
 )
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
-from dspy_rlm.prompts.instructions import iteration_line
-from dspy_rlm.prompts.variables import Variable, render_variables
+from dspy_rlm.prompts.instructions import SharedCalls, iteration_line, stopping_line
+from dspy_rlm.prompts.styles import DEFAULT, Style
+from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
+from dspy_rlm.provenance import Lineage
+from dspy_rlm.recording import NOT_RECORDED, Recorder
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
+from dspy_rlm.runs.endings.ending import INTERRUPTED, Ending, EndingPolicy, partial_reasoning
+from dspy_rlm.runs.endings.repetition import Failures
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
-from dspy_rlm.runs.notes import Remarks, below, error_note, split_rebound
+from dspy_rlm.runs.notes import Remarks, below, error_note
+from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
 from dspy_rlm.runs.window import PromptWindow
-from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
@@ -76,6 +88,10 @@ class Run:
         depth: int = 0,
         output_chars: int = Limits.output_chars,
         allowance: Allowance | None = None,
+        style: Style = DEFAULT,
+        recorder: Recorder = NOT_RECORDED,
+        ending: EndingPolicy | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -86,10 +102,13 @@ class Run:
         self.outputs: dict[str, Any] | None = None
         # This turn's entry in DSPy's trace. The turn's output is added to it, as `output`.
         self.action: TracedStep | None = None
-        self.extraction = Extraction(signature, types)
+        self.answers = answers or Answers(signature, types)
+        self.extraction = Extraction(signature, types, self.answers)
+        self.ending = Ending(signature, types, ending, self.answers)
         self._window = PromptWindow(render_variables(variables))
         self._sinks = sinks
-        self._types = types
+        self._style = style
+        self._recorder = recorder
         self._cell_chars = output_chars
         self._output_chars = max(output_chars, LEAST_OUTPUT_CHARS)
         self._status: Status = "running"
@@ -97,7 +116,7 @@ class Run:
         self._reasoning = ""
         self._code = ""
         self._variables = variables
-        self._failures = 0  # consecutive failed turns
+        self._failures = Failures(budget.max_errors)
         self._out_of = ""  # the limit that the next turn would exceed
         # The number of steps when a refused SUBMIT got one more turn.
         self._extended_at: int | None = None
@@ -111,6 +130,10 @@ class Run:
         self._retries = 0
         self._started = time.monotonic()
 
+    def show_kept(self, variables: str) -> None:
+        """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
+        self._window.variables_info += render_kept(variables)
+
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
         self.tell(RunStarted(self._variables, self.budget.max_iterations))
@@ -121,6 +144,15 @@ class Run:
     def running(self) -> bool:
         """True from the start to the end."""
         return self._has_started and not self._ended
+
+    @property
+    def has_begun(self) -> bool:
+        """True once there is code of the root LM, whose variables it could submit."""
+        return bool(self.steps or self._code)
+
+    def turn(self) -> int:
+        """Returns the number of the current turn; 0 before the start."""
+        return len(self.steps) + 1 if self._has_started else 0
 
     def _begin_iteration(self) -> None:
         if not self.over:
@@ -153,22 +185,25 @@ class Run:
 
     def _limit_reached(self) -> str:
         """Returns the name of the limit that allows no further turn, or ""."""
+        if self.ending.stop.announced:
+            return INTERRUPTED
         if self._out_of:
             return self._out_of
         if len(self.steps) >= self.budget.max_iterations + (self._extended_at is not None):
             return "max_iterations"
-        if self.budget.max_errors is not None and self._failures >= self.budget.max_errors:
+        if self._failures.reached:
             return "max_errors"
         return self.ledger.exhausted(self.depth)
 
     def _extend(self) -> bool:
         """Returns whether the run gets one more turn because its SUBMIT, in the last one, is refused."""
-        errors, number = self.budget.max_errors, len(self.steps) + 1
+        number = len(self.steps) + 1
         if number < self.budget.max_iterations or self._extended_at is not None:
             return False
-        if errors is not None and self._failures + 1 >= errors:
+        if self.ending.stop.requested or self._failures.would_be_reached(self._code):
             return False
-        no_call_left = self.depth > 0 and self._calls.llm_calls_left < 1  # which a turn there takes
+        allowance = self._calls if isinstance(self._calls, Allowance) else None
+        no_call_left = allowance is not None and allowance.turns.llm_calls_left < 1
         if no_call_left or self._out_of or self.ledger.exhausted(self.depth):
             return False
         self._extended_at = number
@@ -182,19 +217,25 @@ class Run:
     def action_inputs(self) -> dict[str, str]:
         """Returns the inputs of the next call of the root LM."""
         number = len(self.steps) + 1
-        line = iteration_line(
-            number,
-            self.budget,
-            self.ledger.left(self._calls),
-            self._failures,
-            self._window.note,
-            self.depth,
-        )
+        left = self.ledger.left(self._calls)
+        shared = None
+        if isinstance(self._calls, Allowance):
+            # The call of the first turn is charged before it, that of a later one when it is sent.
+            together = self._calls.turns.shown_calls_left - (number > 1)
+            shared = SharedCalls(max(together, 0), is_share=self._calls.most is not None)
+            left["llm_calls"] = min(left["llm_calls"], shared.left)
+        failures, note = self._failures.in_a_row, self._window.note
+        line = iteration_line(number, self.budget, left, failures, note, shared)
+        if self.ending.stop.requested:
+            self.ending.stop.announced = True
+            line = stopping_line(number, self.budget)
         return {**self.extract_inputs(), "iteration": line}
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
         turns = self.budget.max_iterations - len(self.steps) - 1
+        if isinstance(self._calls, Allowance):
+            turns = min(turns, self._calls.turns.shown_calls_left)
         return {"turns": max(turns, 0), **self.ledger.left(self._calls)}
 
     def extract_inputs(self) -> dict[str, str]:
@@ -215,6 +256,21 @@ class Run:
         if self.extraction.problem:
             raise self.extraction.failure() from error
         raise error
+
+    def not_answered(self, error: Exception) -> None:
+        """Handles a turn without a reply: it may be repeated, or end the turns.
+
+        Raises:
+            Exception: `error` itself, or another one for the user: it ends the run.
+        """
+        if self.ending.stop.requested:
+            self.action = None
+        elif isinstance(error, BudgetExceededError):
+            self.stop_asking(error)
+        elif isinstance(error, LMError):
+            self.overflow(error)
+        else:
+            raise error
 
     def overflow(self, error: LMError) -> None:
         """Shortens the prompt, because the LM's context window is shorter; ends the turns if it cannot be.
@@ -246,9 +302,10 @@ class Run:
         self._choose(runs=bool(reading.code))
         if reading.code:
             self._repairs.update(reading.repairs)
-            return self._code
+            earlier = (step.code for step in self.steps)
+            return self._style.runnable(self._code, self.signature.input_fields, earlier)
         self._turns_lost[reading.cause] += 1
-        self._take_step("", error_note(reading.problem), failed=True)
+        self._take_step(note=error_note(reading.problem), failed=True)
         return None
 
     def _choose(self, *, runs: bool = True) -> None:
@@ -286,30 +343,41 @@ class Run:
         """Handles the result of a cell: valid outputs end the run, everything else is an observation."""
         if isinstance(result, Failed) and result.error_type in _SYNTAX_ERRORS:
             self._turns_lost["syntax_error"] += 1
+        printed = self._printed(result)
         match result:
-            case Completed(output=output):
-                self._take_step(output)
+            case Completed():
+                self._take_step(printed)
             case Failed(traceback=traceback) if traceback:
                 is_refused = result.message.startswith(_REFUSED) and self._extend()
                 note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
-                self._take_step(below(result.output, traceback), note, failed=True)
+                self._take_step(printed.above(traceback, self._output_chars), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
-                self._take_step(result.output, error_note(reason), failed=True)
-            case Submitted(outputs=values, output=output):
-                self._submit(values, output)
+                self._take_step(printed, error_note(reason), failed=True)
+            case Submitted(outputs=values):
+                self._submit(values, printed)
 
-    def _submit(self, values: Mapping[str, Any], output: str) -> None:
+    def _printed(self, result: CellResult) -> Printed:
+        """Returns the output of a cell, apart from the harness's own lines in it."""
+        output, remarks = split_own_lines(result.output, result.own, self._code)
+        gap = omission_in(result.output, self._cell_chars)
+        return Printed(output, max(gap - result.own.head, 0), tuple(remarks))
+
+    def _submit(self, values: Mapping[str, Any], output: Printed) -> None:
         try:
-            self.outputs = parse_outputs(self.signature.output_fields, values, self._types)
+            self.outputs = self.answers.submitted(values)
+        except ValidatorError as error:
+            self.extraction.keep(error.outputs)  # for the report of the failed run
+            raise
         except ReplyError as bad_reply:
             self._turns_lost["refused_submit"] += 1
             quoted = str(bad_reply).removesuffix(SUBMIT_AGAIN)
             advice = LAST_SUBMIT if self._extend() else SUBMIT_AGAIN
             self._take_step(output, f"{error_note(quoted)}{advice}", failed=True)
             self._fitted |= bad_reply.fitted
+            self.ending.gathered.submitted(bad_reply.fitted)
             return
-        self._status, self._stopped_by = "submitted", "SUBMIT"
+        self._status, self._stopped_by = "submitted", self.ending.of_submit()
         self._take_step(output, f"SUBMIT: {', '.join(values)}")
 
     def extract(self, extracted: Mapping[str, Any] | dspy.Prediction) -> None:
@@ -324,14 +392,26 @@ class Run:
         if not complete:
             return
         self.outputs = {name: self.extraction.kept[name] for name in self.signature.output_fields}
-        self._status, self._stopped_by = "extracted", self._limit_reached()
+        self._status, self._stopped_by = "extracted", self.ending.reason(self._limit_reached())
         self._reasoning = EXTRACTED.get(self._stopped_by, OUT_OF_BUDGET)
 
     # ---- The end ----
 
+    def settle(self, *, may_extract: bool = True) -> None:
+        """Ends the run with the outputs that are there, unless they are extracted next; see `Ending.settled`."""
+        limit = self._limit_reached()
+        outputs = self.ending.settled(limit, self.extraction.kept, may_extract=may_extract)
+        if outputs is not None:
+            self.outputs = outputs
+            self._status, self._stopped_by = "partial", self.ending.reason(limit)
+            self._reasoning = partial_reasoning(self._stopped_by)
+
     def fail(self, error: BaseException) -> RunReport:
         """Ends the run without outputs and returns the report for the caller."""
-        self._status, self._stopped_by = "failed", type(error).__name__
+        self._status = "failed"
+        self._stopped_by = (
+            error.limit if isinstance(error, NoTurnLeftError) else type(error).__name__
+        )
         if isinstance(self.action, dspy.Prediction) and "output" not in self.action:
             message = f"[Error] The run ended here: {type(error).__name__}: {error}"
             self.action["output"] = abridged(redact_secrets(message), self._output_chars)
@@ -345,6 +425,8 @@ class Run:
     def _end(self) -> RunReport:
         if isinstance(self._calls, Allowance):
             self._calls.release()  # the call that is held back counts only if it was made
+        is_whole = self._status not in ("partial", "failed")
+        partial = {} if is_whole else self.ending.found(self.extraction.kept)
         report = RunReport(
             status=self._status,
             stopped_by=self._stopped_by,
@@ -361,7 +443,12 @@ class Run:
             turns_lost=dict(self._turns_lost),
             overflows=self._window.overflows,
             retries=self._retries,
-            partial_outputs=dict(self.extraction.kept) if self._status == "failed" else {},
+            coverage=self.answers.coverage(),
+            lineage=self._lineage(),
+            journal=self._recorder.path,
+            journal_problem=self._recorder.problem,
+            partial_outputs=partial,
+            missing=() if is_whole else self.ending.missing(partial),
         )
         outputs = None if self._status == "failed" else self.outputs
         try:
@@ -370,20 +457,28 @@ class Run:
             self._ended = True
         return report
 
-    def _take_step(self, output: str, note: str = "", *, failed: bool = False) -> None:
+    def _lineage(self) -> dict[str, Lineage]:
+        outputs = self.outputs if self._status in ("submitted", "extracted") else None
+        submitted = self._status == "submitted"
+        return self.answers.lineage(outputs or {}, self.steps, submitted=submitted)
+
+    def _take_step(
+        self, printed: Printed = NOTHING_PRINTED, note: str = "", *, failed: bool = False
+    ) -> None:
         """Ends a turn with the cell's output and the harness's own note below it.
 
         All text that goes into the next prompt passes through here, and is shortened here.
         """
-        self._failures = self._failures + 1 if failed else 0
+        told = self._failures.add(self._code or f"{self._reasoning}\n{note}") if failed else ""
+        if not failed:
+            self._failures.reset()
         if len(self.steps) != self._extended_at:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
-        gap = omission_in(output, self._cell_chars)  # the output is the beginning of the whole
-        output, rebound = split_rebound(output, self._code, gap)
+        output, gap = printed.text, printed.gap
         remarks = [
-            *([f"[Note] {rebound}"] if rebound else []),
-            *self._remarks.of_turn(self._reading, self._code, output, last),
+            *self._remarks.of_turn(self._reading, self._code, output, last, printed.remarks),
+            *([f"[Note] {told}"] if told else []),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         whole = below(output, note) if note else output.rstrip("\n")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dspy import CodeInterpreterError
@@ -27,15 +28,22 @@ from dspy_rlm.errors import (
     RunEndedError,
     SubCallError,
 )
+from dspy_rlm.journal.cells import RecordedSandbox
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.endings.assigned import read_variables
+from dspy_rlm.runs.endings.interruption import stopped_by_signals
+from dspy_rlm.runs.journaling import recorded
+from dspy_rlm.runs.loop import ReadOutputs, RunCell
+from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
-from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel
+from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
 from sandbox_runtime import (
     CellResult,
     Completed,
     Failed,
+    Limits,
     Sandbox,
     SandboxError,
     Session,
@@ -81,8 +89,20 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    stop_seconds: float = 0
+    """Seconds from the first signal to the end of the run; 0: signals are not handled."""
+
     prelude: str = ""
     """Code of the prompt's style that runs before the first turn."""
+
+    has_draft: bool = False
+    """True if the REPL has the paper's `answer`."""
+
+    output_chars: int = Limits.output_chars
+    """Characters of a cell's output that the run sees."""
+
+    checkpoints: str = "auto"
+    """When the state of a recorded run is saved."""
 
     def last_call(self, extractor: Any) -> dict[str, Any]:
         """Returns the extractor's arguments besides the fields, for its next call."""
@@ -96,10 +116,35 @@ class PreparedRun:
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 # Before the sandbox is closed, which takes a moment: calls in flight cost money.
                 self.context.run_scope.cancel(over)
                 raise
+
+    def in_sandbox(self, sandbox: Sandbox, request: RunCell | ReadOutputs) -> Any:
+        """Performs a request of the loop that is for the sandbox."""
+        if isinstance(request, RunCell):
+            return self.checked(sandbox.run_cell(request.code))
+        names: Sequence[str] = request.names
+        if isinstance(self.context.interpreter_factory, Borrowed):
+            # The caller's own interpreter may have those of an earlier run.
+            names = [
+                name
+                for name in names
+                if any(overwritten_inputs(step.code, [name]) for step in self.run.steps)
+            ]
+        inner = sandbox.unrecorded if isinstance(sandbox, RecordedSandbox) else sandbox
+        return read_variables(inner, names, request.names, has_draft=self.has_draft)
+
+    def stopped_by_signals(self) -> AbstractContextManager[None]:
+        """Handles Ctrl-C and SIGTERM in a block; see `interruption`."""
+        return stopped_by_signals(
+            self.run.ending.stop,
+            self.context.work_scope,
+            self.context.last_scope,
+            self.stop_seconds,
+            lambda: self.run.has_begun,
+        )
 
     def checked(self, result: CellResult) -> CellResult:
         """Returns the result of a cell; a failure if an LM of the run can never answer, even after SUBMIT."""
@@ -159,15 +204,17 @@ class PreparedRun:
                 sandbox.assign(self.values)
             except ValueCrossingError as error:
                 raise InputError(str(error)) from error
+            session = sandbox
             if not lent:  # the caller's own interpreter is never closed
                 sandbox = InterruptibleSandbox(
-                    sandbox, context.work_scope, context.limits.grace_seconds
+                    sandbox, context.work_scope, context.limits.grace_seconds, self.run.turn
                 )
             if self.prelude:
                 sandbox.run_cell(self.prelude)
             if context.setup:
                 _set_up(sandbox, context.setup)
-            yield sandbox
+            save = session.checkpoint if is_session(session) else None
+            yield recorded(sandbox, context.recorder, self.output_chars, save, self.checkpoints)
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -12,20 +14,30 @@ from dspy import CodeInterpreterError
 
 from dspy_rlm.concurrency.cancellation import CancelScope, in_background
 from dspy_rlm.dspy_bridge.callbacks import ReportedSandbox
+from dspy_rlm.errors import RunInterruptedError
 from sandbox_runtime import CellResult, Failed, Sandbox, SandboxError, Session
+from sandbox_runtime.helpers import call_after
 
 
 class InterruptibleSandbox:
     """A `Sandbox` whose cells end when a scope is cancelled."""
 
-    def __init__(self, sandbox: Sandbox, scope: CancelScope, grace_seconds: float) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        scope: CancelScope,
+        grace_seconds: float,
+        number: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Wraps the sandbox and takes ownership of it.
 
         Args:
             sandbox: The sandbox that runs the cells.
             scope: The scope whose cancellation interrupts a running cell.
             grace_seconds: The time for an interrupted cell to end, before its process is killed.
+            number: Returns the number of the turn, which is that of its cell; 0 before the first turn.
         """
+        self._number = number
         self._sandbox = sandbox
         self._scope = scope
         self._grace_seconds = grace_seconds
@@ -36,23 +48,38 @@ class InterruptibleSandbox:
 
     def run_cell(self, code: str, /) -> CellResult:
         """See `Sandbox`. The result of an interrupted cell is `Failed`, with the reason."""
-        over = threading.Event()
+        over, scope = threading.Event(), self._scope.current
         interrupt = in_background(
             lambda: self._interrupt_then_close(over), terminates=is_session(self._sandbox)
         )
         try:
-            with self._scope.on_cancel(interrupt):
+            with scope.on_cancel(interrupt):
+                if is_session(self._sandbox):
+                    self._sandbox.number_next_cell(self._number())
                 result = self._sandbox.run_cell(code)
         except (SandboxError, CodeInterpreterError):
-            if self._scope.reason is None:
+            if scope.reason is None:
                 raise
             result = Failed("", "")
         finally:
             over.set()
-        if self._scope.reason is None or not isinstance(result, Failed):
+        if scope.reason is None or not isinstance(result, Failed):
             return result
-        message = f"The cell was stopped. {self._scope.reason}"
-        return dataclasses.replace(result, error_type="TimeoutError", message=message, traceback="")
+        kind = (
+            "KeyboardInterrupt" if isinstance(scope.reason, RunInterruptedError) else "TimeoutError"
+        )
+        message = f"The cell was stopped. {scope.reason}"
+        return dataclasses.replace(result, error_type=kind, message=message, traceback="")
+
+    def run_last(self, code: str, end: float) -> CellResult:
+        """Runs a cell although the scope may be cancelled, until a point of `time.monotonic`."""
+        over = threading.Event()
+        stop = functools.partial(self._interrupt_then_close, over)
+        try:
+            with call_after(lambda: end - time.monotonic(), stop, "rlm-last-cell"):
+                return self._sandbox.run_cell(code)
+        finally:
+            over.set()
 
     def _interrupt_then_close(self, over: threading.Event) -> None:
         """Interrupts the cell, and closes the sandbox if it does not end in time."""

@@ -183,6 +183,8 @@ export interface CellEnd {
   errorType: string;
   message: string;
   traceback: string;
+  /** The characters at the end of `output` that are the harness's own lines. */
+  noted: number;
 }
 
 /** Checks the worker's report of a cell's end, which is as untrusted as the cell. */
@@ -198,6 +200,7 @@ export function parseCellEnd(text: string): CellEnd {
     errorType: asString(body.errorType, "errorType"),
     message: asString(body.message, "message"),
     traceback: asString(body.traceback, "traceback"),
+    noted: asNumber(body.noted, "noted"),
   };
 }
 

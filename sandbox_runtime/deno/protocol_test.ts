@@ -124,6 +124,7 @@ const FROM_SANDBOX: Record<string, Frame> = {
     errorType: "ValueError",
     message: "no",
     traceback: "ValueError: no\n",
+    noted: 0,
   }),
   "refusal": failure(4, "MemoryError", "naïve"),
   "call-inline": call(
@@ -190,12 +191,26 @@ Deno.test("parseHostFrame() refuses anything but a message of the host", () => {
 });
 
 Deno.test("parseCellEnd() drops unknown fields", () => {
-  const end = { outcome: "completed", output: "", errorType: "", message: "", traceback: "" };
+  const end = {
+    outcome: "completed",
+    output: "",
+    errorType: "",
+    message: "",
+    traceback: "",
+    noted: 0,
+  };
   assertEquals(parseCellEnd(JSON.stringify({ ...end, more: 1 })), end);
 });
 
 Deno.test("parseCellEnd() refuses anything but a cell's end", () => {
-  const end = { outcome: "completed", output: "", errorType: "", message: "", traceback: "" };
+  const end = {
+    outcome: "completed",
+    output: "",
+    errorType: "",
+    message: "",
+    traceback: "",
+    noted: 0,
+  };
   for (
     const wrong of [
       null,
@@ -203,6 +218,7 @@ Deno.test("parseCellEnd() refuses anything but a cell's end", () => {
       { ...end, outcome: "won" },
       { ...end, output: 1 },
       { ...end, traceback: undefined },
+      { ...end, noted: "1" },
     ]
   ) {
     assertThrows(() => parseCellEnd(JSON.stringify(wrong)), ProtocolError);

@@ -258,7 +258,7 @@ class PyodideDriver(Driver):
     def _end_threads(self) -> None:
         """See `Driver`."""
         if working := _threads.end():
-            self._note(f"{working} thread(s) were still running and are stopped")
+            self.note(f"{working} thread(s) were still running and are stopped")
 
     def _drop_callbacks(self) -> int:
         """See `Driver`. `worker.ts` drops the timers."""

@@ -14,6 +14,9 @@ from typing import Any
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.driver import Driver
 
+# The longest name of a coroutine in a note.
+MAX_NAME_CHARS = 100
+
 # By name: a cell that replaces it in its module does not replace it here.
 _set_generator_hooks: Any = sys.set_asyncgen_hooks
 
@@ -85,6 +88,6 @@ def note_unawaited(driver: Driver) -> None:
 
     def note(coroutine: Any) -> None:
         if driver.running and not driver.stopped:
-            driver.output.write(f"[coroutine {coroutine.__qualname__!r} was never awaited]\n")
+            driver.note(f"coroutine {coroutine.__qualname__[:MAX_NAME_CHARS]!r} was never awaited")
 
     warnings._warn_unawaited_coroutine = note  # type: ignore[attr-defined]

@@ -150,6 +150,7 @@ CHANGING = {
         "_prepared",
         "_lines",
         "_kept_streams",
+        "_notes",
     ),
 }
 

@@ -73,7 +73,8 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
         report = traceback.TracebackException(type(error), error, _cell_frames(error), compact=True)
         _drop_harness(report)
         message = _message_of(error)
-        lines = "".join(report.format())
+        # Python adds ". Did you mean" to a message, which may end with a full stop of its own.
+        lines = "".join(report.format()).replace(".. Did you mean: '", ". Did you mean: '")
         if isinstance(error, SystemExit):
             lines += f"({message})\n"
         elif hint := _hint(error, message):

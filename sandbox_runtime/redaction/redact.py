@@ -74,13 +74,16 @@ def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
 
 
 def _clean(text: str, more: Iterable[object]) -> str:
-    known = set(environment_secrets())
-    known.update(value for value in more if isinstance(value, str) and is_worth_hiding(value))
-    # Longest first: one may contain another.
-    forms = sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
+    forms = forms_of([*environment_secrets(), *more])
     for form in forms:
         text = text.replace(form, HIDDEN)
     return without_patterns(_without_wrapped(text, forms))
+
+
+def forms_of(secrets: Iterable[object]) -> list[str]:
+    """Returns known secrets and their encodings, longest first: one may contain another."""
+    known = {value for value in secrets if isinstance(value, str) and is_worth_hiding(value)}
+    return sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
 
 
 def environment_secrets() -> frozenset[str]:

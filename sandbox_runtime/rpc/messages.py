@@ -125,11 +125,15 @@ class ToolDeclaration(Record):
     """See `WrappedTool`."""
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The sources of those modules that no earlier tool has sent."""
+    rows: Json = dataclasses.field(default_factory=dict)
+    """The parameters that an item of a batch can hold as a dict or a tuple; see `tools/batch_rows.py`."""
 
     def params(self) -> Json:
         """Returns the fields as sent; those of the wrapper only if there is one."""
         fields = super().params()
-        return fields if self.front else {name: fields[name] for name in ("name", "doc")}
+        left_out = [] if self.front else ["front", "kind", "modules"]
+        left_out += [] if self.rows else ["rows"]
+        return {name: field for name, field in fields.items() if name not in left_out}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,6 +310,8 @@ class CellEnd:
     error_type: str
     message: str
     traceback: str
+    noted: int = 0
+    """The characters at the end of `output` that the harness says are its own lines."""
 
 
 def parse_cell_end(result: Json) -> CellEnd:
@@ -319,6 +325,7 @@ def parse_cell_end(result: Json) -> CellEnd:
         error_type=_field(result, "errorType", str),
         message=_field(result, "message", str),
         traceback=_field(result, "traceback", str),
+        noted=_field(result, "noted", int),
     )
 
 

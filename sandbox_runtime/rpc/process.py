@@ -157,14 +157,13 @@ class Process:
     def thread_seconds(self) -> Mapping[str, float]:
         """Returns the CPU seconds of each thread of the child; empty where the system does not report them."""
         seconds = {}
-        tasks = Path(f"/proc/{self.pid}/task")
-        threads: list[str] = []
+        threads: list[Path] = []
         with contextlib.suppress(OSError):  # the child has ended: `glob` would raise
-            threads = os.listdir(tasks)
+            threads = list(Path(f"/proc/{self.pid}/task").iterdir())
         for thread in threads:
             with contextlib.suppress(OSError):  # the thread has ended, and does not matter
-                fields = (tasks / thread / "stat").read_text().rpartition(") ")[2].split()
-                seconds[thread] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+                fields = (thread / "stat").read_text().rpartition(") ")[2].split()
+                seconds[thread.name] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
         return seconds
 
     def read_into(self, space: memoryview) -> int:

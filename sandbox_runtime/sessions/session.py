@@ -25,7 +25,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import CellEnd, Reply
-from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, Submitted
+from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, OwnLines, Submitted
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 from sandbox_runtime.sessions.supervisor import Supervisor
 from sandbox_runtime.tools.host_tools import HostTools
@@ -154,6 +154,14 @@ class Session:
             for name, item in values.items():
                 self._line.assign(name, item)
 
+    def number_next_cell(self, number: int) -> None:
+        """Sets the number by which tracebacks name the next cell, `<cell 3>`; without it, cells count from 1.
+
+        A number that an earlier cell has passed is raised. 0 is for cells that prepare the namespace: they take
+        0, -1, and so on.
+        """
+        self._line.number_next_cell(number)
+
     def run_cell(self, code: str, /) -> CellResult:
         """Runs a cell to its end.
 
@@ -180,15 +188,17 @@ class Session:
         return dataclasses.replace(
             result,
             output=pending.note + result.output,
+            own=dataclasses.replace(result.own, head=len(pending.note)),
             state_lost=pending.state_lost or result.state_lost,
         )
 
     def _cell_result(self, end: CellEnd, answer: Reply) -> CellResult:
         output = end.output
+        own = OwnLines(tail=min(max(end.noted, 0), len(output)))
         if end.outcome == "completed":
-            return Completed(output)
+            return Completed(output, own=own)
         if end.outcome == "failed":
-            return Failed(end.error_type, end.message, end.traceback, output)
+            return Failed(end.error_type, end.message, end.traceback, output, own=own)
         try:
             outputs = self._line.border.decode(
                 answer.attachments, self._line.limits.value_memory_bytes
@@ -197,10 +207,10 @@ class Session:
             self._tools.refusals.record(
                 "value.refused", pid=self.pid, where="SUBMIT", reason=str(error)
             )
-            return Failed("ValueCrossingError", str(error), output=output)
+            return Failed("ValueCrossingError", str(error), output=output, own=own)
         if not isinstance(outputs, dict):
-            return Failed("TypeError", "SUBMIT() gave no fields.", output=output)
-        return Submitted(outputs, output)
+            return Failed("TypeError", "SUBMIT() gave no fields.", output=output, own=own)
+        return Submitted(outputs, output, own=own)
 
     # ---- Saved states ----
 

@@ -95,6 +95,8 @@ class Supervisor:
         self.border = known if isinstance(known, values.ValueCodec) else values.ValueCodec()
         self._tools = tools
         self._cell = 0
+        self._preparation = 1  # the number of the latest cell before the first
+        self._next_number: int | None = None
         self._crashes = 0  # in a row
         self._pending_notice = Restart()
         self._recovery = ReplayLog(restore)
@@ -156,8 +158,7 @@ class Supervisor:
         if self._recovery.overdue:  # after a SUBMIT, mostly
             self._save_if_possible()
             self.ensure_running()
-        self._cell += 1
-        ran = CellRecord(self._cell, printable(code))
+        ran = CellRecord(self._take_number(), printable(code))
         for last_try in (False, True):
             started = time.monotonic()
             try:
@@ -168,6 +169,19 @@ class Supervisor:
                     return self._heal(died)
                 self.ensure_running()
         raise AssertionError("the second try returns")
+
+    def number_next_cell(self, number: int) -> None:
+        """Sets the number by which tracebacks name the next cell; 0 for one that prepares the first."""
+        self._next_number = number
+
+    def _take_number(self) -> int:
+        """Returns the number of the next cell. Each has its own: functions of an earlier cell show its lines."""
+        number, self._next_number = self._next_number, None
+        if number is not None and number < 1:
+            self._preparation -= 1
+            return self._preparation
+        self._cell = max(self._cell + 1, number or 0)
+        return self._cell
 
     def checkpoint(self) -> Checkpoint:
         """Saves the state. Raises `CheckpointError` if it cannot be saved."""

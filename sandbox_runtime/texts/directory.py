@@ -86,7 +86,7 @@ class Directory:
         self.name = self.root.name
         self.pattern = pattern
         self._matches = glob_matcher(pattern)
-        self._gitignore = gitignore
+        self.gitignore = gitignore
         self._lock = threading.Lock()  # guards the fields below, except `_passed_over`
         self._sizes: dict[str, int] | None = None
         self._left_out: Counter[str] = Counter()
@@ -134,7 +134,7 @@ class Directory:
         deadline = deadline or Deadline()
         with deadline.holding(self._lock):
             if self._sizes is None:
-                listing = _Listing(self.root, self._matches, deadline, gitignore=self._gitignore)
+                listing = _Listing(self.root, self._matches, deadline, gitignore=self.gitignore)
                 self._sizes = dict(sorted(listing.files()))
                 self._left_out = listing.left_out
             return self._sizes
@@ -167,6 +167,7 @@ class DirectoryFile(TextFile):
 
     def __init__(self, root: Path, path: str, allowance: DiskAllowance) -> None:
         """Examines the file. Raises OSError if it was removed or replaced since it was listed."""
+        self.path = root / path
         self._open(partial(open_regular_below, root, path), path, None, allowance)
         if self.binary:
             self.note = "; ".join(filter(None, (self.binary, self.note)))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sandbox_runtime.texts.bytes import (
     DiskAllowance,
@@ -88,6 +89,12 @@ class LazyText:
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
         """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
         return self.index.slice(start, stop, deadline or Deadline())
+
+    def delivered(self, start: int, piece: str) -> None:
+        """Called with each piece that a cell gets. For subclasses that track what was read."""
+
+    def matched(self, hit: Mapping[str, Any]) -> None:
+        """Called with each match that a cell gets, with its line and the lines around it: see `search.Hit`."""
 
     def length(self, deadline: Deadline | None = None) -> int:
         """Returns the number of characters. The first time, all of the text is read."""
@@ -211,6 +218,10 @@ class TextFile(LazyText):
     into a temporary file as far as it is read; so is a file compressed with gzip, bzip2, xz or Zstandard.
     """
 
+    path: Path
+    encoding: str | None = None
+    """The encoding that was named."""
+
     def __init__(self, path: str | os.PathLike[str], *, encoding: str | None = None) -> None:
         """Examines the file: its beginning, and a part of its middle and end.
 
@@ -225,7 +236,7 @@ class TextFile(LazyText):
             ValueError: The file is not a text, is damaged, or its compression is not supported.
         """
         # Absolute, because the process may change its working directory.
-        full = Path(path).absolute()
+        full = self.path = Path(path).absolute()
         self._open(partial(open_regular, full), full.name, encoding)
         if self.binary:
             raise ValueError(
@@ -241,7 +252,7 @@ class TextFile(LazyText):
         allowance: DiskAllowance | None = None,
     ) -> None:
         if encoding is not None:
-            encoding = codecs.lookup(encoding).name
+            encoding = self.encoding = codecs.lookup(encoding).name
         file = FileBytes(open_file, name)
         samples = samples_of(file)
         pieces, notes = pieces_of(file), []

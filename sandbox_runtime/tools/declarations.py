@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
-from sandbox_runtime.redaction.redact import shown_signature
+from sandbox_runtime.redaction.redact import SignatureText, shown_signature
 from sandbox_runtime.rpc.messages import ToolDeclaration
 from sandbox_runtime.sandbox import HostTool, WrappedTool
+from sandbox_runtime.tools.batch_rows import batch_rows
 
 
 def function_of(tool: HostTool) -> HostTool:
@@ -18,9 +20,23 @@ def function_of(tool: HostTool) -> HostTool:
 def signature_of(tool: HostTool) -> inspect.Signature | None:
     """Returns the signature as cells see it; None if it has none."""
     try:
-        return shown_signature(inspect.signature(function_of(tool)))
+        return _unquoted(shown_signature(inspect.signature(function_of(tool))))
     except (TypeError, ValueError):
         return None
+
+
+def _unquoted(signature: inspect.Signature) -> inspect.Signature:
+    """Returns the signature without quotation marks around types that its module declares as texts."""
+    return signature.replace(
+        parameters=[
+            one.replace(annotation=_type(one.annotation)) for one in signature.parameters.values()
+        ],
+        return_annotation=_type(signature.return_annotation),
+    )
+
+
+def _type(annotation: Any) -> Any:
+    return SignatureText(annotation) if isinstance(annotation, str) else annotation
 
 
 def declarations(
@@ -36,7 +52,7 @@ def declarations(
             sent |= modules.keys()
             declared.append(ToolDeclaration(name, doc, list(tool.modules), tool.kind, modules))
         else:
-            declared.append(ToolDeclaration(name, doc))
+            declared.append(ToolDeclaration(name, doc, rows=batch_rows(signatures[name])))
     return declared
 
 

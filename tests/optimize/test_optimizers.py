@@ -34,7 +34,7 @@ def test_the_policy_needs_help():
     assert score(student()) == BEFORE
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", CASES)
 def test_an_optimizer_makes_the_program_better(server, tmp_path, name):
     """A compiled program is better, also when loaded into a new RLM or one with other tools and budgets."""

@@ -47,6 +47,22 @@ class TestAllowance:
         assert ledger.left(allowance)["llm_calls"] == 3
         assert ledger.left()["llm_calls"] == 8
 
+    def test_a_limit_of_the_code_does_not_count_turns(self, ledger):
+        """Turns count in the share and above; what code and the runs below it ask for counts in both."""
+        allowance = Allowance(ledger, 6, asked=2)
+        allowance.turns.charge_llm_calls(3)
+        Allowance(allowance).turns.charge_llm_calls(1)
+
+        assert (allowance.llm_calls_left, allowance.turns.llm_calls_left) == (1, 2)
+        with pytest.raises(BudgetExceededError, match=r"2 sub-LM call.s. asked for, 1 of 2 left"):
+            allowance.charge_llm_calls(2)
+        allowance.turns.charge_llm_calls(2)
+        assert (allowance.llm_calls_left, allowance.shown_calls_left, ledger.llm_calls) == (0, 0, 6)
+        allowance.turns.give_back_llm_calls(1, replayed=True)
+        allowance.give_back_llm_calls(1, replayed=True)
+        assert (allowance.llm_calls_left, allowance.shown_calls_left) == (2, 0)
+        assert (allowance.turns.llm_calls_left, allowance.turns.shown_calls_left) == (2, 0)
+
     def test_a_call_is_held_back_for_the_extraction(self, ledger):
         """It is booked from the start, taken once, and refunded if the run has submitted."""
         one, other = Allowance(ledger, 3), Allowance(ledger)

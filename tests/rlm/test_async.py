@@ -132,7 +132,7 @@ class TestEventLoop:
 
         rlm, _ = play(
             "q -> a",
-            "import time\nnote()\nend = time.time() + 1\nwhile time.time() < end: pass\nnote()",
+            "import time\nnote()\nend = time.time() + 0.5\nwhile time.time() < end: pass\nnote()",
             "SUBMIT('x')",
             tools=[note],
             pool=pool,
@@ -148,7 +148,7 @@ class TestEventLoop:
                     worst = max(worst, now - before - 0.002)
                 before = now
             await run
-            assert ends[1] - ends[0] > 0.8
+            assert ends[1] - ends[0] > 0.4
             return worst
 
         tries: list[float] = []
@@ -219,11 +219,11 @@ class TestEventLoop:
         rlm, _ = play("n: int -> m: int", "x = note(n)", "SUBMIT(x * 10)", tools=[note], pool=pool)
 
         async def main() -> list[int]:
-            results = await asyncio.gather(*(rlm.acall(n=n) for n in range(4)))
+            results = await asyncio.gather(*(rlm.acall(n=n) for n in range(2)))
             assert loops == {asyncio.get_running_loop()}
             return [result.m for result in results]
 
-        assert asyncio.run(main()) == [0, 10, 20, 30]
+        assert asyncio.run(main()) == [0, 10]
 
 
 class TestCancelling:
@@ -418,7 +418,7 @@ class TestCancelling:
         wait_until(lambda: not pool.queue.held, 10)
         assert not server.requests
 
-    @pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.nightly)])
+    @pytest.mark.parametrize("count", [4, pytest.param(30, marks=pytest.mark.nightly)])
     def test_at_any_moment(self, play, pool, count):
         """Cancelling at any moment, from before the first thread to after the last, leaves nothing behind."""
         rlm, _ = play(
@@ -505,7 +505,7 @@ def submit(answer: str) -> Any:
 class TestManyRuns:
     """Hundreds of runs in one process share the pool."""
 
-    @pytest.mark.parametrize("count", [5, pytest.param(300, marks=pytest.mark.nightly)])
+    @pytest.mark.parametrize("count", [3, pytest.param(300, marks=pytest.mark.nightly)])
     @pytest.mark.timeout(900)
     def test_many_at_the_same_time(self, play, deno_children, count):
         """Every run succeeds, with no more sandboxes than the pool has slots, and threads in proportion."""
@@ -531,7 +531,7 @@ class TestManyRuns:
         before, most = deno_children(), [0]
         pool = ThriftyPool(keeps=2, max_sessions=2)
         rlm, _ = play("n: int -> m: int", "SUBMIT(n * 10)", pool=pool)
-        examples = [dspy.Example(n=n).with_inputs("n") for n in range(6)]
+        examples = [dspy.Example(n=n).with_inputs("n") for n in range(4)]
         over = threading.Event()
 
         def watch() -> None:
@@ -540,20 +540,20 @@ class TestManyRuns:
 
         async def asyncified() -> list[int]:
             run = dspy.asyncify(rlm)
-            return [r.m for r in await asyncio.gather(*(run(n=n) for n in range(6)))]
+            return [r.m for r in await asyncio.gather(*(run(n=n) for n in range(4)))]
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        parallel = dspy.Parallel(num_threads=6, disable_progress_bar=True)
+        parallel = dspy.Parallel(num_threads=4, disable_progress_bar=True)
         try:
-            batched = [r.m for r in rlm.batch(examples, num_threads=6, disable_progress_bar=True)]
+            batched = [r.m for r in rlm.batch(examples, num_threads=4, disable_progress_bar=True)]
             in_parallel = [r.m for r in parallel([(rlm, example) for example in examples])]
             as_coroutines = asyncio.run(asyncified())
         finally:
             over.set()
             watcher.join()
 
-        assert batched == in_parallel == as_coroutines == [n * 10 for n in range(6)]
+        assert batched == in_parallel == as_coroutines == [n * 10 for n in range(4)]
         assert most[0] <= 2 + 1 + 1
         pool.close()
 
@@ -662,8 +662,7 @@ class TestLiveLoops:
         def run(mark: str) -> None:
             async def main() -> None:
                 with dspy.context(lm=lm, adapter=dspy.ChatAdapter(), rlm_test_marker=mark):
-                    runs = await asyncio.gather(rlm.acall(q=""), rlm.acall(q=""))
-                results[mark] = [result.a for result in runs]
+                    results[mark] = [(await rlm.acall(q="")).a]
 
             asyncio.run(main())
 

@@ -382,7 +382,7 @@ class TestTheEndOfTheTime:
             "while True: pass",
             extracted={"answer": "x"},
             interpreter_factory=lambda: SandboxInterpreter(pool=kept),
-            max_seconds=3,
+            max_seconds=1.5,
         )
         assert rlm(q="?").run.stopped_by == "max_seconds"
 
@@ -408,7 +408,7 @@ class TestTheEndOfTheTime:
             "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
             sub=fields(lambda _: {"reasoning": "", "generated_code": "while True: pass"}),
             extracted={"answer": "x"},
-            max_seconds=3,
+            max_seconds=2,
         )
         assert rlm(q="?").run.stopped_by == "max_seconds"
 

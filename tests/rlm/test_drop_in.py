@@ -22,6 +22,7 @@ from dspy.primitives.code_interpreter import CodeInterpreterError, FinalOutput
 
 import dspy_rlm
 from dspy_rlm import RLM, InputError, SandboxInterpreter, SignatureError
+from dspy_rlm.cli.main import main
 from dspy_rlm.dspy_bridge.interpreter_factory import borrowed as borrowed_factory
 from dspy_rlm.dspy_bridge.interpreter_factory import factory_of
 from dspy_rlm.testing import Action, PolicyServer, route, scripted
@@ -493,21 +494,25 @@ class TestInstall:
 
         assert ended.stdout.split() == ["__main__", "dspy_rlm.rlm", "one", "-m"], ended.stderr
 
-    def test_its_errors_are_its_own(self, tmp_path):
+    def test_its_errors_are_its_own(self, tmp_path, monkeypatch, capsys):
         """Errors of the program are printed as by Python, with Python's exit codes."""
         (tmp_path / "fails.py").write_text("import dspy\nraise KeyError('mine')")
         (tmp_path / "exits.py").write_text("raise SystemExit(7)")
 
-        failed = run("fails.py", folder=tmp_path)
-        assert failed.returncode == 1
-        assert failed.stderr.endswith("KeyError: 'mine'\n")
-        assert failed.stderr.count("File ") == 1
-        assert run("exits.py", folder=tmp_path).returncode == 7
         (tmp_path / "stopped.py").write_text("raise KeyboardInterrupt")
-        stopped = run("stopped.py", folder=tmp_path)
-        assert (stopped.returncode, "KeyboardInterrupt" in stopped.stderr) == (130, True)
-        missing = run("nowhere.py", folder=tmp_path)
-        assert (missing.returncode, "no file 'nowhere.py'" in missing.stderr) == (2, True)
+        monkeypatch.chdir(tmp_path)
+
+        assert main(["run", "fails.py"]) == 1
+        shown = capsys.readouterr().err
+        assert shown.endswith("KeyError: 'mine'\n")
+        assert shown.count("File ") == 1
+        with pytest.raises(SystemExit) as exited:
+            main(["run", "exits.py"])
+        assert exited.value.code == 7
+        assert main(["run", "stopped.py"]) == 130
+        assert "KeyboardInterrupt" in capsys.readouterr().err
+        assert main(["run", "nowhere.py"]) == 2
+        assert "no file 'nowhere.py'" in capsys.readouterr().err
 
 
 class TestFlex:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dspy_rlm.repl.failures import failed_rows
+from dspy_rlm.repl.failures import failed_rows, guessed
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.runs.notes import MAX_CALL_NOTES, Remarks
 from dspy_rlm.testing import Fault, fields
@@ -36,7 +36,15 @@ class TestLines:
             ),
             (
                 ["no date.\nThe last reply was:\n> x", "no date.\nThe last reply was:\n> y"],
-                "f: 2 of 9 rows failed, all with: no date.",
+                "f: 2 of 9 rows failed, all with: no date. A last reply: 'x'",
+            ),
+            (
+                ["a", "b.\nThe last reply was:\n> it is\n> 5", "a"],
+                "f: 3 of 9 rows failed: 2 with: a; 1 with: b.",
+            ),
+            (
+                ["a.\nThe last reply was:\n> it is\n> 5", "b"],
+                "f: 2 of 9 rows failed: 1 with: a. The last reply: 'it is 5'; 1 with: b",
             ),
             (["too\nlong", "too long"], "f: 2 of 9 rows failed, all with: too long"),
             (["a", "b", "a"], "f: 3 of 9 rows failed: 2 with: a; 1 with: b"),
@@ -53,6 +61,24 @@ class TestLines:
     def test_a_long_reason_is_abridged(self):
         """The observation is no place for a server's page of text."""
         assert len(failed_rows("f", "rows", ["x" * 10_000] * 3, 3)) < 400
+        assert (
+            len(failed_rows("f", "rows", ["no.\nThe last reply was:\n> " + "x" * 10_000], 3)) < 300
+        )
+
+    @pytest.mark.parametrize(
+        ("rows", "total", "line"),
+        [
+            ([], 3, ""),
+            ([0], 1, "f: the sub-run ended before it submitted, so its outputs are extracted: a guess"),
+            ([2], 3, "f: 1 of 3 sub-runs (row 2) ended before they submitted, so their outputs are"),
+            ([0, 2], 3, "f: 2 of 3 sub-runs (rows 0, 2) ended before they submitted, so their"),
+            (range(50), 50, "f: 50 of 50 sub-runs (rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13"),
+        ],
+    )  # fmt: skip
+    def test_outputs_that_were_extracted_are_called_a_guess(self, rows, total, line):
+        """Code that takes them as found would not see their status."""
+        assert guessed("f", rows, total).startswith(line)
+        assert len(guessed("f", rows, total)) < 300
 
 
 class TestRemarks:
@@ -136,7 +162,7 @@ class TestObservations:
         assert f"in 3 tries: {reason}" in note
         assert "new reply" not in first
         assert ".." not in first
-        assert ("The last reply was:\n> " in first) == (reply[:1] != "" and "0" not in reply)
+        assert ("The last reply was:\n> " in first) == ("A last reply: '" in note) == (reply != "")
         assert "instructions=. The rows that did not fail are in `results.ok`." in first
 
     def test_prompts_that_failed(self, play):

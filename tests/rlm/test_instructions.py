@@ -7,11 +7,13 @@ import enum
 
 import dspy
 import pydantic
+import pytest
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.instructions import (
+    SharedCalls,
     compose,
     extract_signature,
     iteration_line,
@@ -203,16 +205,22 @@ class TestIteration:
             "This is the last turn: SUBMIT now."
         )
 
-    def test_a_sub_run_knows_what_its_turns_take(self):
+    @pytest.mark.parametrize(
+        ("prompts", "shared", "expected"),
+        [
+            (4, SharedCalls(4), "4 sub-LM prompts left, shared with other parts; each further turn takes one"),
+            (4, SharedCalls(4, is_share=True), "4 sub-LM prompts left; each further turn takes one"),
+            (1, SharedCalls(1), "1 sub-LM prompt left, shared with other parts; each further turn takes one"),
+            (2, SharedCalls(9), "2 sub-LM prompts left"),  # a limit of its code, and enough for all turns
+            (2, SharedCalls(3, is_share=True), "2 sub-LM prompts left; 3 together with further turns"),
+            (0, SharedCalls(0), "0 sub-LM prompts left. This is the last turn: SUBMIT now."),
+        ],
+    )  # fmt: skip
+    def test_a_sub_run_knows_what_its_turns_take(self, prompts, shared, expected):
         """The turns of a sub-run take prompts of the whole run; at the last prompt it has to submit."""
-        line = iteration_line(2, Budget(9, 9), self.LEFT, depth=1)
-        last = iteration_line(2, Budget(9, 9), {"llm_calls": 1}, depth=1)
+        line = iteration_line(2, Budget(9, 9), {"llm_calls": prompts}, shared=shared)
 
-        assert (
-            line
-            == "Turn 2 of 9; 4 sub-LM prompts left, shared with other parts; each turn takes one"
-        )
-        assert last.endswith("This is the last turn: SUBMIT now.")
+        assert line == f"Turn 2 of 9; {expected}"
 
     def test_one_prompt_is_singular(self):
         """The text is English for one prompt too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspy_rlm.testing import fields
+from sandbox_runtime.guest.harness_foundation import STANDS_ON
 
 _ACT = """
 import gc, sys, types
@@ -99,6 +100,11 @@ for module in (ast, dataclasses, functools, inspect, typing):
         if isinstance(value, types.FunctionType):
             setattr(module, name, forge)
 """,
+    "a module that the standard library loads late": """
+import _ast_unparse
+_ast_unparse.Unparser.visit = _ast_unparse.Unparser.traverse = forge
+_ast_unparse.Unparser.visit_Name = _ast_unparse.Unparser.visit_Attribute = forge
+""",
     "a finalizer that changes what is loaded next": """
 class Late:
     def __del__(self):
@@ -133,7 +139,7 @@ LATER = {
 }
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(15)
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
 @pytest.mark.parametrize("used", [True, False], ids=["loaded before", "not loaded before"])
@@ -152,3 +158,71 @@ def test_a_later_cell_calls_the_real_function(play, plant, later, used):
     assert "planted" in result.trajectory[1]["output"], result.trajectory[1]["output"]
     assert result.answer == "4"
     assert len(result.trajectory) == 3
+
+
+# Every function of the REPL, with signatures of every kind. A cell's own code is part of what they read.
+CALLS = """
+import dataclasses, enum, typing
+import dspy
+class Colour(enum.Enum):
+    RED = 1
+@dataclasses.dataclass
+class Row:
+    n: int
+    colour: Colour = Colour.RED
+class Typed(typing.TypedDict):
+    n: int
+class Named(typing.NamedTuple):
+    n: int
+class Read(dspy.Signature):
+    'Reads.'
+    t: str = dspy.InputField()
+    n: int = dspy.OutputField(desc="a number")
+Kind = typing.Literal['a', 'b']
+calls = [
+    *(lambda written=written: predict(f't -> n: {written}', t='a') for written in (
+        'int', 'list[Row]', 'Kind', 'typing.Optional[Row]', 'dict[str, typing.Literal["x"] | None]', 'Typed', 'Named')),
+    lambda: predict({'n': typing.Annotated[int, 'a number']}, t='a'),
+    lambda: predict(Read, t='a'),
+    lambda: predict_batched('t -> n: Row', ['a', 'b']),
+    lambda: predict_batched(Read, [{'t': 'a'}]),
+    lambda: dspy.Predict(Read)(t='a'),
+    lambda: dspy.ChainOfThought('t -> n: int')(t='a'),
+    lambda: dspy.Predict(dspy.Signature('t -> n: int', 'Read it.'))(t='a').toDict(),
+    lambda: sub_llm('x'), lambda: sub_llm('x', model='unknown'), lambda: sub_llm_batched(['x', 'y']),
+    lambda: sub_rlm('t -> n: Row', t='a', setup=[Row, trace]),
+    lambda: SHOW_VARS(), lambda: BUDGET(), lambda: FINAL_VAR('unknown'), lambda: llm_query('x'), lambda: rlm_query('x'),
+    lambda: double(2), lambda: double.batched([1, 2]), lambda: double(1, 2), lambda: repr(Row(1)),
+    lambda: SUBMIT(1, 2, 3),
+]
+seen = set()
+def trace(frame, event, _):
+    seen.add(frame.f_globals.get('__name__'))
+def run():
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            pass
+import sys
+sys.setprofile(trace)
+run()
+sys.setprofile(None)
+SUBMIT(sorted(map(str, seen)))
+"""
+
+
+def test_the_functions_run_only_code_that_is_restored(play):
+    """A function of the REPL runs no Python code of a module whose changes persist from cell to cell."""
+
+    def double(x: int) -> int:
+        return 2 * x
+
+    rlm, _ = play("q -> answer: list[str]", CALLS, sub=fields(lambda _: {"n": 4}), tools=[double])
+    names = set(rlm(q="?").answer)
+
+    assert {"ast", "typing", "inspect"} <= names
+    others = {
+        name for name in names - STANDS_ON if not name.startswith(("sandbox_runtime", "dspy_rlm"))
+    }
+    assert others <= {"__main__", "None"}

@@ -177,13 +177,13 @@ class TestTime:
             code,
             tools=[wait],
             extracted={"answer": "from the clue"},
-            max_seconds=1.5,
+            max_seconds=1,
         )
         for result in self.results(rlm):
             assert (result.answer, result.run.stopped_by) == ("from the clue", "max_seconds")
             assert result.run.status == "extracted"
             assert "TimeoutError: The cell was stopped. At second " in outputs(result)[1]
-        assert "of 1.5 (max_seconds)" in server.requests[-1].prompt
+        assert "of 1 (max_seconds)" in server.requests[-1].prompt
 
     def test_a_cell_that_is_watched_is_interrupted(self, play):
         """With handlers too, a cell is interrupted before its process is killed."""

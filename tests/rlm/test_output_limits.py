@@ -97,7 +97,7 @@ def growth(server: Any) -> int:
     return len(second) - len(first)
 
 
-@pytest.mark.sampled(16)
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("code", CELLS.values(), ids=CELLS.keys())
 def test_a_cell_cannot_fill_the_next_prompt(play, kept, fresh, code):
     """The output of any cell is cut, and says how much was left out."""
@@ -158,7 +158,7 @@ def table(columns: list[str]) -> Any:
     return pandas.DataFrame([[1] * len(columns)], columns=columns)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "make",
     [

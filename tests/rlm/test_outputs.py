@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import dspy
 import pydantic
 import pytest
+from submitting import parse_outputs
 
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work
-from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import ReplyError
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
 
 

@@ -37,7 +37,7 @@ HARD = {
 MOST_SECONDS = 8.0
 
 
-@pytest.mark.sampled(28)
+@pytest.mark.sampled(14)
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 @pytest.mark.parametrize(
     ("chars", "annotation"),
@@ -169,7 +169,7 @@ Left.model_rebuild()
 
 
 class TestReplies:
-    @pytest.mark.sampled(24)
+    @pytest.mark.sampled(12)
     @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
     @pytest.mark.parametrize("adapter", [dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter])
     @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ TEXTS: dict[str, Callable[[], str]] = {
         dspy.Signature({"event": (Described, dspy.OutputField())}, "Find it."),
         classes=["Described(title: str)"],
     ),
-    "contract-sub-run": lambda: contract_of(depth=1),
+    "contract-sub-run": lambda: contract_of(depth=1, turns_take_prompts=True),
     "contract-packages-and-limits": lambda: contract_of(
         modules=["pandas", "numpy", "pydantic"],
         limits=Limits(cell_seconds=300, output_chars=20_000),

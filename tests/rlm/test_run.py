@@ -6,6 +6,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import AdapterParseError
 
+from dspy_rlm.budget.allowance import Allowance
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.events import (
@@ -242,7 +243,7 @@ class TestARefusedLastSubmit:
     def test_without_budget_there_is_none(self):
         """A turn that cannot be paid for is not promised."""
         ledger = Ledger(Budget(max_iterations=1, max_llm_calls=0))
-        run = Run(PAIR, [], ledger.budget, ledger=ledger, depth=1)
+        run = Run(PAIR, [], ledger.budget, ledger=ledger, depth=1, allowance=Allowance(ledger))
         self.submit(run, n="x", pairs=[1])
 
         assert run.over

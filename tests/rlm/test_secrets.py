@@ -191,7 +191,7 @@ ROADS = {
 }
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(9)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("sub_lm", [failing, unreachable])
 @pytest.mark.parametrize("code", ROADS.values(), ids=ROADS.keys())
@@ -439,7 +439,7 @@ HANDLES = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(43)
+@pytest.mark.sampled(21)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("code", HANDLES.values(), ids=HANDLES.keys())
 @pytest.mark.parametrize("preview", [None, lambda _: "the database"])

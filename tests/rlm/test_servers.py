@@ -154,7 +154,7 @@ def test_the_documentation_has_every_case():
 
 @pytest.mark.parametrize("case", CASES, ids=ids)
 class TestServers:
-    @pytest.mark.sampled(12)
+    @pytest.mark.sampled(6)
     def test_of_a_sub_lm(self, case, kept):
         """A permanent error of a sub-LM ends the run after one request; any other is an observation for the code."""
         code = "try:\n    print(sub_llm('x'))\nexcept Exception as e:\n    print(type(e).__name__, e)\nSUBMIT('a guess')"
@@ -182,6 +182,7 @@ class TestServers:
         assert case.cls.__name__ in text
         assert "To fix" not in text
 
+    @pytest.mark.sampled(32)
     def test_of_the_root(self, case, kept):
         """An error of the root LM ends the run with its class and what to do; a permanent one is not repeated."""
         with (

@@ -204,3 +204,57 @@ class TestSplitting:
     def test_other_text_has_no_steps(self):
         """The text of a run without steps, and of an old demo, is not split."""
         assert split_steps(NO_STEPS) == split_steps("none") == split_steps("") == []
+
+
+class TestAnswer:
+    """`answer["ready"]` of the paper's own implementation ends a run of its style."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            'answer["content"] = "eve"\nanswer["ready"] = True',
+            'answer = {"content": "eve", "ready": True}',
+            'name = "eve"\nanswer["content"] = name\nawait __import__("asyncio").sleep(0)\nanswer["ready"] = 1 < 2',
+            'answer.update(content="eve", ready=True)\nanswer',
+        ],
+    )
+    def test_a_ready_answer_is_submitted(self, play, code):
+        """Its content is the output, whichever way it is set."""
+        prediction, _ = play([reply("paper", code)], task="logs, question -> who", style="paper")
+
+        assert (prediction.who, prediction.run.stopped_by) == ("eve", "SUBMIT")
+        assert prediction.run.steps[0].code == code  # what was written, and nothing of ours
+
+    def test_it_grows_over_turns(self, play):
+        """Until it is ready, the run goes on; a content that does not fit is refused like any other."""
+        codes = [
+            'answer["content"] = "eve"\nprint(answer["ready"])',
+            'answer["ready"] = True',
+            'answer["content"] = {"answer": answer["content"], "lines": [2]}',
+        ]
+        prediction, _ = play([reply("paper", code) for code in codes], style="paper")
+
+        assert (prediction.answer, prediction.lines) == ("eve", [2])
+        seen = [step.output for step in prediction.run.steps]
+        assert seen[0] == "False"
+        assert "TypeError: SUBMIT() is missing 'lines'" in seen[1]
+
+    def test_other_code_is_left_alone(self, play):
+        """A variable of this name, a syntax error and the other styles mean nothing new."""
+        codes = ['answer = "ready"', 'answer["ready"] = (True', SUBMIT]
+        prediction, _ = play([reply("paper", code) for code in codes], style="paper")
+        seen = [step.output for step in prediction.run.steps]
+        assert "'(' was never closed" in seen[1]
+        assert "SUBMIT(" not in seen[1]
+
+        code = 'answer = {"content": "eve", "ready": True}'
+        prediction, _ = play([reply("default", code), reply("default", SUBMIT)])
+        assert len(prediction.run.steps) == 2
+
+    def test_an_input_of_that_name_keeps_it(self, play):
+        """The inputs come first."""
+        inputs, task = {"answer": "ready or not"}, "answer -> n: int"
+        codes = ["print(answer)", "SUBMIT(1) if 'ready' in answer else None"]
+        prediction, _ = play([reply("paper", code) for code in codes], inputs, task, style="paper")
+
+        assert prediction.run.steps[0].output == "ready or not"

@@ -268,30 +268,13 @@ class TestBudgetsOfSubRuns:
             max_llm_calls=3,
         )
 
-        assert rlm(q="?").answer == [7, "extracted", 0]
+        result = rlm(q="?")
+        assert result.answer == [7, "extracted", 0]
+        assert (
+            "\n[Note] sub_rlm: the sub-run ended before it submitted" in f"\n{outputs(result)[0]}"
+        )
         assert len(server.requests_to("sub")) == 3
         assert "seen" in server.requests_to("sub")[2].prompt
-
-    def test_a_guess_is_said_in_the_cell(self, play):
-        """Outputs that were only extracted warn in the cell that has them, for one sub-run and for rows."""
-        sub = every("print('seen')", "2", "3", extracted={"n": 7})
-        rlm, _ = play(
-            "q -> answer: list",
-            "r = sub_rlm('q -> n: int', q=q, max_iterations=1)",
-            "rs = sub_rlm_batched('q -> n: int', ['a', 'b'], max_iterations=1)",
-            "SUBMIT([r.n, r.steps, r.coverage])",
-            sub=sub,
-        )
-        result = rlm(q="?")
-
-        assert result.answer == [7, 1, None]
-        assert outputs(result)[0].endswith(
-            "[Note] sub_rlm: the outputs were not submitted by the sub-LM but extracted at its end (max_iterations): a "
-            "guess (`.status`)"
-        )
-        assert (
-            "sub_rlm_batched: the outputs of 2 of 2 rows were not submitted" in outputs(result)[1]
-        )
 
     def test_a_result_knows_what_it_cost(self, play):
         """`steps` and `cost` are those of the sub-run; an output of such a name takes precedence."""
@@ -320,24 +303,52 @@ class TestBudgetsOfSubRuns:
 
         assert (result.answer, result.run.llm_calls) == (4, 1)
 
-    def test_the_calls_of_one_sub_run_are_bounded(self, play):
-        """`max_llm_calls=` counts its turns and prompts; its prompt and `BUDGET()` say so, and so does its error."""
+    def test_the_prompts_of_the_code_of_one_sub_run_are_bounded(self, play):
+        """`max_llm_calls=` counts what its code asks, not its turns; its prompt, `BUDGET()` and its error agree."""
         rlm, server = play(
-            "q -> answer: str",
-            "sub_rlm('q -> n: int', q=q, max_llm_calls=4)",
-            "SUBMIT(str(BUDGET()['llm_calls']))",
-            sub=every("print(BUDGET()['llm_calls']); sub_llm('a')", "2", "3"),
+            "q -> answer: list",
+            "r = sub_rlm('q -> n: list', q=q, max_iterations=4, max_llm_calls=2)\n"
+            "SUBMIT([r.n, BUDGET()['llm_calls']])",
+            sub=working(
+                "b = [BUDGET()]; _ = sub_llm('a'); b.append(BUDGET())",
+                "_ = sub_llm('b')",
+                "sub_llm('c')",
+                "SUBMIT([[x['turns'], x['llm_calls']] for x in b])",
+                otherwise=lambda _: "ok",
+            ),
             max_llm_calls=50,
         )
         result = rlm(q="?")
+        turns = [r for r in server.requests_to("sub") if "Turn " in r.prompt]
+        prompts = [r.prompt for r in turns]
 
-        assert (
-            "the prompts that it may use are used up (max_llm_calls=4 of the sub-run)"
-            in outputs(result)[0]
+        assert result.answer == [[[3, 2], [3, 1]], 44]  # four turns and two prompts
+        assert "- Budget: 4 turns, 2 sub-LM prompts. `iteration` says" in turns[0].messages[0].text
+        assert [p.rpartition("Turn ")[2].partition("\n")[0] for p in prompts] == [
+            "1 of 4; 2 sub-LM prompts left",
+            "2 of 4; 1 sub-LM prompt left",
+            "3 of 4; 0 sub-LM prompts left",
+            "4 of 4; 0 sub-LM prompts left. This is the last turn: SUBMIT now.",
+        ]
+        assert "1 sub-LM call(s) asked for, 0 of 2 left (max_llm_calls)" in prompts[3]
+
+    def test_the_figures_of_a_sub_run_without_a_limit_agree(self, play):
+        """There are no more turns than prompts, and each prompt says what is left for the turns after it."""
+        rlm, server = play(
+            "q -> answer: int",
+            "SUBMIT(sub_rlm('q -> n: int', q=q).n)",
+            sub=working("print(BUDGET()['llm_calls'])", "2", "SUBMIT(3)"),
+            max_llm_calls=4,
         )
-        assert "after 2 turns" in outputs(result)[0]
-        assert result.answer == "46"
-        assert "4 sub-LM prompts" in server.requests_to("sub")[0].messages[0].text
+
+        assert rlm(q="?").answer == 3
+        contract = server.requests_to("sub")[0].messages[0].text
+        first, second, third = (r.prompt for r in server.requests_to("sub"))
+        assert "- Budget: 3 turns, 3 sub-LM prompts, of which each turn takes one." in contract
+        assert "Turn 1 of 3; 2 sub-LM prompts left, shared with other parts; each further" in first
+        assert "Turn 2 of 3; 1 sub-LM prompt left, shared with other parts; each further" in second
+        assert second.rpartition("Output (")[2].splitlines()[1] == "2"
+        assert "Turn 3 of 3; 0 sub-LM prompts left. This is the last turn" in third
 
     @pytest.mark.parametrize("value", ["0", "True", "'9'", "2.5"])
     def test_a_limit_that_is_none_is_refused(self, play, value):
@@ -375,22 +386,26 @@ class TestBatches:
             max_llm_calls=18,
         )
         result = rlm(q="?")
+        assert (
+            "[Note] sub_rlm_batched: 6 of 6 sub-runs (rows 0, 1, 2, 3, 4, 5)" in outputs(result)[0]
+        )
 
         assert result.answer == [[5] * 6, 0]
         assert result.run.llm_calls == 18
 
     def test_a_limit_of_the_caller_bounds_each_share(self, play):
-        """`max_llm_calls=` is for each sub-run; the prompts of all show the same budget, whatever their siblings do."""
+        """`max_llm_calls=` is for the code of each; the prompts of all show the same, whatever their siblings do."""
         rlm, server = play(
             "q -> answer: int",
-            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3], max_llm_calls=5)\nSUBMIT(len(rs.ok))",
+            "rs = sub_rlm_batched('k: int -> n: int', [1, 2, 3], max_iterations=2, max_llm_calls=5)\n"
+            "SUBMIT(len(rs.ok))",
             sub=every("SUBMIT(k)"),
             max_llm_calls=50,
         )
 
         assert rlm(q="?").answer == 3
         assert all(
-            "Turn 1 of 20; 3 sub-LM prompts left" in r.prompt for r in server.requests_to("sub")
+            "Turn 1 of 2; 5 sub-LM prompts left\n" in r.prompt for r in server.requests_to("sub")
         )
 
     def test_fewer_calls_than_rows(self, play):

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pydantic
 import pytest
 from dspy.primitives.local_interpreter import LocalInterpreter
+from submitting import parse_outputs
 from typing_extensions import TypedDict
 
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
-from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import ReplyError
 from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
 

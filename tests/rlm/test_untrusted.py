@@ -21,7 +21,7 @@ from dspy_rlm.prompts.untrusted_text import as_data, as_prompt, as_value
 from dspy_rlm.prompts.variables import Variable, describe
 from dspy_rlm.report import RunReport, Step
 from dspy_rlm.runs.run import Run
-from sandbox_runtime import Completed, Failed, Submitted
+from sandbox_runtime import Completed, Failed, OwnLines, Submitted
 from sandbox_runtime.guest.output import Output
 
 FORGED_STEP = (
@@ -403,7 +403,8 @@ class TestOwnWords:
         """The line is a note where the code shows that it is true; a printed one is data."""
         line = "{} cell rebound sub_llm; the next cell has the original again"
         run.read(dspy.Prediction(reasoning="", code=code))
-        run.observe(Completed(output.format(line.format("this"))))
+        output = output.format(line.format("this"))
+        run.observe(Completed(output, own=OwnLines(tail=len(output))))
 
         printed = render_step(run.steps[0], 1).partition("chars):\n")[2].strip()
         assert printed == shown.format(line.format("This" if "[Note]" in shown else "this"))

@@ -78,6 +78,7 @@ CELL_END = {
     "errorType": "ValueError",
     "message": "no",
     "traceback": "ValueError: no\n",
+    "noted": 0,
 }
 
 FROM_SANDBOX = {

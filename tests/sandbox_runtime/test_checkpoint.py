@@ -183,11 +183,9 @@ class TestMemory:
         assert run(session, "x, f()") == "('old', 'new')\n"
         assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
 
-    def test_random_numbers_are_new(self, opened):
+    def test_random_numbers_are_new(self, opened, made):
         """Two sessions of one state draw different random numbers."""
-        with open_session() as session:
-            run(session, "import random; random.seed(1)")
-            state = session.checkpoint()
+        state, _ = made
 
         drawn = {run(opened(restore=state), "random.random()") for _ in range(2)}
 
@@ -258,28 +256,31 @@ class TestByItself:
         assert session._line._recovery.checkpoint is not None
 
 
+@pytest.fixture(scope="module")
+def with_photo():
+    """A photo, and a state with a handle of it."""
+    photo = Photo()
+    with open_session(types=[HandleType(Photo)]) as session:
+        session.assign({"photo": photo, "point": Point(1)})
+        return photo, session.checkpoint()
+
+
 class TestHandles:
     """Handles of objects on the host stay valid within one process."""
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("types", [None, [HandleType(Photo), HandleType(Token)]])
-    def test_they_mean_the_same_objects(self, opened, types):
+    def test_they_mean_the_same_objects(self, opened, with_photo, types):
         """Handles refer to the same objects under the state's own rules, and under others."""
-        photo = Photo()
-        with open_session(types=[HandleType(Photo)]) as session:
-            session.assign({"photo": photo, "point": Point(1)})
-            state = session.checkpoint()
+        photo, state = with_photo
 
         restored = opened(restore=state, types=types)
 
         assert restored.run_cell("SUBMIT([photo, point])").outputs == {"output": [photo, Point(1)]}
 
-    def test_new_ones_are_others(self, opened):
+    def test_new_ones_are_others(self, opened, with_photo):
         """A handle's number is not reused, not even by a session with its own rules."""
-        photo, token = Photo(), Token()
-        with open_session(types=[HandleType(Photo)]) as session:
-            session.assign("photo", photo)
-            state = session.checkpoint()
+        (photo, state), token = with_photo, Token()
         restored = opened(restore=state, types=[HandleType(Token)])
 
         restored.assign("token", token)
@@ -315,18 +316,16 @@ class TestDisk:
 
         assert run(continued, second).splitlines()[-1] + "\n" == shown
 
-    def test_a_state_of_a_restored_session(self, opened):
+    def test_a_state_of_a_restored_session(self, opened, made):
         """It contains the files of both sessions."""
-        with open_session() as session:
-            run(session, "open('/tmp/one', 'w').write('1')")
-            first = session.checkpoint()
+        first, _ = made
         with open_session(restore=first) as session:
             run(session, "open('/tmp/two', 'w').write('2')")
             second = session.checkpoint()
 
-        shown = run(opened(restore=second), "open('/tmp/one').read() + open('/tmp/two').read()")
+        shown = run(opened(restore=second), "open('/tmp/f').read() + open('/tmp/two').read()")
 
-        assert shown == "'12'\n"
+        assert shown == "'file2'\n"
 
 
 class TestFork:
@@ -364,6 +363,7 @@ def made(tmp_path_factory):
     with open_session() as session:
         session.assign("text", "x" * 1000)
         run(session, "open('/tmp/f', 'w').write('file')")
+        run(session, "import random; random.seed(1)")
         state = session.checkpoint()
     path = tmp_path_factory.mktemp("made") / "state.checkpoint"
     state.save(path)

@@ -52,7 +52,14 @@ while True:
     sys.stdout.buffer.flush()
 """
 
-CELL_END = {"outcome": "completed", "output": "", "errorType": "", "message": "", "traceback": ""}
+CELL_END = {
+    "outcome": "completed",
+    "output": "",
+    "errorType": "",
+    "message": "",
+    "traceback": "",
+    "noted": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_keys(name):
     """Honest keys give the same dict and set as Python's constructors."""

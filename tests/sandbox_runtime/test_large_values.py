@@ -90,41 +90,42 @@ class TestArrival:
         assert output(session, "len(text), text[-4:]; del text") == ""
 
 
+@pytest.fixture(scope="module")
+def tight():
+    """A session with little memory; each test deletes its values."""
+    with open_session(limits=Limits(memory_bytes=256 * MEBIBYTE)) as shared:
+        yield shared
+
+
 class TestRefusals:
     """A value that does not fit is refused with numbers, and the session continues."""
 
-    LIMITS = Limits(memory_bytes=256 * MEBIBYTE)
-
     @pytest.mark.parametrize("value", ["x" * 250 * MEBIBYTE, bytes(250 * MEBIBYTE)])
-    def test_more_than_is_left(self, opened, value):
+    def test_more_than_is_left(self, tight, value):
         """The space is requested before anything is sent."""
-        session = opened(limits=self.LIMITS)
         message = r"take x: MemoryError: 262,144,000 bytes are needed, and [\d,]+ are left of the "
 
         with pytest.raises(ValueCrossingError, match=message + "268,435,456 of Limits.memory"):
-            session.assign("x", value)
+            tight.assign("x", value)
 
-        session.assign("x", value[: 100 * MEBIBYTE])
-        assert output(session, "len(x)") == str(100 * MEBIBYTE)
-        assert session.restarts == 0
+        tight.assign("x", value[: 100 * MEBIBYTE])
+        assert output(tight, "size = len(x)\ndel x\nsize") == str(100 * MEBIBYTE)
+        assert tight.restarts == 0
 
-    def test_wide_text_counts_as_wide(self, opened):
+    def test_wide_text_counts_as_wide(self, tight):
         """A character outside the basic plane makes each character of the text take four bytes."""
-        session = opened(limits=self.LIMITS)
-
         with pytest.raises(ValueCrossingError, match=r"x takes 400,000,004 bytes, more than"):
-            session.assign("x", "x" * 100_000_000 + "🙂")
+            tight.assign("x", "x" * 100_000_000 + "🙂")
 
-    def test_a_pickle_of_unknown_size(self, opened):
+    def test_a_pickle_of_unknown_size(self, tight):
         """It is sent before its size is known: the rest is dropped, and the space is freed."""
-        session = opened(limits=self.LIMITS)
         rows = [f"{n:0100000}" for n in range(2400)]
 
         with pytest.raises(ValueCrossingError, match=r"MemoryError: [\d,]+ bytes are needed, and"):
-            session.assign("rows", rows)
+            tight.assign("rows", rows)
 
-        session.assign("rows", rows[:500])
-        assert output(session, "len(rows)") == "500"
+        tight.assign("rows", rows[:500])
+        assert output(tight, "count = len(rows)\ndel rows\ncount") == "500"
 
     def test_a_value_that_is_larger_than_its_pickle(self, opened):
         """The message has numbers in this case too."""
@@ -229,11 +230,11 @@ class TestManyBytes:
             "[b'x' * 70_000] * 20 + [b''] * 20_000",
         ],
     )
-    def test_in_other_places(self, expression):
+    def test_in_other_places(self, session, expression):
         """Each part arrives as bytes, in its place."""
-        with open_session(outputs={"answer": "object"}) as session:
-            submitted = session.run_cell(f"SUBMIT(answer={expression})")
-            assert session.restarts == 0
+        session.register({}, {"answer": "object"})
+        submitted = session.run_cell(f"SUBMIT(answer={expression})")
+        assert session.restarts == 0
 
         expected = eval(expression)
         if isinstance(expected, list):
@@ -242,9 +243,9 @@ class TestManyBytes:
         assert submitted.outputs["answer"] == expected
 
     def test_columns_and_lists_of_arrays(self, session):
-        """Tens of thousands of arrays, each with a buffer of its own."""
-        session.assign("arrays", [numpy.arange(3) + at for at in range(20_000)])
+        """Ten thousand arrays, each with a buffer of its own."""
+        session.assign("arrays", [numpy.arange(3) + at for at in range(10_000)])
 
         assert output(session, "len(arrays), arrays[-1].tolist()") == str(
-            (20_000, [19_999, 20_000, 20_001])
+            (10_000, [9_999, 10_000, 10_001])
         )

@@ -195,7 +195,7 @@ class TestCellEnd:
     """The result of a run is validated like any other message."""
 
     def test_a_cell_end(self):
-        """All five fields are present, whatever the outcome."""
+        """All six fields are present, whatever the outcome."""
         assert parse_cell_end(golden.CELL_END) == CellEnd(
             outcome="failed",
             output="naïve 🙂\n",

@@ -394,6 +394,7 @@ class TestRefused:
         with pytest.raises(PackageError, match="has no package missing-one"):
             open_session(packages=["missing-one"])
 
+    @pytest.mark.nightly  # no user's resolution: pip from a zip file takes a second
     def test_a_python_without_pip(self, tmp_path, index, thing):
         """Without pip, the copy bundled with Python is used."""
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)

@@ -40,9 +40,26 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:
+    """A new pool."""
     pool = Pool(2, limits=LIMITS, idle_seconds=60)
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="module")
+def _lender() -> Iterator[Pool]:
+    pool = Pool(1, limits=LIMITS, idle_seconds=600)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def lender(_lender: Pool) -> Pool:
+    """A pool with a warm session, for tests that leave it so: a new pool has two sessions to start."""
+    if not _lender.warm():
+        _lender.lend().close()
+    wait_until(lambda: _lender.warm() == 1)
+    return _lender
 
 
 class TestLend:
@@ -54,46 +71,43 @@ class TestLend:
         assert pool.warm() == 0
         assert set(threading.enumerate()) <= before
 
-    def test_a_loan_has_the_borrowers_tools_and_outputs(self, pool):
-        """Warm or cold, a loan is equivalent to a session opened for the borrower."""
-        for _ in range(2):
-            with pool.lend({"double": lambda n: 2 * n}, {"answer": "int"}) as session:
-                assert session.run_cell("double(21)") == Completed("42\n")
-                assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
-            wait_until(lambda: pool.warm() == 1)
+    def test_a_cold_loan_has_the_borrowers_tools_and_outputs(self, pool):
+        """The first loan is equivalent to a session opened for the borrower."""
+        self.borrow_for_a_tool(pool)
 
-    def test_the_next_loan_is_a_warm_session(self, pool):
-        """After a loan another session is opened in the background."""
-        pool.lend().close()
-        wait_until(lambda: pool.warm() == 1)
-        ready = {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
+    def test_the_next_loan_is_a_warm_session(self, lender):
+        """After a loan another session is opened in the background; it too has the borrower's tools and outputs."""
+        ready = {session.pid for session, _ in lender._warm[_SessionSpec(LIMITS)].warm}
 
-        with pool.lend() as session:
-            assert session.pid in ready
+        assert self.borrow_for_a_tool(lender) in ready
 
-    def test_a_warm_session_has_run_an_empty_cell(self, pool):
+    def borrow_for_a_tool(self, pool):
+        """Uses a tool and an output of a loan; returns the id of its process."""
+        with pool.lend({"double": lambda n: 2 * n}, {"answer": "int"}) as session:
+            assert session.run_cell("double(21)") == Completed("42\n")
+            assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
+            return session.pid
+
+    def test_a_warm_session_has_run_an_empty_cell(self, lender, opened):
         """V8 has compiled what a first cell uses; the empty cell leaves nothing else behind."""
         names = "sorted(n for n in globals() if not n.startswith('__'))"
-        seen = "import linecache\nprint('<cell 0>' in linecache.cache)\n" + names
-        with pool.lend() as cold:
-            (told, before) = cold.run_cell(seen).output.split("\n", 1)
-        wait_until(lambda: pool.warm() == 1)
-        with pool.lend() as warm:
-            (told_warm, after) = warm.run_cell(seen).output.split("\n", 1)
+        look = "import linecache\nprint('<cell 0>' in linecache.cache)\n" + names
+        has_run, before = opened(limits=LIMITS).run_cell(look).output.split("\n", 1)
+        with lender.lend() as warm:
+            warm_has_run, after = warm.run_cell(look).output.split("\n", 1)
 
-        assert (told, told_warm) == ("False", "True")
+        assert (has_run, warm_has_run) == ("False", "True")
         assert before == after
 
-    def test_a_namespace_is_never_lent_twice(self, pool):
+    def test_a_namespace_is_never_lent_twice(self, lender):
         """A borrower's state ends with its loan."""
         seen = set()
         for _ in range(2):
-            with pool.lend() as session:
+            with lender.lend() as session:
                 assert session.pid not in seen
                 seen.add(session.pid)
                 assert session.run_cell("'x' in globals()") == Completed("False\n")
                 session.run_cell("x = 1")
-            wait_until(lambda: pool.warm() == 1)
 
     def test_other_limits_get_other_sessions(self, pool):
         """A warm session is lent only for the limits that it was started with."""
@@ -123,8 +137,8 @@ class TestLend:
             with pool.lend({"mine": lambda: number}) as session:
                 return session.run_cell("mine()").output
 
-        with ThreadPoolExecutor(4) as threads:
-            assert list(threads.map(borrow, range(4))) == [f"{n}\n" for n in range(4)]
+        with ThreadPoolExecutor(3) as threads:
+            assert list(threads.map(borrow, range(3))) == [f"{n}\n" for n in range(3)]
         wait_until(lambda: pool.warm() == 2)
 
     def test_what_is_wrong_reaches_the_borrower(self):
@@ -184,10 +198,14 @@ class TestLend:
         pool.close()
         assert deno_children() == before
 
-    def test_a_wrong_tool_name_leaves_no_session_behind(self, pool):
+    def test_a_wrong_tool_name_leaves_no_session_behind(self, lender):
         """The session that was taken for the loan is closed."""
+        [(ready, _)] = lender._warm[_SessionSpec(LIMITS)].warm
+
         with pytest.raises(ValueError, match="not a Python identifier"):
-            pool.lend({"1x": print})
+            lender.lend({"1x": print})
+
+        assert ready.closed
 
 
 class TestEnd:
@@ -237,16 +255,14 @@ print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
         wait_until(lambda: not is_alive(pid))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-    def test_a_forked_child_leaves_its_parents_sessions_alone(self, pool):
+    def test_a_forked_child_leaves_its_parents_sessions_alone(self, lender):
         """The child starts with an empty pool; the parent's session continues."""
-        pool.lend().close()
-        wait_until(lambda: pool.warm() == 1)
         child = os.fork()
         if child == 0:
-            os._exit(0 if pool.warm() == 0 else 1)
+            os._exit(0 if lender.warm() == 0 else 1)
 
         assert os.waitpid(child, 0)[1] == 0
-        with pool.lend() as session:
+        with lender.lend() as session:
             assert session.run_cell("1") == Completed("1\n")
 
 
@@ -279,14 +295,15 @@ class TestKinds:
         assert [pool.warm(limits) for limits in kinds] == [0, 1]
         pool.close()
 
-    def test_types_and_a_loop_are_the_borrowers(self, pool):
-        """Types and an event loop do not distinguish specifications."""
+    def test_types_and_a_loop_are_the_borrowers(self, lender):
+        """Types and an event loop do not distinguish specifications: the warm session is lent."""
         rule = HandleType(Photo, preview=lambda photo: "a photo")
-        for _ in range(2):
-            with pool.lend({"same": lambda photo: photo is KEPT}, types=[rule]) as session:
-                session.assign("photo", KEPT)
-                assert session.run_cell("same(photo)") == Completed("True\n")
-            wait_until(lambda: pool.warm() == 1)
+        [(ready, _)] = lender._warm[_SessionSpec(LIMITS)].warm
+
+        with lender.lend({"same": lambda photo: photo is KEPT}, types=[rule]) as session:
+            assert session is ready
+            session.assign("photo", KEPT)
+            assert session.run_cell("same(photo)") == Completed("True\n")
 
 
 class Photo:

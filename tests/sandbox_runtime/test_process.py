@@ -180,6 +180,13 @@ class TestEnds:
         killer.join()
         process.kill()
 
+    def test_an_ended_child_has_no_threads(self, start):
+        """Its CPU times are empty after it was reaped: it may end while they are read."""
+        process = start("pass")
+        process.wait()
+
+        assert process.thread_seconds() == {}
+
     def test_waiting_for_a_child_that_lives(self, start):
         """`wait` returns None on timeout."""
         assert start(FOR_EVER).wait(0.01) is None

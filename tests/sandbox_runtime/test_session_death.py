@@ -40,6 +40,12 @@ x = Trap()
 """
 
 
+@pytest.fixture(scope="module")
+def _mortal():
+    with open_session(limits=Limits(memory_bytes=256 * MEBIBYTE)) as shared:
+        yield shared
+
+
 class TestDeath:
     """If the process dies, the session continues in another one, from the state before that cell."""
 
@@ -54,24 +60,31 @@ class TestDeath:
         assert output(session, "given, made, echo(1)") == "([1], 2, 1)\n"
         assert session.run_cell("SUBMIT(answer=1)") == Submitted({"answer": 1})
 
-    @pytest.fixture
-    def mortal(self, opened, started):
-        """A session with variables, tools and outputs, whose process the tests kill."""
-        session = opened(
-            limits=Limits(memory_bytes=256 * MEBIBYTE),
-            tools={"echo": echo, "started": started, "die": lambda: self.kill(session)},
-            outputs={"answer": "int"},
-        )
+    def prepare(self, session, started):
+        """Registers the tools and outputs, and binds the variables."""
+        tools = {"echo": echo, "started": started, "die": lambda: self.kill(session)}
+        session.register(tools, {"answer": "int"})
         session.assign("given", [1])
-        session.run_cell("made = 2")
+        assert isinstance(session.run_cell("made = 2"), Completed)
         return session
+
+    @pytest.fixture
+    def mortal(self, _mortal, started):
+        """A session with variables, tools and outputs, whose process the tests kill; they share it."""
+        return self.prepare(_mortal, started)
+
+    @pytest.fixture
+    def own_mortal(self, opened, started):
+        """Such a session for a test that loses its state, or has cells that cannot be repeated."""
+        return self.prepare(opened(limits=Limits(memory_bytes=256 * MEBIBYTE)), started)
 
     def test_when_idle(self, mortal):
         """If an idle process is killed, the next cell runs as if nothing had happened."""
+        before = mortal.restarts
         self.kill(mortal)
 
         assert output(mortal, "given, made, echo(1)") == "([1], 2, 1)\n"
-        assert mortal.restarts == 1
+        assert mortal.restarts == before + 1
 
     def test_in_mid_cell(self, mortal, started):
         """The result of the interrupted cell says that the process died."""
@@ -100,18 +113,18 @@ class TestDeath:
 
     def test_again_and_again(self, mortal):
         """A session can recover any number of times."""
-        for _ in range(3):
+        for _ in range(2):
             self.check_healed(mortal, mortal.run_cell("die()"))
 
-    def test_a_state_that_kills(self, mortal):
+    def test_a_state_that_kills(self, own_mortal):
         """If cell after cell dies, the state is the cause and is discarded; the inputs stay."""
-        mortal.run_cell(TRAP)
+        own_mortal.run_cell(TRAP)
 
-        first, second = mortal.run_cell("x = None"), mortal.run_cell("x = None")
+        first, second = own_mortal.run_cell("x = None"), own_mortal.run_cell("x = None")
 
         assert (first.state_lost, second.state_lost) == (False, True)
         assert second.message.endswith("everything else that cells defined is gone.")
-        assert output(mortal, "given, 'made' in globals(), 'x' in globals()") == (
+        assert output(own_mortal, "given, 'made' in globals(), 'x' in globals()") == (
             "([1], False, False)\n"
         )
 
@@ -134,6 +147,7 @@ class TestDeath:
 
     def test_killed_while_it_is_told_of_tools(self, mortal):
         """A process that is killed while tools are registered is replaced, and nothing is lost."""
+        before = mortal.restarts
         os.kill(mortal.pid, signal.SIGSTOP)  # so that it receives the request, but cannot answer
         thread = threading.Timer(0.2, self.kill, [mortal])
         thread.start()
@@ -142,7 +156,7 @@ class TestDeath:
 
         thread.join()
         assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
-        assert mortal.restarts == 1
+        assert mortal.restarts == before + 1
 
     def test_a_process_that_stands_still(self, opened):
         """Writing to a full pipe has a timeout: the process is replaced, and the value sent again."""
@@ -242,29 +256,29 @@ class TestDeath:
         assert output(session, "x").startswith("[The sandbox ended between two cells")
         assert output(session, "x") == "1\n"
 
-    def test_a_cell_that_prints_something_else(self, mortal):
+    def test_a_cell_that_prints_something_else(self, own_mortal):
         """A replayed cell with different output is named in the notice; the state is not lost."""
-        mortal.run_cell("import time; print(time.time())")
+        own_mortal.run_cell("import time; print(time.time())")
 
-        result = mortal.run_cell("die()")
+        result = own_mortal.run_cell("die()")
 
         assert "printed something else than the first time: 2." in result.message
         assert not result.state_lost
-        assert output(mortal, "made") == "2\n"
+        assert output(own_mortal, "made") == "2\n"
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("code", ["given", "1 / 0", "SUBMIT(answer=1)"])
-    def test_a_loss_between_two_cells(self, mortal, code):
+    def test_a_loss_between_two_cells(self, own_mortal, code):
         """The next result reports it, however that cell ends, and only that one."""
-        mortal.run_cell("import time; echo(time.time())")  # cannot be called twice
-        self.kill(mortal)
-        mortal.assign("more", 1)
+        own_mortal.run_cell("import time; echo(time.time())")  # cannot be called twice
+        self.kill(own_mortal)
+        own_mortal.assign("more", 1)
 
-        first, second = mortal.run_cell(code), mortal.run_cell(code)
+        first, second = own_mortal.run_cell(code), own_mortal.run_cell(code)
 
         assert first.output.startswith("[The sandbox ended between two cells")
         assert (first.state_lost, second.state_lost) == (True, False)
-        assert output(mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
+        assert output(own_mortal, "given, more, 'made' in globals()") == "([1], 1, False)\n"
 
     def test_the_callers_interrupt(self, opened, started):
         """Ctrl-C in the thread that runs the cell closes the session and propagates."""

@@ -348,7 +348,7 @@ class TestFronts:
             assert session.run_cell("show").error_type == "NameError"
         assert taken == ["told"]
 
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "change",
         [

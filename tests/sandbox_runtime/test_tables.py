@@ -399,8 +399,8 @@ class TestTableInCells:
         assert repr(PETS) == (
             "Table: 3 rows x 2 columns\nname   age\nstr    Int64\n'Tom'  3\n'Rex'  None\n'Kim'  1"
         )
-        long = Table({"x": arrays.values(list(range(9)))}, {"x": "int64"}, 9)
-        assert repr(long).endswith("\n4\n... 4 more rows")
+        long = Table({"x": arrays.values(list(range(99)))}, {"x": "int64"}, 99)
+        assert repr(long).endswith("\n4\n... 94 more rows")
 
     def test_rows_and_columns(self):
         """Rows are records; columns are arrays."""
@@ -502,7 +502,8 @@ class TestTableInCells:
             (lambda t: t["age"] == t.head(1)["age"], r"of the shapes \(3,\) and \(1,\)"),
             (lambda t: ~t["age"], r"~ takes the result of a comparison"),
             (lambda t: t["name"].str, "an Array has no 'str'. It has: shape, .* plain Python"),
-            (lambda t: t.iterrows(), r"a Table has no 'iterrows'.* rows\(\)"),
+            (lambda t: t.itertuples(), r"a Table has no 'itertuples'.* rows\(\)"),
+            (lambda t: t.to_dict("index"), "takes 'records' or 'list' here, not 'index'"),
             (lambda t: t.__setitem__("x", [1]), "a Table cannot be changed"),
         ],
     )
@@ -510,6 +511,62 @@ class TestTableInCells:
         """Errors say what to write instead."""
         with pytest.raises((ValueError, IndexError, TypeError, AttributeError), match=message):
             act(PETS)
+
+    def test_what_a_user_of_pandas_looks_at_first(self):
+        """Types, a summary of each column, and rows with their numbers are there under the names of pandas."""
+        t = Table(
+            {"n": [2, None, 4], "x": [float("nan"), 1.5, 0.5], "s": ["b", "a", "b"], "l": [[1], [], [2]]},
+            {"n": "Int64", "x": "float64", "s": "str", "l": "object"},
+            3,
+        )  # fmt: skip
+
+        assert t.dtypes == {"n": "Int64", "x": "float64", "s": "str", "l": "object"}
+        assert [list(vars(row).values()) for row in t.describe()] == [
+            ["n", "Int64", 2, 2, 3.0, 2, 4],
+            ["x", "float64", 2, 2, 1.0, 0.5, 1.5],
+            ["s", "str", 3, 2, None, "a", "b"],
+            ["l", "object", 3, None, None, [], [2]],
+        ]
+        assert [(at, row.s) for at, row in t.iterrows()] == [(0, "b"), (1, "a"), (2, "b")]
+        assert t.to_dict("list")["s"] == ["b", "a", "b"]
+        assert t.to_dict("records") == t.to_dicts()
+        assert (t.empty, t[t.s == "z"].empty, t[:0].describe()["count"].tolist()) == (
+            False,
+            True,
+            [0] * 4,
+        )
+
+    @pytest.mark.parametrize(("rows", "shown"), [(6, 6), (60, 60), (61, 5)])
+    def test_a_small_table_is_shown_whole(self, rows, shown):
+        """A summary of six columns has six lines; of a large table the first rows are enough."""
+        lines = repr(Table({"n": list(range(rows))}, {"n": "int64"}, rows)).splitlines()[3:]
+
+        assert len(lines) == shown + (rows > shown)
+        assert (lines[-1] == f"... {rows - shown} more rows") == (rows > shown)
+
+    def test_a_column_skips_what_is_missing(self):
+        """None and NaN count in no sum, no mean and no count, as in pandas."""
+        for numbers in ([1.0, float("nan"), 3.0], [1, None, 3]):
+            a = Array(numbers, (3,), "float64")
+            assert (a.sum(), a.mean(), a.min(), a.max(), a.count(), a.nunique()) == (
+                4,
+                2,
+                1,
+                3,
+                2,
+                2,
+            )
+        cells = arrays.numbers("d", np.array([1.0, np.nan, 3.0]).tobytes())
+        machine = receive_array("no_package", cells, (3,), "float64")
+        assert (machine.sum(), machine.count()) == (4.0, 2)
+        assert Array(["b", "a", "b", None], (4,), "str").value_counts() == {"b": 2, "a": 1}
+
+    def test_a_guess_of_python_follows_one_full_stop(self, session):
+        """Python adds its suggestion to a message that ends with a full stop."""
+        session.assign("df", pd.DataFrame({"city": ["Rome"]}))
+
+        last = session.run_cell("df.colums").traceback.splitlines()[-1]
+        assert last.endswith("See help(t). Did you mean: 'columns'?")
 
     def test_masks_in_a_sandbox(self, session):
         """The usual lines of a model select from a table of the host, and the result is submitted."""

@@ -300,7 +300,7 @@ class TestCells:
         """Lazy texts work in forks and after a crash: they hold no state in the sandbox."""
         file = tmp_path / "a.txt"
         file.write_text("one\ntwo\n")
-        session = opened(limits=Limits(cell_seconds=1, grace_seconds=0.5))
+        session = opened(limits=Limits(cell_seconds=0.8, grace_seconds=0.3))
         session.assign("text", TextFile(file))
         assert output(session, "first = text.line(1)\nkept = [text]") == ""
         with session.fork() as fork:
@@ -314,7 +314,7 @@ class TestCells:
         """A search does not count as cell time; on timeout, the error has the matches so far."""
         file = tmp_path / "trap.txt"
         file.write_text("x1\n" * 333 + ("y" * 999 + "\n") * 2000 + "a" * 5000 + "b\n")
-        session = opened(limits=Limits(cell_seconds=1, search_seconds=2))
+        session = opened(limits=Limits(cell_seconds=0.8, search_seconds=1))
         session.assign("text", TextFile(file))
 
         result = session.run_cell(

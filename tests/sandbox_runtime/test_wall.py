@@ -633,6 +633,7 @@ def test_a_session_is_behind_it():
     assert f"Seccomp:\t{2 if OFFERED.seccomp else 0}" in status
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wall", [OFFERED, SECCOMP, LANDLOCK, NO_WALL], ids=str)
 def test_sessions_behind_each_part(wall):
     """Cells, time zones, checkpoints and V8's threads work behind any part of it."""

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SIZE = 2 * MEBIBYTE
 
 
-@pytest.mark.sampled(18)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("name", FORMS)
 def test_one_value(name):
     """A value of any form is decoded or refused within the cost that its size allows."""

@@ -38,7 +38,7 @@ def test_an_attempt_that_is_made_is_seen(judged):
     assert report.verdict == "held", report.reasons
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "cell",
     [
@@ -102,7 +102,7 @@ class Bounded(Ours):
         return self.limit
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("promise", "cell"),
     [

@@ -104,14 +104,14 @@ def watch(program: Program, shared: Shared, around: Surroundings) -> Watched:
     return subject
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("program", TIME, ids=name_of)
 def test_time_is_bounded(program, hurried, around):
     """A cell does not run beyond its time limit, and the session continues or recovers."""
     watch(program, hurried, around)
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("program", MEMORY, ids=name_of)
 def test_memory_is_bounded(program, unhurried, around):
     """A cell gets no more memory than the limit, and ends by that limit."""
@@ -121,14 +121,14 @@ def test_memory_is_bounded(program, unhurried, around):
         assert subject.ending.error != "CellTimeoutError"
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("program", STACK, ids=name_of)
 def test_the_stack_is_bounded(program, unhurried, around):
     """Deep values harm only their own interpreter."""
     watch(program, unhurried, around)
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("program", [*OUTPUT, *FLOODS], ids=name_of)
 def test_the_output_is_bounded(program, hurried, unhurried, around):
     """Floods of text harm only their own interpreter."""

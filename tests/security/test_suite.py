@@ -30,10 +30,13 @@ LIMITS = Limits(cell_seconds=6, grace_seconds=1, memory_bytes=256 * 1024 * 1024,
 # Programs that take seconds of processor time; others try the same with less.
 HEAVY = frozenset(
     {
-        "an argument that is huge",
         "a finalizer that changes the harness again and again",
+        "a number that is huge",
+        "an argument that is huge",
         "a pattern that never ends, on the host",
         "garbage that is collected later, and takes its rights itself",
+        "nested 100,000 deep in dicts and tuples",
+        "weak references to garbage that take their rights themselves",
     }
 )
 
@@ -42,7 +45,7 @@ def when(program: Program) -> tuple[pytest.MarkDecorator, ...]:
     """Returns the marks that say when a program runs: a new process after each takes half a second."""
     if program.name in HEAVY:
         return (pytest.mark.nightly,)
-    return (pytest.mark.sampled(20),) if program.destroys else ()
+    return (pytest.mark.sampled(10),) if program.destroys else ()
 
 
 PROGRAMS = [

@@ -19,6 +19,7 @@ rlm = RLM("logs, question -> answer: str", max_iterations=5, tools=[search], max
 iterations: int = rlm.max_iterations
 limits: Limits = rlm.limits
 prediction = rlm(logs="...", question="Who?")
+ended: dspy_rlm.RunResult = rlm.run(logs="...", question="Who?")
 pool = Pool(2, limits=Limits(cell_seconds=10))
 RLM(dspy.Signature("a -> b"), pool=pool, sub_lm={"mini": dspy.LM("openai/mini")})
 interpreter = dspy_rlm.SandboxInterpreter()
@@ -33,6 +34,7 @@ with open_session(limits=limits, tools={"search": search}) as session:
             shown = message
 
 RLM("a -> b", max_iterations="many")  # refused: arg-type
+RLM("a -> b", on_exhausted="stop")  # refused: arg-type
 RLM("a -> b", max_itterations=5)  # refused: call-arg
 Limits(cell_seconds="long")  # refused: arg-type
 session.run_cell(1)  # refused: arg-type

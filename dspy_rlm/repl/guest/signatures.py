@@ -104,11 +104,11 @@ class Classes:
                 self.note_names(node.value)
             return
         if isinstance(node, (ast.Name, ast.Attribute)):
-            self._note_named(ast.unparse(node), in_literal=in_literal)
+            self._note_named(_path_of(node), in_literal=in_literal)
             return
         if isinstance(node, ast.Subscript):
             self._note_nodes(node.value)
-            path = ast.unparse(node.value)
+            path = _path_of(node.value)
             is_literal = path.endswith("Literal") or _value_at(path) is typing.Literal
             self._note_nodes(node.slice, in_literal=in_literal or is_literal)
             return
@@ -283,6 +283,16 @@ def _without_fields(cls: type) -> TypeError:
         f"{name} is a class without fields that a reply could fill. Make it a @dataclass with annotated fields:\n"
         f"@dataclass\nclass {name}:\n    title: str"
     )
+
+
+def _path_of(node: ast.AST) -> str:
+    """Returns the source of a name, or of a path such as `dt.date`; empty where it is neither.
+
+    `ast.unparse` would run a module of the standard library that is not restored before each cell.
+    """
+    if isinstance(node, ast.Attribute):
+        return f"{_path_of(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _value_at(path: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any, NoReturn
 
+from sandbox_runtime.guest.namespace.shown_help import Help
+
 
 class EmptyInput(io.TextIOBase):
     """An empty `sys.stdin`. Each cell gets a new one, so it has less to initialize than a `TextIOWrapper`."""
@@ -54,6 +56,7 @@ class _Exit:
 _exit = _Exit()
 
 OWN_BUILTINS: dict[str, Any] = {
+    "help": Help(),
     "input": _input,
     "exit": _exit,
     "quit": _exit,

@@ -20,6 +20,7 @@ from json import loads as from_json
 from typing import Any, Protocol
 
 from sandbox_runtime.guest.cell_notes import note
+from sandbox_runtime.guest.namespace.batch_items import Rows, arguments_of
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
@@ -39,7 +40,8 @@ _USAGE = """
 Also: `await {name}.aio(...)`, so that asyncio.gather makes calls at once, and
 `{name}.batched(items)`, which calls {name}(item) for all of them at once and returns the results in
 order; an item that failed has its exception in place of a result. With several lists it takes one
-argument from each, as map() does; keyword arguments are the same for all."""
+argument from each, as map() does; keyword arguments are the same for all.{rows}"""
+_ROWS = "\nAn item may also be a dict or a tuple of the arguments of one call."
 
 
 class CallHost(Protocol):
@@ -105,10 +107,23 @@ class HostCalls:
         """The number of calls in flight."""
         return len(self._in_flight)
 
-    def function(self, name: str, doc: str, *, suspends: bool = True) -> Callable[..., Any]:
+    def function(
+        self,
+        name: str,
+        doc: str,
+        rows: Rows | None = None,
+        *,
+        suspends: bool = True,
+        describes_use: bool = True,
+    ) -> Callable[..., Any]:
         """Returns the function that a cell calls under this name.
 
-        If it does not suspend a thread, all threads of the cell wait for its call: for calls without an LM or a tool.
+        Args:
+            name: The name.
+            doc: Its documentation.
+            rows: The parameters that an item of a batch can hold; see `batch_items.py`.
+            suspends: False if all threads of the cell wait for its call: for calls without an LM or a tool.
+            describes_use: False if its documentation leaves out `aio` and `batched`.
         """
 
         argument_label = f"{name}() arguments"
@@ -133,7 +148,11 @@ class HostCalls:
 
         def batched(items: Iterable[Any], *more: Iterable[Any], **kwargs: Any) -> list[Any]:
             self._check(name)
-            calls = [[list(args), kwargs] for args in zip(items, *more, strict=bool(more))]
+            calls = (
+                [[list(args), kwargs] for args in zip(items, *more, strict=True)]
+                if more or not rows
+                else [arguments_of(item, rows, kwargs) for item in items]
+            )
             if not calls:
                 return []
             if self.stacks is not None and self.stacks.suspends:
@@ -154,7 +173,8 @@ class HostCalls:
 
         for function, shown in ((tool, name), (aio, f"{name}.aio"), (batched, f"{name}.batched")):
             function.__name__ = function.__qualname__ = shown
-            function.__doc__ = doc + "\n" + _USAGE.format(name=name)
+            usage = _USAGE.format(name=name, rows=_ROWS if rows else "")
+            function.__doc__ = f"{doc}\n{usage}" if describes_use else doc
         tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
         return tool
 

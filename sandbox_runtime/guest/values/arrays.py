@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -137,7 +138,7 @@ class Array:
     """Numbers or other values in one or more dimensions: `shape`, `dtype`, indexing, slicing.
 
     Iteration goes over the first dimension. `tolist()` returns nested lists. `sum`, `min`, `max` and
-    `mean` cover all elements and skip None. Comparisons are made element by element, and their results, combined
+    `mean` cover all elements and skip missing ones: None and NaN. Comparisons are made element by element, and their results, combined
     with `&`, `|` and `~`, select: `a[a > 3]`.
     """
 
@@ -225,7 +226,8 @@ class Array:
             raise AttributeError(name)
         raise AttributeError(
             f"an Array has no {name!r}. It has: shape, dtype, ndim, size, flat, item(), tolist(), sum(), min(), "
-            "max(), mean(), unique(), any(), all(), isin(values), isna(), notna(), and comparisons. For everything else "
+            "max(), mean(), count(), unique(), nunique(), value_counts(), any(), all(), isin(values), isna(), notna(), and "
+            "comparisons. For everything else "
             "use plain Python on list(a)."
         )
 
@@ -322,7 +324,7 @@ class Array:
         return list(self) if self.ndim == 1 else [part.tolist() for part in self]
 
     def sum(self) -> Any:
-        """The sum of all elements."""
+        """The sum of all elements that are not missing."""
         return sum(self._present())
 
     def min(self) -> Any:
@@ -342,10 +344,24 @@ class Array:
         """The distinct elements, in order of appearance."""
         return list(dict.fromkeys(self._cells))
 
+    def nunique(self) -> int:
+        """The number of distinct elements that are not missing."""
+        return len(set(self._present()))
+
+    def count(self) -> int:
+        """The number of elements that are not missing."""
+        return sum(1 for _ in self._present())
+
+    def value_counts(self) -> dict[Any, int]:
+        """How often each element occurs that is not missing, the most frequent first."""
+        return dict(Counter(self._present()).most_common())
+
     def _present(self) -> Iterator[Any]:
         if isinstance(self._cells, Cells) and self._cells.machine is not None:
-            return iter(self._cells.machine)
-        return (value for value in self._cells if value is not None)
+            machine = self._cells.machine
+            if machine.typecode not in "fd":
+                return iter(machine)
+        return (value for value in self._cells if value is not None and value == value)
 
     def __repr__(self) -> str:
         items = [short_repr(value) for value in islice(self._cells, SHOWN_ITEMS)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -20,9 +21,12 @@ from sandbox_runtime.guest.values.records import Record
 # Enough to see the contents of a table; code can inspect the rest.
 SHOWN_ROWS = 5
 
+# A table with no more rows is shown as a whole, as in pandas.
+SHOWN_WHOLE = 60
+
 
 class Table:
-    """Rows and columns: `columns`, `types`, `shape`, `len`, `rows()`, `head`, `filter`, `t["column"]`, `t[mask]`.
+    """Rows and columns: t["column"] or t.column, t[0], t[10:20], t[mask], len(t), `for row in t`.
 
     A mask is the result of comparisons, `t[(t["age"] > 3) & (t["name"] != "Tom")]`. A row is a record of its columns. A table is immutable; its methods return new tables.
     """
@@ -41,6 +45,16 @@ class Table:
     def shape(self) -> tuple[int, int]:
         """The numbers of rows and of columns."""
         return self._rows, len(self._columns)
+
+    @property
+    def dtypes(self) -> dict[Any, str]:
+        """The types of the columns by name."""
+        return dict(self.types)
+
+    @property
+    def empty(self) -> bool:
+        """True if there are no rows or no columns."""
+        return not self._rows or not self._columns
 
     def __len__(self) -> int:
         return self._rows
@@ -67,6 +81,25 @@ class Table:
         names = self.columns
         return [dict(zip(names, row, strict=True)) for row in self._tuples()]
 
+    def to_dict(self, orient: str = "records") -> Any:
+        """The rows as dicts ("records"), or the columns as lists ("list")."""
+        if orient == "records":
+            return self.to_dicts()
+        if orient == "list":
+            return {name: list(cells) for name, cells in self._columns.items()}
+        raise ValueError(f"to_dict() takes 'records' or 'list' here, not {orient!r}")
+
+    def iterrows(self) -> Iterator[tuple[int, Record]]:
+        """Yields the rows with their numbers."""
+        return enumerate(self._iterate())
+
+    def describe(self) -> Table:
+        """Returns a table with a row for each column: its type, its values that are not missing, their range."""
+        facts = [_facts(name, self.types[name], cells) for name, cells in self._columns.items()]
+        columns: dict[Any, Sequence[Any]]
+        columns = {name: [row[at] for row in facts] for at, name in enumerate(_FACTS)}
+        return Table(columns, dict(_FACTS), len(facts))
+
     def _tuples(self) -> Iterator[tuple[Any, ...]]:
         if not self._columns:
             return iter([()] * self._rows)
@@ -80,9 +113,9 @@ class Table:
             return self[name]
         columns = ", ".join(map(repr, self._columns))
         raise AttributeError(
-            f"a Table has no {name!r}. It has the columns {columns} (t['name'] or t.name), and: columns, types, "
-            "shape, rows(), head, tail, select, filter(lambda row: ...), sort_by, group_by, to_dicts(). See "
-            "help(t)."
+            f"a Table has no {name!r}. It has the columns {columns} (t['name'] or t.name), and: columns, dtypes, "
+            "shape, rows(), head, tail, describe(), select, filter(lambda row: ...), sort_by, group_by, to_dicts(). "
+            "See help(t)."
         )
 
     def __getitem__(self, at: Any) -> Any:
@@ -171,12 +204,37 @@ class Table:
 
     def __repr__(self) -> str:
         head = [list(map(str, self.columns)), [self.types[name] for name in self._columns]]
-        head += [[short_repr(value) for value in row] for row in islice(self._tuples(), SHOWN_ROWS)]
+        shown = self._rows if self._rows <= SHOWN_WHOLE else SHOWN_ROWS
+        head += [[short_repr(value) for value in row] for row in islice(self._tuples(), shown)]
         widths = [max(map(len, column)) for column in zip(*head, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in head]
-        rest = [f"... {self._rows - SHOWN_ROWS:,} more rows"] if self._rows > SHOWN_ROWS else []
+        rest = [f"... {self._rows - shown:,} more rows"] if self._rows > shown else []
         title = f"Table: {self._rows:,} rows x {len(self._columns):,} columns"
         return "\n".join([title, *(lines if self._columns else []), *rest])
+
+
+# The columns of `Table.describe` and their types.
+_FACTS = {
+    "column": "str",
+    "dtype": "str",
+    "count": "int64",
+    "unique": "int64",
+    "mean": "float64",
+    "min": "object",
+    "max": "object",
+}
+
+
+def _facts(name: Any, dtype: str, cells: Sequence[Any]) -> list[Any]:
+    present = [cell for cell in cells if not _missing(cell)]
+    unique = lowest = highest = mean = None
+    with suppress(TypeError):  # cells that cannot be hashed
+        unique = len(set(present))
+    with suppress(TypeError, ValueError):  # that have no order, or there are none
+        lowest, highest = min(present), max(present)
+    if present and all(isinstance(cell, (int, float)) for cell in present):
+        mean = sum(present) / len(present)
+    return [str(name), dtype, len(present), unique, mean, lowest, highest]
 
 
 class Row(Record):

@@ -1,0 +1,1 @@
+"""Reading a journal: lines to records."""

@@ -1,0 +1,93 @@
+"""The interface between a run and what records it: the layers below the journal know no more of it.
+
+`NOT_RECORDED` is the recorder of a run without a journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from dspy_rlm.budget.ledger import Spent
+    from dspy_rlm.lms.call_arguments import CallArguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """One request of an LM call, after its end."""
+
+    spent: Spent
+    """The amount, as it is booked on the ledger."""
+
+    started_at: float
+    """Seconds since the epoch."""
+
+    outputs: Any = None
+    """The reply, as DSPy returns it; None if there is none."""
+
+    finish_reason: str = ""
+    was_cut: bool = False
+    """True if the reply ended at its limit of tokens."""
+
+    is_final: bool = True
+    """False if the reply was cut by the budget: the call is sent again."""
+
+
+class CallLog(Protocol):
+    """The record of one LM call."""
+
+    def attempted(self, attempt: Attempt) -> None:
+        """Records one request, before its reply is used. Never raises."""
+
+    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
+        """Records that a call has the recorded reply of another one, with all that this took. Never raises.
+
+        Args:
+            call_id: The id of the other call in its journal.
+            attempts: Its requests: they are written only if that is another journal.
+        """
+
+
+class Recorder(Protocol):
+    """The record of one run."""
+
+    @property
+    def path(self) -> str | None:
+        """The file of the journal; None if there is none."""
+
+    @property
+    def problem(self) -> str:
+        """Why the journal is not complete; empty if it is."""
+
+    def calling(
+        self, kind: str, depth: int, arguments: CallArguments
+    ) -> contextlib.AbstractContextManager[CallLog]:
+        """Records an LM call around the block, with the exception that ends it, if any. Never raises itself."""
+
+
+class _NoCall:
+    def attempted(self, attempt: Attempt) -> None:
+        """Records nothing."""
+
+    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
+        """Records nothing."""
+
+
+class NotRecorded:
+    """The recorder of a run without a journal."""
+
+    path: str | None = None
+    problem = ""
+
+    @contextlib.contextmanager
+    def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[CallLog]:
+        """Records nothing."""
+        yield _NO_CALL
+
+
+_NO_CALL = _NoCall()
+
+NOT_RECORDED: Recorder = NotRecorded()

@@ -1,0 +1,152 @@
+"""Joins a run with its journal: the recorder, the event sink, the wrapper of its functions, its sandbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+import dspy
+
+from dspy_rlm.events import Sink
+from dspy_rlm.journal.cells import RECORDED_CHARS, RecordedSandbox
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, Checkpoints
+from dspy_rlm.journal.packing import Packer
+from dspy_rlm.journal.places import new_journal, place_of
+from dspy_rlm.journal.recorder import RunRecorder, new_run_id
+from dspy_rlm.journal.secrets import KnownSecrets
+from dspy_rlm.journal.stored_values import packed_value
+from dspy_rlm.journal.tool_calls import recording_calls
+from dspy_rlm.journal.values import ValueWriter
+from dspy_rlm.middleware import Wrapper
+from dspy_rlm.recording import Recorder
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.blueprint import Blueprint
+from sandbox_runtime import Checkpoint, Sandbox
+from sandbox_runtime.helpers import annotation_text, engine_key
+
+
+def with_recorder(
+    blueprint: Blueprint,
+    context: RunContext,
+    lm: dspy.BaseLM | None,
+    inputs: Mapping[str, Any],
+    prelude: str,
+) -> RunContext:
+    """Returns the context with the recorder of this run, if it is recorded.
+
+    Args:
+        blueprint: The parts of the RLM.
+        context: The context of the run; its recorder is that of the run above.
+        lm: The LM that writes the code.
+        inputs: The inputs by name, checked.
+        prelude: The code of the prompt's style.
+    """
+    start = functools.partial(_start, blueprint, context, lm, inputs, prelude)
+    if isinstance(context.recorder, RunRecorder):
+        return dataclasses.replace(context, recorder=context.recorder.sub_run(start))
+    place = place_of(blueprint.config.journal) if context.depth == 0 else None
+    if place is None:
+        return context
+    run_id = new_run_id()
+    journal = new_journal(place, run_id)
+    packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
+    chars = max(context.limits.output_chars, RECORDED_CHARS)
+    return dataclasses.replace(
+        context,
+        recorder=RunRecorder(journal, packer, run_id, start),
+        limits=dataclasses.replace(context.limits, output_chars=chars),
+    )
+
+
+def recording_sinks(recorder: Recorder) -> list[Sink]:
+    """Returns the sinks for the events of a run."""
+    return [recorder.take] if isinstance(recorder, RunRecorder) else []
+
+
+def recording_wrappers(recorder: Recorder, tools: Collection[str]) -> list[Wrapper]:
+    """Returns the wrappers for the functions of a run. `tools` are the names of the user's."""
+    return [recording_calls(recorder, tools)] if isinstance(recorder, RunRecorder) else []
+
+
+def recorded(
+    sandbox: Sandbox,
+    recorder: Recorder,
+    output_chars: int,
+    save: Callable[[], Checkpoint] | None,
+    policy: str,
+) -> Sandbox:
+    """Returns the sandbox of a run, with its cells recorded."""
+    if not isinstance(recorder, RunRecorder):
+        return sandbox
+    checkpoints = None
+    if save is not None and policy != "never":
+        checkpoints = Checkpoints(recorder, save, cast(CheckpointPolicy, policy))
+    return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
+
+
+def _start(
+    blueprint: Blueprint,
+    context: RunContext,
+    lm: dspy.BaseLM | None,
+    inputs: Mapping[str, Any],
+    prelude: str,
+    packer: Packer,
+) -> dict[str, Any]:
+    """Returns the fields of a run's first event."""
+    config = blueprint.config
+    signature = config.signature
+    settings = {
+        "style": config.style,
+        "budget": dataclasses.asdict(config.budget),
+        "max_output_chars": config.limits.output_chars,
+        "checkpoints": config.checkpoints,
+        "models": {
+            "root": str(lm.model) if lm else None,
+            "sub": {name: str(one.model) for name, one in context.models.by_name.items()},
+        },
+        "tools": list(config.tools),
+        "packages": list(config.packages.imports) if config.packages else [],
+        "prelude": prelude,
+        "setup": context.setup,
+        "versions": _versions(),
+    }
+    return {
+        "depth": context.depth,
+        "started": time.time(),
+        "signature": {
+            "instructions": packer.text(signature.instructions),
+            "inputs": _fields(signature.input_fields, packer),
+            "outputs": _fields(signature.output_fields, packer),
+        },
+        "config": packer.json(settings)[0],
+        "inputs": {
+            name: packed_value(value, signature.input_fields[name].annotation, packer)
+            for name, value in inputs.items()
+        },
+    }
+
+
+def _fields(fields: Mapping[str, Any], packer: Packer) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "annotation": annotation_text(field.annotation),
+            "description": packer.text(str((field.json_schema_extra or {}).get("desc") or "")),
+        }
+        for name, field in fields.items()
+    ]
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {"engine": engine_key()}
+    for name in ("dspy-rlm", "dspy"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # it runs from a folder
+            versions[name] = ""
+    return versions
