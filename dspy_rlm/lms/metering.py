@@ -20,9 +20,11 @@ from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
 from dspy_rlm.dspy_internals.response_headers import with_headers
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
 from dspy_rlm.lms.call_arguments import begun_digest
+from dspy_rlm.lms.call_readings import Reading
 from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.lms.tries import HISTORY_IS_OFF
 from dspy_rlm.redaction import cleaned, cleaning
 
 
@@ -41,6 +43,14 @@ class _Metered:
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0
     """Retries of a failed call that are made here instead of in DSPy: see `metered`."""
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        """Hands the entry of a call to its reading, and keeps it where the program wants a history; see `BaseLM`."""
+        reading = dspy.settings.usage_tracker
+        if isinstance(reading, Reading):
+            reading.history.append(entry)
+        if not dspy.settings.get(HISTORY_IS_OFF, False):
+            super().update_history(entry)  # type: ignore[misc]
 
     def __copy__(self: Any) -> Any:
         """Returns a shallow copy, as DSPy makes it, without a search of all classes for slots in each call."""

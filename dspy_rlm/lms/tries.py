@@ -50,6 +50,10 @@ SHORT_SECONDS = 10.0
 SHORT_PROMPT_CHARS = 20_000
 
 
+# The setting of DSPy under which a call keeps the program's `disable_history`.
+HISTORY_IS_OFF = "rlm_history_is_off"
+
+
 class StaleReplyError(Exception):
     """A cache has answered with a reply that is no answer."""
 
@@ -155,9 +159,11 @@ class Tries:
         meter, lm = self._meter, self._lm
         reading = Reading(dspy.settings.usage_tracker)
         began, error = time.monotonic(), ""
-        callers = [*(dspy.settings.caller_modules or []), reading]
+        # The entry of the history says what a reply costs and how it ended. Where the program wants no history, only this
+        # reading gets it: see `_Metered.update_history`.
+        history = {"disable_history": False, HISTORY_IS_OFF: dspy.settings.disable_history}
         try:
-            with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
+            with dspy.context(usage_tracker=reading, **history, **meter.context()):
                 yield reading
         except BaseException as failure:
             if isinstance(failure, LMError):
