@@ -25,7 +25,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
-from dspy_rlm.evidence.options import RequiredCoverage, checked_answers
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
 from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
@@ -138,7 +138,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
-        signature = check_signature(signature, normalized)
+        signature = check_signature(with_known_types(signature), normalized)
         self._config = RLMConfig(
             signature=signature,
             tools=normalized,

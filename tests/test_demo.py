@@ -273,8 +273,8 @@ class TestCommand:
         monkeypatch.delitem(sys.modules, "deno")
 
         assert main(["demo"]) == 1
-        shown = capsys.readouterr().err
-        assert "Traceback" not in shown
-        assert shown.splitlines()[-1].startswith(
+        stderr = capsys.readouterr().err
+        assert "Traceback" not in stderr
+        assert stderr.splitlines()[-1].startswith(
             "dspy-rlm: Cannot start the sandbox: the package deno is installed"
         )

@@ -128,6 +128,7 @@ class RunPlayback:
         self._calls: Calls | None = None
         self._note: Callable[[str], None] = lambda _text: None
         self._state = state
+        self._is_live = False
         self._key = content_key if policy.by_content else exact_key
 
     # ---- The run ----
@@ -139,7 +140,15 @@ class RunPlayback:
     def clock(self) -> tuple[float, datetime | None]:
         """See `Playback`."""
         is_same = self.policy.live and not self.policy.forks
-        return (self.policy.seconds, self.record.started_at) if is_same else (0.0, None)
+        return 0.0, self.record.started_at if is_same else None
+
+    def _go_live(self) -> None:
+        """From here on the time counts, with that of earlier processes: what is repeated had its time already."""
+        with self._lock:
+            first, self._is_live = not self._is_live, True
+        is_root = self.record.depth == 0
+        if first and is_root and self.policy.seconds and self._ledger is not None:
+            self._ledger.begin(self.policy.seconds, self.record.started_at)
 
     def observe(self, event: Any) -> None:
         """See `Playback`."""
@@ -182,6 +191,7 @@ class RunPlayback:
         if call is None:
             self._book(failed)
             self._missing_call(kind, arguments)
+            self._go_live()
             return None
         if kind in OWN and self.policy.compares_prompts:
             self._compare_prompt(call, kind, arguments)

@@ -124,6 +124,7 @@ def _start(
     signature = config.signature
     settings = {
         "style": config.style,
+        "on_exhausted": config.on_exhausted,
         "budget": dataclasses.asdict(config.budget),
         "max_output_chars": config.limits.output_chars,
         "checkpoints": config.checkpoints,

@@ -405,9 +405,11 @@ class TestAdapters:
             return engine.calls - before
 
         with contract("ChatAdapter._make_json_adapter_fallback", "values/bounded_parsing.py"):
-            adapters.wrap_json_fallback(adapter, lambda made: wrapped.append(made) or made)
+            adapters.wrap_json_fallback(
+                adapter, lambda adapter_call: wrapped.append(adapter_call) or adapter_call
+            )
             assert calls() > 1
-            assert [type(made) for made in wrapped] == [dspy.JSONAdapter]
+            assert [type(adapter_call) for adapter_call in wrapped] == [dspy.JSONAdapter]
         with contract("ChatAdapter.use_json_adapter_fallback", "repl/typed_call.py"):
             adapter.use_json_adapter_fallback = False
             assert calls() == 1
@@ -458,6 +460,17 @@ def test_signatures_mark_their_fields():
         assert Task.fields["bounded"].json_schema_extra["desc"] == "a count"
         assert "3" in Task.fields["bounded"].json_schema_extra["constraints"]
         assert isinstance(Task.fields["bounded"], pydantic.fields.FieldInfo)
+
+
+def test_the_classes_of_a_text_signature_are_found_where_it_is_written():
+    """The search goes up the stack, to the locals of the caller."""
+
+    class Local:
+        """A class of this test."""
+
+    with contract("Signature._detect_custom_types_from_caller", "evidence/options.py"):
+        names = ["Local", "str", "NoSuchClass"]
+        assert signatures.classes_of_caller(names) == {"Local": Local}
 
 
 class TestInterpreters:

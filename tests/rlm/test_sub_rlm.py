@@ -134,7 +134,7 @@ class TestSubRuns:
         assert rlm(q="?").answer == 10
 
     @pytest.mark.parametrize(
-        ("setup", "told"),
+        ("setup", "error_text"),
         [
             ("'1/0'", "The setup of the sub-run failed, so it was not started"),
             ("'def f(:'", "SyntaxError"),
@@ -144,14 +144,14 @@ class TestSubRuns:
             ("5", "The source of 5 is not available"),
         ],
     )
-    def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, told):
+    def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, error_text):
         """A failing setup costs no LM call, and the calling cell gets the reason."""
         rlm, server = play(
             "q -> answer", f"sub_rlm('q -> n: int', q=q, setup={setup})", "SUBMIT('')"
         )
         result = rlm(q="?")
 
-        assert told in outputs(result)[0]
+        assert error_text in outputs(result)[0]
         assert not server.requests_to("sub")
 
     def test_a_sub_run_that_finds_nothing_is_extracted(self, play):

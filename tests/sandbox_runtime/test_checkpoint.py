@@ -168,9 +168,9 @@ class TestMemory:
     @pytest.mark.parametrize("name", KEPT_IN_MEMORY)
     def test_survives(self, continued, name):
         """Values, generators, closures, classes, modules, the event loop and exceptions are restored."""
-        _, second, shown = KEPT_IN_MEMORY[name]
+        _, second, expected = KEPT_IN_MEMORY[name]
 
-        assert run(continued, second) == shown
+        assert run(continued, second) == expected
 
     def test_tools_and_outputs_are_those_of_the_new_session(self, opened):
         """Tools belong to the host; the state contains only their names."""
@@ -183,9 +183,9 @@ class TestMemory:
         assert run(session, "x, f()") == "('old', 'new')\n"
         assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
 
-    def test_random_numbers_are_new(self, opened, made):
+    def test_random_numbers_are_new(self, opened, saved_state):
         """Two sessions of one state draw different random numbers."""
-        state, _ = made
+        state, _ = saved_state
 
         drawn = {run(opened(restore=state), "random.random()") for _ in range(2)}
 
@@ -305,27 +305,27 @@ class TestDisk:
     @pytest.mark.parametrize("name", KEPT_ON_DISK)
     def test_survives(self, continued, name):
         """Text, bytes, folders, links, modes, dates, deletions and the working directory are restored."""
-        _, second, shown = KEPT_ON_DISK[name]
+        _, second, expected = KEPT_ON_DISK[name]
 
-        assert run(continued, second) == shown
+        assert run(continued, second) == expected
 
     @pytest.mark.parametrize("name", KEPT_OPEN)
     def test_open_files_are_open_again(self, continued, name):
         """Open files keep their position and unwritten data, also if they were deleted."""
-        _, second, shown = KEPT_OPEN[name]
+        _, second, expected = KEPT_OPEN[name]
 
-        assert run(continued, second).splitlines()[-1] + "\n" == shown
+        assert run(continued, second).splitlines()[-1] + "\n" == expected
 
-    def test_a_state_of_a_restored_session(self, opened, made):
+    def test_a_state_of_a_restored_session(self, opened, saved_state):
         """It contains the files of both sessions."""
-        first, _ = made
+        first, _ = saved_state
         with open_session(restore=first) as session:
             run(session, "open('/tmp/two', 'w').write('2')")
             second = session.checkpoint()
 
-        shown = run(opened(restore=second), "open('/tmp/f').read() + open('/tmp/two').read()")
+        text = run(opened(restore=second), "open('/tmp/f').read() + open('/tmp/two').read()")
 
-        assert shown == "'file2'\n"
+        assert text == "'file2'\n"
 
 
 class TestFork:
@@ -358,7 +358,7 @@ class TestFork:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def saved_state(tmp_path_factory):
     """A saved state and its file, which no test changes."""
     with open_session() as session:
         session.assign("text", "x" * 1000)
@@ -371,9 +371,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def saved(made, tmp_path):
+def saved(saved_state, tmp_path):
     """The state, and a copy of its file."""
-    state, path = made
+    state, path = saved_state
     return state, shutil.copy(path, tmp_path / path.name)
 
 

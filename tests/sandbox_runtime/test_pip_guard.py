@@ -563,10 +563,10 @@ class TestEnvironment:
 
     def test_keyring_may_be_asked(self, index, thing, tmp_path, monkeypatch):
         """The program of pip's keyring setting is the only process that may start."""
-        asked = tmp_path / "asked"
+        log = tmp_path / "asked"
         program = tmp_path / "bin" / "keyring"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\necho "$@" > {asked}\nexit 1\n')
+        program.write_text(f'#!/bin/sh\necho "$@" > {log}\nexit 1\n')
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("PIP_KEYRING_PROVIDER", "subprocess")
@@ -582,7 +582,7 @@ class TestEnvironment:
             monkeypatch.setenv("PIP_INDEX_URL", f"http://user@{place}/")
             refusal("thing")
 
-        assert "get" in asked.read_text().split()
+        assert "get" in log.read_text().split()
 
 
 ADDRESSES = {
