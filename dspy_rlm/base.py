@@ -30,7 +30,7 @@ from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
-from dspy_rlm.lms.gate import check_concurrency
+from dspy_rlm.limiting.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style

@@ -16,7 +16,7 @@ from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
-from dspy_rlm.lms.gate import Concurrency
+from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.playback import Playback
 from dspy_rlm.report import OnExhausted

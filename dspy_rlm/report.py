@@ -162,8 +162,8 @@ class RunReport:
     """The count of each repair of a reply, by the names in docs/replies.md."""
 
     turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `other_language`,
-    `shell`, `too_long`, `syntax_error`, `refused_submit`."""
+    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `filtered`,
+    `refused`, `other_language`, `shell`, `too_long`, `syntax_error`, `refused_submit`."""
 
     overflows: int = 0
     """Requests that the root LM refused because the prompt was longer than its context window. The history was

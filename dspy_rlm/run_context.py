@@ -25,7 +25,7 @@ from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
-from dspy_rlm.lms.gate import Gates
+from dspy_rlm.limiting.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas

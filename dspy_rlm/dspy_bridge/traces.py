@@ -15,7 +15,8 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.dspy_internals.traces import FailedPrediction, collects_trace
-from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError
+from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError, RunPausedError
+from dspy_rlm.lms.faults import is_passing
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
 
@@ -95,8 +96,10 @@ def failure(
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
         f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
-        "What it found so far is in the `run` of this error."
     )
+    if is_passing(error):
+        return RunPausedError(f"{message}{_resumption(run)}", run=run)
+    message = f"{message}What it found so far is in the `run` of this error."
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
@@ -106,6 +109,20 @@ def failure(
     died = RunExhaustedDiedError(message, run=run, signature=signature)
     died.limit = error.limit
     return died
+
+
+def _resumption(run: RunReport) -> str:
+    """Returns how a run goes on whose LM could not be reached."""
+    journal = getattr(run, "journal", None)
+    resume = (
+        f"rlm.resume({str(journal)!r}) goes on from there"
+        if journal
+        else "with a journal, RLM(..., journal=True), rlm.resume(path) could go on from there"
+    )
+    return (
+        f"It is paused: an LM could not be reached. When it answers again, {resume}. "
+        "What it found so far is in the `run` of this error."
+    )
 
 
 @contextlib.contextmanager

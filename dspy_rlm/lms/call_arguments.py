@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pydantic
 
@@ -30,6 +30,7 @@ class CallArguments:
     """The arguments of one call, with text that is valid Unicode."""
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any]) -> None:
+        self._known: OfLM | None = getattr(lm, "_digested", None)
         self.model = str(lm.model)
         self.prompt, self.options = valid_arguments(prompt, options)
         self._of_lm: Mapping[str, Any] = getattr(lm, "kwargs", {})
@@ -73,9 +74,12 @@ class CallArguments:
 
     def digest(self) -> bytes:
         """Returns a digest of the call, which equal calls share."""
-        digest = hashlib.sha256()
-        _add(digest, (self.model, self._of_lm, self.prompt, self.options))
-        return digest.digest()
+        known = self._known
+        if known is None or known[0] != (self.model, self._of_lm):
+            known = begun_digest(self.model, self._of_lm)
+        digest = known[1].copy()
+        _add(digest, (self.prompt, self.options))
+        return bytes(digest.digest())
 
     def _request(self) -> Any:
         """Returns DSPy's request object, if the call has one."""
@@ -83,8 +87,22 @@ class CallArguments:
         return request if hasattr(request, "config") else None
 
 
+OfLM: TypeAlias = tuple[tuple[str, Mapping[str, Any]], Any]
+"""A model and the options of its LM, and the beginning of the digests of its calls."""
+
+
+def begun_digest(model: str, options: Mapping[str, Any]) -> OfLM:
+    """Returns the beginning of a digest, which all calls of an LM share while its options stay the same."""
+    digest = hashlib.sha256()
+    _add(digest, (model, options))
+    return (model, dict(options)), digest
+
+
 def _add(digest: Any, value: Any, depth: int = 0) -> None:
     """Adds a value piece by piece, each with its kind and its length, so that different values differ."""
+    if type(value) is str and len(value) <= _HASHED_CHARS:  # the most frequent case, in one piece
+        digest.update(b"text %d:" % len(value) + value.encode("utf-8", "surrogatepass"))
+        return
     if isinstance(value, str):
         digest.update(b"text %d:" % len(value))
         for start in range(0, len(value), _HASHED_CHARS):

@@ -21,7 +21,7 @@ from dspy_rlm.values.conversion import to_plain
 from sandbox_runtime import WrappedTool
 
 # In import order. The last one has the functions that cells see.
-_CELL_MODULES = ("signatures", "dspy_module", "names")
+_CELL_MODULES = ("answers", "signatures", "dspy_module", "names")
 
 
 def make_namespace(
@@ -71,14 +71,24 @@ def make_namespace(
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
     elif past is not None:
         names[HISTORY] = past.all
-    names |= {
-        "llm_query": _llm_query(queries["sub_llm"]),
-        "llm_query_batched": queries["sub_llm_batched"],
-    }
+    llm_query = _llm_query(queries["sub_llm"])
     if "recursive_llm" not in names:
-        names["recursive_llm"] = names["llm_query"]
+        names["recursive_llm"] = _as_text(llm_query)
+    queries |= {"llm_query": llm_query, "llm_query_batched": queries["sub_llm_batched"]}
+    if records:
+        queries = {name: _with_cell_side(name, query) for name, query in queries.items()}
     own = {**queries, **names, "BUDGET": BUDGET}
     return {name: function for name, function in own.items() if name not in reserved}
+
+
+def _as_text(query: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the query with plain text as its result: this name has another cell side."""
+
+    @functools.wraps(query)
+    def recursive_llm(*args: Any, **kwargs: Any) -> Any:
+        return str.__str__(query(*args, **kwargs))
+
+    return recursive_llm
 
 
 def _llm_query(sub_llm: Callable[..., Any]) -> Callable[..., Any]:

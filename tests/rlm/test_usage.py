@@ -156,11 +156,31 @@ class TestHistory:
     def test_history_can_be_turned_off(self, run):
         """`disable_history` works as for every DSPy module."""
         rlm, _ = run
+        with_history = rlm(q="?").run
+        before = len(GLOBAL_HISTORY)
+        for lm in (rlm, rlm.sub_lm):
+            lm.history.clear()
         with dspy.context(disable_history=True):
-            assert rlm(q="?").answer == "yes"
+            result = rlm(q="?")
 
+        assert result.answer == "yes"
+        assert result.run.cost == with_history.cost
         assert rlm.history == []
         assert rlm.sub_lm.history == []
+        assert len(GLOBAL_HISTORY) == before
+
+    def test_without_a_history_a_cut_answer_is_still_told_apart(self, play):
+        """What a reply costs, and how it ended, does not depend on the history."""
+        rlm, _ = play(
+            "q -> a: list",
+            "x = sub_llm('x')\nSUBMIT([x.cut, x.finish_reason])",
+            sub=lambda _: chat.Counted("x", 5, 5, "length", cost=0.25),
+        )
+        with dspy.context(disable_history=True):
+            result = rlm(q="?")
+
+        assert result.a == [True, "length"]
+        assert [call.cost for call in result.run.sub_calls] == [0.25]
 
     @both
     def test_nothing_is_kept_of_a_run_then(self, run, how):
