@@ -21,6 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scripted_lm import root_lm, scripted_lm
+
 CHARS_A_TOKEN = 4
 
 LOG = "".join(
@@ -143,10 +145,7 @@ def _cells(case: Case, system: str) -> Iterator[str]:
 
 
 def _dspys(build: Callable[[], Any], case: Case, url: str) -> str:
-    import dspy
-
-    lm = dspy.LM("openai/root", api_base=url, api_key="none", cache=False, num_retries=0)
-    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+    with root_lm(url):
         return str(build()(**case.inputs, question=case.question).answer)
 
 
@@ -186,13 +185,12 @@ def _run_rlms(case: Case, url: str) -> str:
 
 
 def _run_predict_rlm(case: Case, url: str) -> str:
-    import dspy
     from predict_rlm import (  # type: ignore[import-not-found]
         PredictRLM,
         ValidatingChatAdapter,
     )
 
-    lm = dspy.LM("openai/root", api_base=url, api_key="none", cache=False, num_retries=0)
+    lm = scripted_lm(url)
     rlm = PredictRLM(
         _signature(case),
         lm=lm,

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.reply_forms import REAL_REPLIES, forms, real_forms, shows_output, submitting
 from benchmarks.reply_parts import Form
+from benchmarks.scripted_lm import root_lm
 
 # A run ends after so many turns.
 MAX_TURNS = 4
@@ -156,11 +157,8 @@ def serving(server: Server) -> Iterator[str]:
 
 
 def _run_dspy(build: Callable[[], Any], url: str, model: str) -> str:
-    import dspy
-
-    lm = dspy.LM(f"openai/{model}", api_base=url, api_key="none", cache=False, num_retries=0)
     try:
-        with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        with root_lm(url, model):
             return str(build()(question="What is the value?").answer)
     except Exception:  # noqa: BLE001  the run is lost, for whatever reason
         return ""

@@ -21,8 +21,10 @@ from dspy_rlm.errors import (
     RLMError,
     RunExhaustedError,
     RunFailedError,
+    RunPausedError,
     SignatureError,
     SubCallError,
+    ValidatorError,
 )
 from dspy_rlm.report import Call, RunReport, Step, Usage
 from dspy_rlm.run_result import RunResult
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.replaying.branches import branches
     from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
@@ -62,19 +65,23 @@ __all__ = [
     "OutputListener",
     "PackageError",
     "Pool",
+    "Quote",
     "RLMError",
     "RunExhaustedError",
     "RunFailedError",
+    "RunPausedError",
     "RunReport",
     "RunResult",
     "SandboxInterpreter",
     "SignatureError",
+    "Span",
     "StatusMessages",
     "Step",
     "SubCallError",
     "TextFile",
     "TextStream",
     "Usage",
+    "ValidatorError",
     "ValueType",
     "branches",
     "compare",
@@ -89,6 +96,7 @@ __all__ = [
 # These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
 _LAZY = {
     "OutputListener": "dspy_rlm.dspy_bridge.streaming",
+    "Quote": "dspy_rlm.evidence.quotes",
     "RLM": "dspy_rlm.rlm",
     "branches": "dspy_rlm.replaying.branches",
     "compare": "dspy_rlm.replaying.compare",
@@ -97,6 +105,7 @@ _LAZY = {
     "open_repl": "dspy_rlm.replaying.open_repl",
     "replay": "dspy_rlm.replaying.replay",
     "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
+    "Span": "dspy_rlm.evidence.quotes",
     "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
     "install": "dspy_rlm.drop_in",
     "uninstall": "dspy_rlm.drop_in",
@@ -104,6 +113,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "journal":
+        return import_module("dspy_rlm.journal")
     if name not in _LAZY:
         raise AttributeError(f"module 'dspy_rlm' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

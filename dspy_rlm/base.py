@@ -25,9 +25,12 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
+from dspy_rlm.evidence.validators import Validator
+from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
-from dspy_rlm.lms.gate import check_concurrency
+from dspy_rlm.limiting.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
@@ -68,10 +71,16 @@ class RLMBase(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        history_tokens: int | None = None,
+        compaction: Compaction = "rules",
+        observations: Observations = "output",
         journal: JournalOption = None,
         checkpoints: CheckpointPolicy = "auto",
         on_exhausted: OnExhausted = "extract",
         stop_seconds: float = 10,
+        validators: Sequence[Validator] = (),
+        track_coverage: bool = False,
+        require_coverage: RequiredCoverage = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -105,11 +114,19 @@ class RLMBase(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            history_tokens: Tokens of the steps in one prompt; older ones are shortened. None: what the context
+                window of the LM holds, if DSPy knows it. docs/context.md describes this and the next two.
+            compaction: How old steps are shortened: by "rules", or with a "summary" by the LM that writes the code.
+            observations: What the LM sees of a cell: its "output", or only the size of it, "opaque".
             journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
             checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
             stop_seconds: Time from the first Ctrl-C or SIGTERM, which asks for what there is, to the end of the run;
                 0 ends it at once.
+            validators: Functions of outputs and inputs that accept the outputs, or object with a reason.
+            track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
+            require_coverage: The fraction that LMs must have been shown of each input, or of some by name, before a
+                SUBMIT is accepted.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -121,8 +138,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
+        signature = check_signature(with_known_types(signature), normalized)
         self._config = RLMConfig(
-            signature=check_signature(signature, normalized),
+            signature=signature,
             tools=normalized,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
@@ -143,9 +161,11 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            view=HistoryOptions(history_tokens, compaction, observations),
             **checked_ending(on_exhausted, stop_seconds),
             journal=checked_journal(journal),
             checkpoints=checked_policy(checkpoints),
+            **checked_answers(signature, validators, track_coverage, require_coverage),
         )
         warn_of_hiding_names(self.signature, stacklevel=4)
         self._context: RunContext | None = None  # set for a sub-run; a root run creates its own

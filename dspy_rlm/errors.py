@@ -9,15 +9,18 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     │   ├── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
     │   └── NoTurnLeftError   the cause of a `RunExhaustedError`
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
+    ├── ValidatorError        a validator failed with an exception that is no objection
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
     └── RunFailedError        a run ended without outputs; carries its report
-        └── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
+        ├── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
+        └── RunPausedError    an LM could not be reached for a while; the run itself has not failed
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspy_rlm.report import RunReport
@@ -59,6 +62,18 @@ class SubCallError(RLMError, ValueError):
     """A sub-call had no usable result: no reply fitted the signature, or a sub-run failed."""
 
 
+class ValidatorError(RLMError):
+    """A validator failed with an exception that is no objection; the cause is chained. It ends the run.
+
+    Attributes:
+        outputs: The outputs that it was called with.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.outputs: Mapping[str, Any] = {}
+
+
 class RunEndedError(RLMError):
     """The run of a call has ended or was cancelled. Nothing was sent."""
 
@@ -77,6 +92,13 @@ class RunFailedError(RLMError):
     def __init__(self, message: str, *, run: RunReport) -> None:
         super().__init__(message)
         self.run = run
+
+
+class RunPausedError(RunFailedError):
+    """A run ended without outputs because an LM's server, its gateway or the connection failed, after the retries.
+
+    Nothing is wrong with the run itself: with a journal it goes on from its last step.
+    """
 
 
 class RunExhaustedError(RunFailedError):

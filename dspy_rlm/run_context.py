@@ -24,7 +24,8 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
-from dspy_rlm.lms.gate import Gates
+from dspy_rlm.evidence.coverage import Coverage
+from dspy_rlm.limiting.gate import Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
@@ -144,6 +145,9 @@ class RunContext:
 
     note: Callable[[str], None] = _unheard
     """Adds a line to the observation of the running cell."""
+
+    coverage: Sequence[Coverage] = ()
+    """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
 
     playback: Playback | None = None
     """How the run went before, if it is repeated."""

@@ -24,6 +24,7 @@ from sandbox_runtime.redaction.secret_patterns import (
 )
 from sandbox_runtime.sessions.loans import Loan
 from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.exits import as_error
@@ -55,6 +56,7 @@ __all__ = [
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
     "DaemonPool",
+    "Deadline",
     "EffortError",
     "Loan",
     "SignatureText",

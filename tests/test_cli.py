@@ -347,10 +347,10 @@ class TestAsk:
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):
         """Ctrl-C gives exit code 130 and the spending, and leaves no process."""
-        asked, answer = threading.Event(), threading.Event()
+        has_begun, answer = threading.Event(), threading.Event()
 
         def wait_for_ever(request: object) -> str:
-            asked.set()
+            has_begun.set()
             answer.wait(60)
             return "too late"
 
@@ -363,7 +363,7 @@ class TestAsk:
                 stderr=subprocess.PIPE,
                 text=True,
             )
-            assert asked.wait(60)
+            assert has_begun.wait(60)
             sandboxes = deno_children(child.pid)
             child.send_signal(signal.SIGINT)
             output = child.communicate(timeout=30)[1]
@@ -380,7 +380,7 @@ class TestMistakes:
     """A usage mistake gives one message with the remedy, and exit code 2."""
 
     @pytest.mark.parametrize(
-        ("arguments", "told"),
+        ("arguments", "message"),
         [
             (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
             (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
@@ -394,7 +394,7 @@ class TestMistakes:
             (["logs/core"], "core is binary data, not a text"),
         ],
     )
-    def test_it_is_told(self, folder, monkeypatch, capsys, arguments, told):
+    def test_it_is_told(self, folder, monkeypatch, capsys, arguments, message):
         """A mistake is reported before an LM is called or a sandbox started."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
@@ -403,7 +403,7 @@ class TestMistakes:
         assert main(["ask", *arguments, "-q", "Why?"]) == 2
         output = capsys.readouterr()
         assert output.out == ""
-        assert told in output.err
+        assert message in output.err
         assert output.err.count("dspy-rlm: ") == 1
 
     def test_an_empty_question_is_refused(self, folder, capsys):

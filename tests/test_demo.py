@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -22,7 +23,9 @@ from dspy_rlm.cli.demo.questions import (
 )
 from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
 from dspy_rlm.cli.files import Texts
+from dspy_rlm.cli.main import main
 from dspy_rlm.testing import Fault, PolicyServer
+from sandbox_runtime import default_pool
 
 WHERE, WHICH_FUNCTIONS, WHICH_MODULES = (question.signature for question in QUESTIONS)
 
@@ -259,14 +262,19 @@ class TestWholeLibrary:
 
 
 class TestCommand:
-    def test_a_missing_engine_is_one_message(self, tmp_path):
+    def test_a_missing_engine_is_one_message(self, tmp_path, monkeypatch, capsys):
         """A missing engine gives one message with the remedy, without a traceback."""
+        default_pool().close()
         no_deno = "def find_deno_bin():\n    raise FileNotFoundError\n"
         (tmp_path / "deno.py").write_text(no_deno)
-        run = demo(PATH=str(tmp_path), PYTHONPATH=str(tmp_path))
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.syspath_prepend(tmp_path)
+        importlib.import_module("deno")  # so that it is there again after the test
+        monkeypatch.delitem(sys.modules, "deno")
 
-        assert run.returncode == 1
-        assert "Traceback" not in run.stderr
-        assert run.stderr.splitlines()[-1].startswith(
+        assert main(["demo"]) == 1
+        stderr = capsys.readouterr().err
+        assert "Traceback" not in stderr
+        assert stderr.splitlines()[-1].startswith(
             "dspy-rlm: Cannot start the sandbox: the package deno is installed"
         )

@@ -65,6 +65,13 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/window/token_estimate.py", "'[A-Za-z0-9+/_=-]{32,}'"): [
+        "a",
+        "a ",
+        "=",
+        "a" * 31 + " ",
+    ],
+    ("dspy_rlm/window/opaque.py", "'line ([0-9]{1,6})'"): ["line ", "line 1", "1", "line"],
     ("dspy_rlm/runs/own_lines.py", None): [
         "[",
         "a",
@@ -277,7 +284,7 @@ BOUNDED = {
 }
 
 
-def known(path, source):
+def is_listed(path, source):
     return (
         path in BOUNDED
         or path.startswith(REPLIES)
@@ -292,7 +299,7 @@ def test_every_expression_is_in_a_table():
     found = list(expressions())
 
     assert len(found) > 30
-    assert [one for one in found if not known(*one)] == []
+    assert [one for one in found if not is_listed(*one)] == []
     paths = {path for path, _ in found}
     assert [path for path in NOT_OF_STRANGERS if path not in paths] == []
     assert [
@@ -336,11 +343,11 @@ def compiled(path, source):
     """Returns the expressions as compiled by their module."""
     if path == "dspy_rlm/prompts/untrusted_text.py":
         marks = [untrusted._marks(("code", "answer"))]
-        made = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
+        by_source = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
         constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART, untrusted._POINTER)
-        made |= {repr(expression.pattern): [expression] for expression in constants}
-        made["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
-        return made.get(source, [untrusted._LINE])
+        by_source |= {repr(expression.pattern): [expression] for expression in constants}
+        by_source["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
+        return by_source.get(source, [untrusted._LINE])
     if path == "sandbox_runtime/rpc/protocol.py":
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":

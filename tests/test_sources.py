@@ -86,7 +86,7 @@ class TestLoadTexts:
         assert list(load_texts([Path("a.py")]).by_path) == ["a.py"]
 
     @pytest.mark.parametrize(
-        ("paths", "told"),
+        ("paths", "message"),
         [
             (["nothing"], "no such file or folder"),
             (["src/logo.png"], "logo.png is a PNG image, not a text"),
@@ -95,17 +95,17 @@ class TestLoadTexts:
             (["images"], r"no text in .*images\. Skipped: 1 binary \(1 bytes\)"),
         ],
     )
-    def test_nothing_to_read_is_an_error(self, folder, paths, told):
+    def test_nothing_to_read_is_an_error(self, folder, paths, message):
         """A named file must be readable, and a folder must have a text."""
         (folder / ".git/hooks").mkdir()
         (folder / "images").mkdir()
         (folder / "images/a").write_bytes(b"\0")
         arguments = [folder / path for path in paths]
-        if not told:
+        if not message:
             assert load_texts(arguments).by_path  # a folder that is named is not hidden
             return
 
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             load_texts(arguments)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")

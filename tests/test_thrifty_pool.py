@@ -26,11 +26,11 @@ def test_a_session_is_lent_again_without_what_was_in_it(pool):
         assert isinstance(session.run_cell("import math; y = x + tool()"), Completed)
         first = session.pid
     with pool.lend() as session:
-        shown = session.run_cell("print([n for n in ('x', 'y', 'math') if n in globals()])")
+        ended = session.run_cell("print([n for n in ('x', 'y', 'math') if n in globals()])")
         missing = session.run_cell("tool()")
         assert session.pid == first
 
-    assert shown == Completed("[]\n")
+    assert ended == Completed("[]\n")
     assert isinstance(missing, Failed)
 
 

@@ -38,6 +38,11 @@ class RecordedSandbox:
         self._output_chars = output_chars
         self._checkpoints = checkpoints
 
+    @property
+    def unrecorded(self) -> Sandbox:
+        """The sandbox itself, for cells that are no turns."""
+        return self._sandbox
+
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """See `Sandbox`."""
         self._sandbox.assign(variables)

@@ -29,19 +29,32 @@ def dumped(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return _json(value)
 
 
 def dumped_exactly(value: Any) -> bytes | None:
-    """Returns the JSON of plain data that reads back as an equal value; None for other values."""
-    try:
+    """Returns the JSON of plain data of which `loaded_exactly` makes an equal value; None for other values."""
+    for dump, load in ((_orjson, orjson.loads), (_json, json.loads)):
         try:
-            data = orjson.dumps(value, option=_EXACT)
-        except TypeError:
-            data = json.dumps(value).encode()
-        return data if _equal(loaded(data), value) else None
-    except (TypeError, ValueError, RecursionError):
-        return None
+            data = dump(value)
+            if _equal(load(data), value):
+                return data
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return None
+
+
+def loaded_exactly(data: bytes) -> Any:
+    """Returns the value of JSON. `orjson` makes floats of large integers, and has no infinity."""
+    return json.loads(data)
+
+
+def _orjson(value: Any) -> bytes:
+    return orjson.dumps(value, option=_EXACT)
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _equal(one: Any, other: Any) -> bool:

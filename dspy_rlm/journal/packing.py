@@ -117,6 +117,8 @@ def unpacked(packed: Any, reader: Reader, depth: int = 0) -> Any:
     Raises:
         MissingValueError: It is a change of something else, or is no valid data.
     """
+    if isinstance(packed, str):
+        return packed
     if depth > MAX_DEPTH:
         raise MissingValueError("Data of the journal is nested too deeply.")
     if isinstance(packed, list):

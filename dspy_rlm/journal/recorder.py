@@ -10,7 +10,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -286,14 +286,6 @@ class _CallLog:
         if isinstance(attempt.outputs, list):
             fields["outputs"] = packer.json(_as_data(attempt.outputs))[0]
         return fields
-
-    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
-        """See `CallLog`."""
-        if self._recorder.resumes:
-            self._recorder.emit("reused", lambda: {"call": self.call_id, "of": call_id})
-            return
-        for attempt in attempts:
-            self.attempted(attempt)
 
     def failed(self, error: BaseException) -> None:
         """Records the exception that ends the call."""

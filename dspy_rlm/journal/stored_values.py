@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 import pydantic
 
 from dspy_rlm.journal.errors import MissingValueError
-from dspy_rlm.journal.lines import dumped_exactly, loaded
+from dspy_rlm.journal.lines import dumped_exactly, loaded_exactly
 from dspy_rlm.journal.packing import Packer
 from dspy_rlm.journal.records import Ref, ValueRecord, read_text
-from dspy_rlm.journal.values import MAX_VALUE_BYTES, ValueReader
+from dspy_rlm.journal.values import ValueReader
 from sandbox_runtime import Directory, TextFile
 from sandbox_runtime.helpers import annotation_text
 
@@ -213,7 +214,7 @@ def _text(record: ValueRecord, _reader: StoredValues) -> str:
 
 
 def _json(record: ValueRecord, reader: StoredValues) -> Any:
-    return loaded(_text(record, reader).encode("utf-8", "surrogatepass"))
+    return loaded_exactly(_text(record, reader).encode("utf-8", "surrogatepass"))
 
 
 def _bytes(record: ValueRecord, reader: StoredValues) -> bytes:
@@ -221,15 +222,21 @@ def _bytes(record: ValueRecord, reader: StoredValues) -> bytes:
 
 
 def _array(record: ValueRecord, reader: StoredValues) -> Any:
-    # Refuses pickles; the file must have as many bytes as its header says, so memory is bounded by its size.
-    return import_module("numpy").load(io.BytesIO(reader.data(record.digest)), allow_pickle=False)
+    numpy, file = import_module("numpy"), io.BytesIO(reader.data(record.digest))
+    major, _minor = numpy.lib.format.read_magic(file)
+    reads = {1: numpy.lib.format.read_array_header_1_0, 2: numpy.lib.format.read_array_header_2_0}
+    shape, _order, dtype = reads[major](file)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(file.getbuffer()) - file.tell():
+        raise MissingValueError("The header of an array does not fit its data.")
+    file.seek(0)
+    return numpy.load(file, allow_pickle=False)
 
 
 def _table(record: ValueRecord, reader: StoredValues) -> Any:
     data = reader.data(record.digest)
     parts = import_module("pyarrow.parquet").ParquetFile(io.BytesIO(data)).metadata
     size = sum(parts.row_group(at).total_byte_size for at in range(parts.num_row_groups))
-    if size > MAX_VALUE_BYTES:  # a small file can hold a large table
+    if size > reader.max_bytes:  # a small file can hold a large table
         raise MissingValueError(f"The table has {size:,} bytes.")
     library = record.type.partition(".")[0]
     return _from_parquet(data, library if library in _TABLES else "pyarrow")

@@ -88,8 +88,8 @@ class ValueReader:
     """Reads what is beside a journal."""
 
     def __init__(self, journal: Path, max_bytes: int = MAX_VALUE_BYTES) -> None:
-        self._folder = folder_of(journal)
-        self._max_bytes = max_bytes
+        self.folder = folder_of(journal)
+        self.max_bytes = max_bytes
 
     def data(self, sha256: str) -> bytes:
         """Returns the bytes of a value.
@@ -99,7 +99,7 @@ class ValueReader:
         """
         if not _DIGEST.fullmatch(sha256):
             raise MissingValueError(f"{sha256[:80]!r} is not the name of a value.")
-        path = self._folder / sha256
+        path = self.folder / sha256
         try:
             data = self._read(path)
         except OSError as error:
@@ -116,9 +116,9 @@ class ValueReader:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise OSError("it is not a regular file")
-            if status.st_size > self._max_bytes:
-                raise OSError(f"it has {status.st_size:,} bytes, more than {self._max_bytes:,}")
-            return file.read(self._max_bytes)
+            if status.st_size > self.max_bytes:
+                raise OSError(f"it has {status.st_size:,} bytes, more than {self.max_bytes:,}")
+            return file.read(self.max_bytes)
 
     def text(self, sha256: str) -> str:
         """Returns a text; see `data`."""

@@ -45,6 +45,11 @@ DATA_RULE = (
 
 ERROR_RULE = "An error shows its traceback; variables are kept."
 
+OPAQUE_RULE = (
+    "You do not see what it prints, only its size, and of an error the type and the line; variables are kept. Keep "
+    "every value in a variable. Ask sub-LMs what a value says, and let code act on their answers."
+)
+
 FINAL_NOTE = (
     ' `FINAL_VAR("name")` takes them from a variable. `SUBMIT` is another name for `FINAL`.'
 )
@@ -84,6 +89,14 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    is_opaque: bool = False
+    """True if the LM sees metadata of a cell's output only."""
+    coverage: float | Mapping[str, float] | None = None
+    """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
+
+    reads_variables: bool = False
+    """True if variables that are called like outputs are taken for them when no turn is left."""
+
     foreign_rules: str | None = None
     """The rules of an interpreter that is not ours, in which results are dicts; None for our sandbox."""
 
@@ -109,13 +122,23 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *_model_lines(run),
             *_submit_lines(signature, run, words.submit),
             "Rules:",
-            f"- {style.reply_rule} You see what it prints and the value of its last expression; beyond "
-            f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
+            f"- {style.reply_rule} {_observation_rule(run)}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
+            *_coverage_lines(run, words),
+            *_partial_lines(signature, run, words),
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run, words.budget),
         ]
+    )
+
+
+def _observation_rule(run: Surroundings) -> str:
+    if run.is_opaque:
+        return OPAQUE_RULE
+    return (
+        f"You see what it prints and the value of its last expression; beyond {run.limits.output_chars:,} "
+        f"characters, the middle is cut. {ERROR_RULE}"
     )
 
 
@@ -242,6 +265,32 @@ def sandbox_rules(
     )
 
 
+def _partial_lines(
+    signature: type[dspy.Signature], run: Surroundings, words: Vocabulary
+) -> list[str]:
+    """Returns the rule for a run whose outputs are not extracted."""
+    if not run.reads_variables:
+        return []
+    names = ", ".join(f"`{name}`" for name in signature.output_fields)
+    return [
+        f"- If the run ends before `{words.submit}`, its outputs are variables of their names ({names}): assign what you have as you go."
+    ]
+
+
+def _coverage_lines(run: Surroundings, words: Vocabulary) -> list[str]:
+    """Returns the rule for a run that has to read enough of its inputs."""
+    if run.coverage is None:
+        return []
+    if isinstance(run.coverage, Mapping):
+        parts = ", ".join(f"{fraction:.0%} of `{name}`" for name, fraction in run.coverage.items())
+    else:
+        parts = f"{run.coverage:.0%} of each variable"
+    return [
+        f'- `{words.submit}` is refused until {parts} was printed or sent to a sub-LM, unchanged. `BUDGET()["coverage"]` has '
+        "the fractions so far."
+    ]
+
+
 def _budget_line(run: Surroundings, place: str) -> str:
     budget = run.budget
     limits = [
@@ -260,20 +309,9 @@ def _budget_line(run: Surroundings, place: str) -> str:
 
 
 def _has_media(signature: type[dspy.Signature]) -> bool:
-    """Returns whether an input can be an image, audio or a file."""
+    """Returns whether an input can be or hold an image, audio or a file."""
     annotations = [field.annotation for field in signature.input_fields.values()]
-    return any(issubclass(cls, _MEDIA) for cls in _classes_within(annotations))
-
-
-def _classes_within(annotations: Sequence[Any]) -> list[type]:
-    found: list[type] = []
-    todo = list(annotations)
-    while todo:
-        annotation = todo.pop()
-        if isinstance(annotation, type):
-            found.append(annotation)
-        todo += getattr(annotation, "__args__", ())
-    return found
+    return any(issubclass(cls, _MEDIA) for cls in classes_in(*annotations))
 
 
 def _schema(annotation: Any, classes: Sequence[str]) -> str:

@@ -59,6 +59,11 @@ class PlayedCells:
         self._playing = playing
         self._turn = 0  # the turn whose cell was run last
 
+    @property
+    def unrecorded(self) -> Sandbox:
+        """The sandbox itself, for cells that are no turns."""
+        return self._sandbox
+
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """See `Sandbox`."""
         self._sandbox.assign(variables)

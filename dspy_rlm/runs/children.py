@@ -30,6 +30,8 @@ def start_child(blueprint: Blueprint, context: RunContext, sub_run: SubRun) -> d
             budget=_budget(config.budget, sub_run),
             sub_lm=config.sub_lm or sub_run.lm,
             interpreter_factory=ours_if_lent(context.interpreter_factory),
+            validators=(),
+            require_coverage=None,
         ),
         context.child(sub_run.setup, sub_run.lm, sub_run.allowance, playback),
     )

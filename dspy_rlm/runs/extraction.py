@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 from dspy import AdapterParseError
 
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.prompts.instructions import is_readable
 from dspy_rlm.replies.outputs import read_outputs
 from dspy_rlm.signatures.outputs import typed_outputs
@@ -36,7 +37,7 @@ OUT_OF_BUDGET = "The budget was used up; the outputs were extracted from the tra
 class Extraction:
     """The outputs that were extracted so far, and the problems of the others."""
 
-    def __init__(self, signature: type[dspy.Signature], rules: TypeRules) -> None:
+    def __init__(self, signature: type[dspy.Signature], rules: TypeRules, answers: Answers) -> None:
         self.kept: dict[str, Any] = {}
         """The outputs that fit their types."""
 
@@ -48,6 +49,7 @@ class Extraction:
 
         self._signature = signature
         self._rules = rules
+        self._answers = answers
         self._requests = 0
 
     @property
@@ -88,8 +90,12 @@ class Extraction:
         self.kept.update({n: v for n, v in values.items() if n in fields and n not in checked})
         own = {name: value for name, value in values.items() if name in checked}
         done, problems = typed_outputs(checked, own, self._rules)
+        done, unlocated = self._answers.located(done)
         self.kept.update(done)
+        problems += unlocated
         problems += [f"{n}: this output is missing" for n in fields if n not in {*checked, *values}]
+        if not problems and not self.missing:
+            self.kept, problems = self._answers.accepted(self.kept)
         listed = "\n".join(f"- {problem}" for problem in problems)
         if problems and not values:
             listed = f"Your reply had no output in the requested format.\n{listed}"

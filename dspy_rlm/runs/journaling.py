@@ -104,6 +104,13 @@ def recorded(
     return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
 
 
+def unrecorded(sandbox: Sandbox) -> Sandbox:
+    """Returns the sandbox below those that record cells or repeat recorded ones: for cells that are no turns."""
+    while (inner := getattr(sandbox, "unrecorded", None)) is not None:
+        sandbox = inner
+    return sandbox
+
+
 def _start(
     blueprint: Blueprint,
     context: RunContext,

@@ -9,6 +9,7 @@ import asyncio
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
+from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_bridge.reply_adapter import reply_adapter
 from dspy_rlm.dspy_bridge.streaming import (
@@ -26,11 +28,13 @@ from dspy_rlm.dspy_bridge.streaming import (
 )
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
+from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.evidence.coverage import Coverage, budget_with
+from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
-from dspy_rlm.lms.model_facts import check_price
+from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.middleware import only, wrap_all
@@ -60,7 +64,12 @@ from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.window.prompt_window import Room
+from dspy_rlm.window.summaries import summary_predictor
 from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, redact_secrets
+
+# The characters of a prompt's contract and of the frame of DSPy's adapter, about. The first report of the LM corrects it.
+FRAME_CHARS = 5_000
 
 
 def prepare(
@@ -100,10 +109,16 @@ def prepare(
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
             _check_key(one)
             check_price(one, config.budget)
+    coverage = Coverage(values, config.types) if config.track_coverage else None
+    outer = context.coverage
+    if coverage is not None:
+        values = coverage.watched()
+        context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
+    sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
     run = Run(
         config.signature,
         variables,
@@ -117,6 +132,19 @@ def prepare(
         STYLES[config.style],
         context.recorder,
         EndingPolicy(config.on_exhausted, reads_variables=True) if depth == 0 else None,
+        Answers(
+            config.signature,
+            config.types,
+            values,
+            config.validators,
+            loop=loop,
+            scope=context.run_scope,
+            coverage=coverage,
+            require_coverage=config.require_coverage,
+        ),
+        config.view,
+        _room(config, lm, predictor),
+        config.tools,
     )
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
@@ -130,8 +158,9 @@ def prepare(
         context,
         config.tools,
         functools.partial(start_child, blueprint, context),
-        run.budget_left,
+        run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
+        run.past,
         records=is_ours(factory),
     )
     tools = wrap_all(
@@ -147,6 +176,8 @@ def prepare(
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
+        *(one.wrapper_below for one in outer),
+        *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
         *(repeated if goes_on else []),
     ]
@@ -165,6 +196,7 @@ def prepare(
         allowance=context.allowance,
         answers=playback,
         on_retry=run.retried,
+        on_answer=run.window.counted,
         recorder=context.recorder,
     )
     last = Meter(
@@ -209,12 +241,43 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        summarizer=_summarizer(
+            config, lm and metered(lm, dataclasses.replace(last, kind="compact", final=False))
+        ),
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
+        has_draft=STYLES[config.style].papers_names and "answer" not in values,
         seed=seed_of(context),
-        output_chars=config.limits.output_chars,
+        output_chars=context.limits.output_chars,
         checkpoints=config.checkpoints,
     )
+
+
+def _room(config: RLMConfig, lm: dspy.BaseLM | None, predictor: dspy.Predict) -> Room:
+    """Returns the room for the prompts of a run: the user's, and that of the LM's context window if it is known."""
+    window = facts_of(lm).window if lm else None
+    reply = reply_room(lm, window) if lm and window else 0
+    own = getattr(predictor, "signature", None)
+    demos = sum(
+        len(str(value))
+        for demo in shown_demos(getattr(predictor, "demos", ()))
+        for value in demo.values()
+    )
+    return Room(
+        config.view.history_tokens or math.inf,
+        window - reply if window else math.inf,
+        FRAME_CHARS + demos + len(getattr(own, "instructions", "")),
+        config.view.compaction == "summary",
+    )
+
+
+def _summarizer(config: RLMConfig, lm: dspy.BaseLM | None) -> dspy.Predict | None:
+    """Returns the predictor of summaries, if they are asked for and an LM can write them."""
+    if config.view.compaction != "summary" or lm is None:
+        return None
+    predictor = summary_predictor()
+    predictor.lm = lm
+    return predictor
 
 
 def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -58,19 +58,10 @@ class ReplyError(ValueError):
         """The outputs of a refused submission that fitted, converted."""
 
 
-def parse_outputs(
-    fields: Mapping[str, FieldInfo], values: Mapping[str, Any], rules: TypeRules = DEFAULT_RULES
-) -> dict[str, Any]:
-    """Converts the submitted values to the declared types; by `rules` where they have one.
-
-    Raises:
-        ReplyError: A field is missing, unknown or of the wrong type; the message has all problems.
-    """
-    done, problems = typed_outputs(fields, values, rules)
-    if problems:
-        listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
-        raise ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}", done)
-    return done
+def refused(problems: Sequence[str], fitted: Mapping[str, Any]) -> ReplyError:
+    """Returns the exception for a SUBMIT with problems, and the outputs that have none."""
+    listed = abridged("\n".join(f"- {problem}" for problem in problems), MAX_REFUSAL_CHARS)
+    return ReplyError(f"SUBMIT was refused, the run goes on:\n{listed}\n{SUBMIT_AGAIN}", fitted)
 
 
 def typed_outputs(
@@ -145,6 +136,9 @@ def _parse(field: FieldInfo, rules: TypeRules, value: Any, annotation: Any) -> A
         raise TypeError(f"{short_repr(kept, VALUE_CHARS, rules)} stays on the host and is not text")
     elif isinstance(value, str) and _is_text_of(value, annotation):
         result = value  # a text that looks like a number, a list or null is nevertheless a text
+    elif isinstance(value, str) and _reads_text(annotation) and not _is_object(value):
+        is_none = value.strip() in ("", "None", "null") and type(None) in get_args(annotation)
+        result = pydantic.TypeAdapter(annotation).validate_python(None if is_none else value)
     else:
         result = parsed(value, annotation)
     if field.metadata:
@@ -167,6 +161,16 @@ def _is_text_of(value: str, annotation: Any) -> bool:
     except (ValueError, TypeError):
         return False
     return type(kept) is str
+
+
+def _reads_text(annotation: Any) -> bool:
+    """Returns whether a type, or one of a union, reads any text itself, as `Quote` does."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
+    return any(getattr(member, "reads_text", False) is True for member in members)
+
+
+def _is_object(text: str) -> bool:
+    return text.lstrip().startswith("{") and text.rstrip().endswith("}")
 
 
 def _is_of(value: Any, annotation: Any) -> bool:

@@ -110,7 +110,9 @@ class TextCalls:
         first, last = position(start), position(stop)
         if last - first > MAX_READ_CHARS + 1:
             raise ValueError(f"one read gives at most {MAX_READ_CHARS:,} characters")
-        return text.read(first, last, deadline)
+        piece = text.read(first, last, deadline)
+        text.delivered(first, piece)
+        return piece
 
     def _lines(self, deadline: Deadline, text: LazyText, first: Any, last: Any) -> str | None:
         index = text.index
@@ -125,6 +127,7 @@ class TextCalls:
                 f"these lines have more than {MAX_READ_CHARS:,} characters. Ask for fewer, loop with "
                 "`for line in text`, or read parts with text[a:b] or text.chunks()"
             )
+        text.delivered(start, lines)
         return lines
 
     def _line_of(self, deadline: Deadline, text: LazyText, char: Any) -> int:
@@ -148,6 +151,11 @@ class TextCalls:
         start, stop, limit = more
         first, last = position(start), optional_position(stop)
         matches = _Matches(match_limit(limit))
+
+        def add(hit: Hit) -> bool:
+            text.matched(hit)
+            return matches.add(hit)
+
         with matches.until_deadline():
             pattern, flags = check_pattern(pattern, flags)
             self._searcher.search(
@@ -155,7 +163,7 @@ class TextCalls:
                 pattern,
                 flags,
                 deadline,
-                matches.add,
+                add,
                 start=first,
                 stop=last,
                 limit=matches.remaining,
@@ -186,6 +194,7 @@ class TextCalls:
             hit["path"] = text.name
             if any(around):
                 hit["around"] = lines_around(text.index, hit["line"], *around, deadline)
+            text.matched(hit)
             return matches.add(hit)
 
         self._searcher.search(

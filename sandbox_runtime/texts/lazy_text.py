@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sandbox_runtime.texts.bytes import (
     DiskAllowance,
@@ -88,6 +89,12 @@ class LazyText:
     def read(self, start: int, stop: int, deadline: Deadline | None = None) -> str:
         """Returns the characters from `start` to before `stop`; fewer at the end of the text."""
         return self.index.slice(start, stop, deadline or Deadline())
+
+    def delivered(self, start: int, piece: str) -> None:
+        """Called with each piece that a cell gets. For subclasses that track what was read."""
+
+    def matched(self, hit: Mapping[str, Any]) -> None:
+        """Called with each match that a cell gets, with its line and the lines around it: see `search.Hit`."""
 
     def length(self, deadline: Deadline | None = None) -> int:
         """Returns the number of characters. The first time, all of the text is read."""

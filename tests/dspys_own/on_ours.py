@@ -73,9 +73,9 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> bool | None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Keeps the worst that a test's three phases said."""
     if report.when == "call" or report.outcome != "passed":
-        told = str(report.longreprtext)[-2_000:] if report.failed else ""
+        text = str(report.longreprtext)[-2_000:] if report.failed else ""
         if not _outcomes.get(report.nodeid, "").startswith("failed"):
-            _outcomes[report.nodeid] = f"{report.outcome} {told}"
+            _outcomes[report.nodeid] = f"{report.outcome} {text}"
 
 
 def pytest_sessionfinish() -> None:

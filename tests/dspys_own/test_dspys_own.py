@@ -31,7 +31,7 @@ def outcomes(tmp_path_factory) -> dict[str, str]:
 
 def run_on_ours(folder: Path) -> dict[str, str]:
     """Runs the tests in a pytest of their own, for DSPy's are a package called `tests` too."""
-    told = folder / "outcomes.json"
+    outcome_file = folder / "outcomes.json"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "on_ours", "--deno", "--timeout", "60"]
     for plugin in ("randomly", "asyncio", "anyio", "cacheprovider"):
         command += ["-p", f"no:{plugin}"]
@@ -40,15 +40,15 @@ def run_on_ours(folder: Path) -> dict[str, str]:
     ended = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, OUTCOMES: str(told)},
+        env={**os.environ, "PYTHONPATH": path, OUTCOMES: str(outcome_file)},
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert told.exists(), ended.stdout + ended.stderr
+    assert outcome_file.exists(), ended.stdout + ended.stderr
     worst: dict[str, str] = {}
-    for name, outcome in json.loads(told.read_text("utf-8")).items():
+    for name, outcome in json.loads(outcome_file.read_text("utf-8")).items():
         plain = name.removeprefix("tests/").split("[")[0]
         if not worst.get(plain, "").startswith("failed"):
             worst[plain] = outcome
@@ -57,10 +57,10 @@ def run_on_ours(folder: Path) -> dict[str, str]:
 
 def test_all_pass_but_for_the_differences(outcomes):
     """A test that is not listed passes."""
-    failed = {name: told for name, told in outcomes.items() if told.startswith("failed")}
-    unexpected = {name: told for name, told in failed.items() if name not in REASONS}
+    failed = {name: outcome for name, outcome in outcomes.items() if outcome.startswith("failed")}
+    unexpected = {name: outcome for name, outcome in failed.items() if name not in REASONS}
     assert not unexpected
-    assert sum(told.startswith("passed") for told in outcomes.values()) > len(failed)
+    assert sum(outcome.startswith("passed") for outcome in outcomes.values()) > len(failed)
 
 
 def test_the_differences_are_true(outcomes):

@@ -67,8 +67,8 @@ def plain(text: str) -> str:
 
 def check_idempotence(code: str) -> None:
     """Checks that code, written as the prompt asks for it, is read as the same code."""
-    asked = f"[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n{fenced(code)}\n\n[[ ## completed ## ]]"
-    for form in (asked, fenced(code)):
+    reply = f"[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n{fenced(code)}\n\n[[ ## completed ## ]]"
+    for form in (reply, fenced(code)):
         again = read_reply(RawReply(form))
         if tree_of(code) is not None:
             assert again.code == code.strip("\n"), (code, again.code or again.problem)

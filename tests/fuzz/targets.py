@@ -226,8 +226,8 @@ def seeds(target: str) -> dict[str, bytes]:
                 f"{at}: {name}": data for name, data in list(_of_forms(before).items())[at % 3 :: 3]
             }
     if target == "replies":
-        known = list(reply_forms())[::SEEDED]
+        names = list(reply_forms())[::SEEDED]
         files |= {
-            f"{one.kind}: {one.name}": bytes([one.is_cut]) + one.text.encode() for one in known
+            f"{one.kind}: {one.name}": bytes([one.is_cut]) + one.text.encode() for one in names
         }
     return files

@@ -95,10 +95,10 @@ def test_large_inputs_stay_out_of_the_proposers_prompts(server, tmp_path):
         batch_90p_score=1.0,
         prompt_model=server.lm("replace"),
     )
-    (asked,) = server.requests_to("replace")
+    (exchange,) = server.requests_to("replace")
 
     assert KEYWORD in program.generate_action.signature.instructions
-    assert len(asked.prompt) < 50_000
+    assert len(exchange.prompt) < 50_000
     assert len(repr([example])) < 200  # what MIPROv2 pastes
 
 

@@ -168,11 +168,11 @@ class TestEventLoop:
             note(f"validated {n}")
             return n
 
-        told = Annotated[int, pydantic.AfterValidator(check)]
+        checked_int = Annotated[int, pydantic.AfterValidator(check)]
 
         count: Any = {
             "image": (Any, dspy.InputField()),
-            "answer": (told, dspy.OutputField()),
+            "answer": (checked_int, dspy.OutputField()),
         }
 
         def tool() -> int:

@@ -230,17 +230,17 @@ class TestOlderCode:
         assert rlm(text="ab").n == 2
 
     @pytest.mark.sampled(1)
-    @pytest.mark.parametrize("given", WAYS)
-    def test_runs_at_once_take_turns(self, play, borrowed, given):
+    @pytest.mark.parametrize("way", WAYS)
+    def test_runs_at_once_take_turns(self, play, borrowed, way):
         """Concurrent runs on one interpreter take turns, however they received it; the peer mixes them up."""
         rlm, _ = play(
             "text -> n: int",
             "mine = text\nimport time\ntime.sleep(0.05)",
             "SUBMIT(int(mine))",
-            interpreter=borrowed if given == "once" else None,
+            interpreter=borrowed if way == "once" else None,
         )
-        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
-        args = [borrowed] if given == "called" else []
+        settings = {"interpreter_factory": borrowed} if way == "configured" else {}
+        args = [borrowed] if way == "called" else []
         with dspy.context(**settings), ThreadPoolExecutor(4) as threads:
             run = _in_this_context(lambda n: rlm(*args, text=str(n)).n)
             assert list(threads.map(run, range(6))) == [0, 1, 2, 3, 4, 5]
@@ -289,11 +289,11 @@ class TestOlderCode:
         assert asyncio.run(main()) == ["x", "x"]
         assert waiting.most == 1
 
-    @pytest.mark.parametrize("given", WAYS)
-    def test_a_run_inside_the_run_that_has_it(self, play, borrowed, given):
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_run_inside_the_run_that_has_it(self, play, borrowed, way):
         """An inner run with the same interpreter would deadlock, so the code gets an error."""
-        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
-        args = [borrowed] if given == "called" else []
+        settings = {"interpreter_factory": borrowed} if way == "configured" else {}
+        args = [borrowed] if way == "called" else []
 
         def ask(question: str) -> str:
             """Runs the RLM itself on a question."""
@@ -302,21 +302,21 @@ class TestOlderCode:
         rlm, _ = play(
             "text -> n: str",
             "try:\n    ask('x')\nexcept Exception as error:\n    SUBMIT(str(error))",
-            interpreter=borrowed if given == "once" else None,
+            interpreter=borrowed if way == "once" else None,
             tools=[ask],
         )
         with dspy.context(**settings):
             assert "one interpreter cannot do both" in rlm(*args, text="").n
 
-    @pytest.mark.parametrize("given", WAYS)
-    def test_sub_runs_do_not_take_it(self, borrowed, kept, given):
+    @pytest.mark.parametrize("way", WAYS)
+    def test_sub_runs_do_not_take_it(self, borrowed, kept, way):
         """Sub-runs get their own sandbox instead of the caller's interpreter."""
         root = scripted(Action("", "mine = 1\nSUBMIT(sub_rlm('t -> n: int', t='abc')['n'])"))
         child = scripted(Action("", "SUBMIT(len(t) + ('mine' in globals()))"))
-        settings = {"interpreter_factory": borrowed} if given == "configured" else {}
-        args = [borrowed] if given == "called" else []
+        settings = {"interpreter_factory": borrowed} if way == "configured" else {}
+        args = [borrowed] if way == "called" else []
         with PolicyServer({"root": root, "child": child}) as server:
-            once = borrowed if given == "once" else None
+            once = borrowed if way == "once" else None
             rlm = RLM("text -> n: int", sub_lm=server.lm("child"), interpreter=once, pool=kept)
             with dspy.context(lm=server.lm("root"), **settings):
                 assert rlm(*args, text="").n == 3
@@ -329,16 +329,16 @@ class TestOlderCode:
             pickle.dumps(rlm)
 
     @pytest.mark.parametrize(
-        ("options", "told"),
+        ("options", "message"),
         [
             ({"interpreter": dspy.LocalInterpreter}, "interpreter must be a CodeInterpreter"),
             ({"interpreter_factory": 3}, "function without arguments"),
             ({"interpreter": "python", "interpreter_factory": dict}, "not both"),
         ],
     )
-    def test_what_is_no_interpreter(self, options, told):
+    def test_what_is_no_interpreter(self, options, message):
         """A value that is not an interpreter is refused by the constructor."""
-        with pytest.raises(SignatureError, match=told):
+        with pytest.raises(SignatureError, match=message):
             RLM("q -> a", **options)
 
     def test_an_input_may_be_called_interpreter(self, play):
@@ -503,9 +503,9 @@ class TestInstall:
         monkeypatch.chdir(tmp_path)
 
         assert main(["run", "fails.py"]) == 1
-        shown = capsys.readouterr().err
-        assert shown.endswith("KeyError: 'mine'\n")
-        assert shown.count("File ") == 1
+        text_of_error = capsys.readouterr().err
+        assert text_of_error.endswith("KeyError: 'mine'\n")
+        assert text_of_error.count("File ") == 1
         with pytest.raises(SystemExit) as exited:
             main(["run", "exits.py"])
         assert exited.value.code == 7

@@ -11,7 +11,15 @@ import dspy
 import pytest
 from dspy import AdapterParseError, LMServerError
 
-from dspy_rlm import RLM, InputError, RunExhaustedError, RunFailedError, SignatureError
+from dspy_rlm import (
+    RLM,
+    InputError,
+    Quote,
+    RunExhaustedError,
+    RunFailedError,
+    SandboxInterpreter,
+    SignatureError,
+)
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, NoTurnLeftError, RunInterruptedError
 from dspy_rlm.report import RunReport
@@ -19,7 +27,7 @@ from dspy_rlm.runs.endings.ending import EndingPolicy
 from dspy_rlm.runs.endings.repetition import ENDED_AFTER, TOLD_AFTER, Failures
 from dspy_rlm.runs.loop import AskRoot, Extract, ReadOutputs, RunCell, drive, steps
 from dspy_rlm.runs.run import Run
-from dspy_rlm.testing import Fault
+from dspy_rlm.testing import Fault, PolicyServer
 from sandbox_runtime import Completed, Failed, Submitted
 
 DOCS = Path(__file__).parents[2] / "docs" / "endings.md"
@@ -343,6 +351,61 @@ class TestSandbox:
         assert prediction.run.missing == ("n", "f", "sum", "max")
         assert len(server.requests) == 1
 
+    @pytest.mark.parametrize(
+        ("signature", "code", "found"),
+        [
+            ("q -> answer: str", "print(1)", {"answer": None}),
+            ("q -> answer: str", "answer['content'] = 'draft'", {"answer": "draft"}),
+            ("q -> answer: str", "answer = 'own'", {"answer": "own"}),
+            ("q -> a: int", "answer['content'] = 5", {"a": 5}),
+            ("q -> a: int, b: int", "answer['content'] = {'b': 5}\na = 1", {"a": 1, "b": 5}),
+        ],
+    )
+    def test_the_draft_of_the_paper_is_an_output(self, kept, signature, code, found):
+        """In the paper's style, `answer["content"]` is the answer so far; the empty one is none."""
+        with PolicyServer({"root": lambda _: f"```repl\n{code}\n```"}) as server:
+            rlm = RLM(signature, style="paper", max_iterations=1, on_exhausted="partial", pool=kept)
+            rlm.set_lm(server.lm("root"))
+
+            assert rlm.run(q="?").outputs == found
+
+    def test_a_recorded_run_reads_its_variables_too(self, play, tmp_path):
+        """Reading them is no cell of the journal."""
+        path = tmp_path / "run.jsonl"
+        rlm, _ = play(
+            "q -> a: int", "a = 5", max_iterations=1, on_exhausted="partial", journal=path
+        )
+
+        assert rlm(q="?").a == 5
+        assert path.read_text("utf-8").count('"e":"cell"') == 1
+
+    def test_another_runs_variables_are_not_read(self):
+        """A caller's own interpreter, and a session, keep variables: those of an earlier call are no answer."""
+        codes = iter(["a = 5", "print(a)"] * 2)
+        with (
+            PolicyServer({"root": lambda _: f"```python\n{next(codes)}\n```"}) as server,
+            SandboxInterpreter() as interpreter,
+        ):
+            rlm = RLM("q -> a: int", max_iterations=1, on_exhausted="partial")
+            rlm.set_lm(server.lm("root"))
+            first, second = (rlm.run(interpreter, q="?").outputs for _ in range(2))
+            with rlm.session() as session:
+                third, fourth = session(q="?").a, session(q="?").a
+
+        assert (first, second) == ({"a": 5}, {"a": None})
+        assert (third, fourth) == (5, None)
+
+    @pytest.mark.parametrize("mode", ["extract", "partial", "raise"])
+    def test_the_prompt_says_that_variables_count(self, play, mode):
+        """Only where they do; a run that extracts has the plain prompt."""
+        rlm, server = play("q -> a: int, b: int", "SUBMIT(1, 2)", on_exhausted=mode)
+        rlm(q="?")
+
+        line = (
+            "If the run ends before `SUBMIT`, its outputs are variables of their names (`a`, `b`)"
+        )
+        assert (line in server.requests[0].messages[0].text) == (mode != "extract")
+
     def test_raise_says_which_limit(self, play):
         """The exception names the limit, and has the report with the outputs that are there."""
         rlm, _ = play("q -> a: str, b: int", "b = 3", max_iterations=1, on_exhausted="raise")
@@ -466,3 +529,36 @@ def test_variables_are_read_once():
     with pytest.raises(NoTurnLeftError):
         drive(steps(run, lambda *_: None), perform)
     assert requests == [AskRoot, RunCell, ReadOutputs]
+
+
+class TestChecked:
+    """The outputs that are there are checked as submitted ones are."""
+
+    def test_a_quote_that_is_in_no_input_is_missing(self, play):
+        """Quotes of variables are located, and those that are not verbatim are left out."""
+        rlm, _ = play(
+            dspy.Signature("doc, q -> a: Quote, b: Quote", custom_types={"Quote": Quote}),
+            "a = 'two words'\nb = 'not there'",
+            max_iterations=1,
+            on_exhausted="partial",
+        )
+        prediction = rlm(doc="one two words", q="?")
+        assert (prediction.a.start, prediction.b) == (4, None)
+        assert prediction.run.missing == ("b",)
+
+    def test_an_output_that_a_validator_refuses_is_missing(self, play):
+        """A validator sees them once all are there."""
+
+        def is_even(b: int) -> str | None:
+            return "b must be even" if b % 2 else None
+
+        rlm, _ = play(
+            "q -> a: int, b: int",
+            "a, b = 1, 3",
+            max_iterations=1,
+            on_exhausted="partial",
+            validators=[is_even],
+        )
+        prediction = rlm(q="?")
+        assert (prediction.a, prediction.b, prediction.run.missing) == (1, None, ("b",))
+        assert prediction.run.partial_outputs == {"a": 1}

@@ -20,8 +20,8 @@ def outputs(prediction):
     return [step["output"] for step in prediction.trajectory]
 
 
-def values(**given):
-    return fields(lambda _: given)
+def values(**fields_of_reply):
+    return fields(lambda _: fields_of_reply)
 
 
 class TestModules:
@@ -212,7 +212,7 @@ class TestModules:
         assert {c.kind for c in result.run.sub_calls} == {"dspy.ReActV2"}
 
     @pytest.mark.parametrize(
-        ("code", "told"),
+        ("code", "message"),
         [
             ("dspy.Predict('q -> a', api_base='http://evil')(q=q)", "cannot take 'api_base'"),
             ("dspy.Predict('q -> a', model='big')(q=q)", "There is no model 'big'"),
@@ -221,11 +221,11 @@ class TestModules:
             ("dspy.LM('x')", "has no attribute 'LM'"),
         ],
     )
-    def test_what_is_not_for_cells_is_refused(self, play, code, told):
+    def test_what_is_not_for_cells_is_refused(self, play, code, message):
         """Cells cannot pass addresses, keys, interpreters or functions of the REPL."""
         rlm, server = play("q -> answer", f"import dspy\n{code}", "SUBMIT('')")
 
-        assert told in outputs(rlm(q="?"))[0]
+        assert message in outputs(rlm(q="?"))[0]
         assert not server.requests_to("sub")
 
 

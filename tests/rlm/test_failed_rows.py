@@ -117,7 +117,7 @@ class TestObservations:
             'rs = predict_batched("text -> n: int", ["1", "x", "y"])',
             "print(rs[1].n)",
             "SUBMIT('done')",
-            sub=fields(lambda given: {"n": given["text"]}),
+            sub=fields(lambda inputs: {"n": inputs["text"]}),
         )
         server.fail(
             "sub", Fault(status=400, message="prompt too long", only=lambda r: "\ny\n" in r.prompt)
@@ -199,7 +199,7 @@ class TestObservations:
             "q -> answer: str",
             'rs = predict_batched("text -> n: int", ["1", "2"])',
             "SUBMIT('done')",
-            sub=fields(lambda given: {"n": given["text"]}),
+            sub=fields(lambda inputs: {"n": inputs["text"]}),
         )
 
         assert outputs(rlm(q=""))[0] == ""

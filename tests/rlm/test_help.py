@@ -44,23 +44,25 @@ def test_help_shows_calls_and_documents_only(play, tmp_path):
     table = pandas.DataFrame({"n": [1, 2]})
     inputs = {"files": Directory(tmp_path), "text": TextFile(tmp_path / "a.txt"), "rows": table}
     seen = [step["output"] for step in rlm(**inputs).trajectory]
-    shown = dict(zip(names, seen, strict=False))
+    text_by_name = dict(zip(names, seen, strict=False))
 
-    assert shown["look_up"].startswith(
+    assert text_by_name["look_up"].startswith(
         "look_up(term: str, limit: int = 5) -> list[str]\n\nLooks up a term.\n\nAlso: `await look_up.aio(...)`"
     )
-    assert shown["predict"].startswith(
+    assert text_by_name["predict"].startswith(
         "predict(signature: Any, /, *values: Any, **inputs: Any) -> Any\n\nAsks a sub-LM"
     )
-    assert "predict.batched" not in shown["predict"]
-    assert shown["SUBMIT"].strip() == "SUBMIT(answer: str)\n\nEnds the run with these outputs."
-    assert "    group_by(*names)  Returns the rows by the value" in shown["rows"]
-    assert "    dtypes  The types of the columns by name." in shown["rows"]
+    assert "predict.batched" not in text_by_name["predict"]
+    assert (
+        text_by_name["SUBMIT"].strip() == "SUBMIT(answer: str)\n\nEnds the run with these outputs."
+    )
+    assert "    group_by(*names)  Returns the rows by the value" in text_by_name["rows"]
+    assert "    dtypes  The types of the columns by name." in text_by_name["rows"]
     for output in seen[: len(names) + 3]:
         assert not re.search(
             r"Help on|sandbox_runtime|\*args: Any|__\w+__|'Any'|Method resolution", output
         )
-    assert len(shown["files"]) < 700
+    assert len(text_by_name["files"]) < 700
     assert "help(x) shows the documentation" in seen[-4]
     assert "Return the absolute value of the argument." in seen[-3]
     assert "own(x)\n    Mine." in seen[-2]

@@ -43,12 +43,12 @@ class TestInTheREPL:
 
         assert rlm(question="?", history={"messages": [{"question": "a"}]}).answer == "a"
 
-    @pytest.mark.parametrize("given", ["a talk", [{"question": "a"}], {"turns": []}])
-    def test_what_is_no_history_is_refused(self, play, given):
+    @pytest.mark.parametrize("value", ["a talk", [{"question": "a"}], {"turns": []}])
+    def test_what_is_no_history_is_refused(self, play, value):
         """A value that is not a history is refused before any LM call."""
         rlm, server = play(Chat, "SUBMIT('')")
         with pytest.raises(InputError, match=r"history.*: expected History"):
-            rlm(question="?", history=given)
+            rlm(question="?", history=value)
 
         assert not server.requests
 

@@ -79,7 +79,7 @@ def test_the_contract_names_all_that_is_true_of_the_run():
         "JSON schema: ",
         '"enum": ["low"]',
         "    - `total`: greater than or equal to: 0",
-        "no network, no subprocesses",
+        "no network or subprocesses",
         "- Budget: 7 turns, 11 sub-LM prompts.",
     ]:
         assert part in text, part

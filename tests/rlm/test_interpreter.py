@@ -188,7 +188,7 @@ class TestDspyModules:
     def test_program_of_thought(self):
         """`ProgramOfThought` runs its code in our sandbox and answers with the output."""
         code = fields(lambda _given: {"reasoning": "", "generated_code": "result = 6 * 7\nresult"})
-        answer = fields(lambda given: {"reasoning": "", "answer": given["code_output"]})
+        answer = fields(lambda inputs: {"reasoning": "", "answer": inputs["code_output"]})
         player = route((asks_for("generated_code"), code), otherwise=answer)
         with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
             program = dspy.ProgramOfThought(
@@ -199,15 +199,18 @@ class TestDspyModules:
     def test_code_act(self):
         """`CodeAct` defines its tools in the sandbox by their source."""
 
-        def moves(given):
-            if "code_output_0" in given["trajectory"]:
+        def moves(inputs):
+            if "code_output_0" in inputs["trajectory"]:
                 return {"generated_code": "print('done')", "finished": True}
             return {"generated_code": "print(triple(14))", "finished": False}
 
         player = route(
             (asks_for("generated_code"), fields(moves)),
             otherwise=fields(
-                lambda given: {"reasoning": "", "answer": 42 if "42" in given["trajectory"] else 0}
+                lambda inputs: {
+                    "reasoning": "",
+                    "answer": 42 if "42" in inputs["trajectory"] else 0,
+                }
             ),
         )
         with PolicyServer({"m": player}) as server, dspy.context(lm=server.lm("m")):
@@ -224,7 +227,7 @@ class TestDspyModules:
             Action("", "SUBMIT(len(text), {1: 2})"),
         )
         sub = route(
-            (asks_for("a"), fields(lambda given: {"a": f"<{given['q']}>"})),
+            (asks_for("a"), fields(lambda inputs: {"a": f"<{inputs['q']}>"})),
             otherwise=rules([], default="red"),
         )
         models = {"root": root, "sub": sub}
@@ -260,7 +263,7 @@ class TestOtherInterpreters:
 
     def test_typed_sub_calls_give_dicts_there(self, play):
         """Another interpreter gets dicts from typed sub-calls, as the contract says; a failed row has the reason."""
-        sub = fields(lambda given: {"n": given["text"]})
+        sub = fields(lambda inputs: {"n": inputs["text"]})
         rlm, server = play(
             "q -> answer: list",
             "rows = predict_batched('text -> n: int', ['1', 'x'])\n"

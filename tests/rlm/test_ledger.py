@@ -396,7 +396,7 @@ def scripted(seed, calls):
     """Random prices, counts and endings of calls stay within the bounds."""
     dice = random.Random(seed)
     prices = {f"m{n}": Price(dice.uniform(0, 1e-3), dice.uniform(0, 1e-3)) for n in range(3)}
-    told = {name for name in prices if dice.random() < 0.7}
+    price_tellers = {name for name in prices if dice.random() < 0.7}
     for _ in range(calls):
         model = dice.choice(sorted(prices))
         size, most = dice.randrange(1, 2000), dice.choice([None, 1, 50, 5000, 10**6])
@@ -407,7 +407,9 @@ def scripted(seed, calls):
             Prompt(("x" * size,)),
             reply_tokens=most,
             candidates=dice.choice([1, 1, 1, 3]),
-            price=lambda _n, p=prices[model], known=model in told: p if known else None,
+            price=lambda _n, p=prices[model], has_price=model in price_tellers: (
+                p if has_price else None
+            ),
         )
         yield want, prices[model], fate, at
 
@@ -460,8 +462,8 @@ class TestNeverPassed:
                 if fate == "lost":
                     done = Spent(call(model=want.model), answered=False)
                 elif fate == "silent":  # its reply has the bytes that its tokens have at least
-                    known = {"cost": cost, "model": want.model}
-                    done = Spent(call(**known), reply_bytes=tokens_out)
+                    charge = {"cost": cost, "model": want.model}
+                    done = Spent(call(**charge), reply_bytes=tokens_out)
                 else:
                     done = Spent(call(**facts, model=want.model))
             ledger.settle(place, done)

@@ -36,12 +36,12 @@ def play_results(results, **budget):
     return run, requests, added
 
 
-def performing(made, results):
+def performing(answered, results):
     """Returns a function that records requests, and returns or raises the results in order."""
     left = iter(results)
 
     def perform(request):
-        made.append(request)
+        answered.append(request)
         result = next(left)
         if isinstance(result, Exception):
             raise result
@@ -50,9 +50,9 @@ def performing(made, results):
     return perform
 
 
-def kinds(made):
+def kinds(answered):
     """Returns the class names of the requests."""
-    return [type(request).__name__ for request in made]
+    return [type(request).__name__ for request in answered]
 
 
 class TestSteps:

@@ -32,11 +32,11 @@ def test_it_is_the_users_lm_in_all_but_the_booking(server):
     """A metered LM has the class, options, history and callbacks of the user's; only calls through it are counted."""
     lm = server.lm("lm", temperature=0.2)
     ledger = Ledger(Budget())
-    made = metered(lm, Meter(ledger, "sub_llm", 0))
+    metered_lm = metered(lm, Meter(ledger, "sub_llm", 0))
 
-    assert isinstance(made, type(lm))
-    assert (made.model, made.kwargs) == (lm.model, lm.kwargs)
-    assert made("hello") == ["yes"]
+    assert isinstance(metered_lm, type(lm))
+    assert (metered_lm.model, metered_lm.kwargs) == (lm.model, lm.kwargs)
+    assert metered_lm("hello") == ["yes"]
     assert lm("again") == ["yes"]
     assert [entry["prompt"] for entry in lm.history] == ["hello", "again"]
     assert ledger.llm_calls == 1
@@ -98,11 +98,11 @@ def test_the_original_can_be_copied_and_dumped(server):
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
     """An LM with its own `forward` is called once, because DSPy retries only its own LMs."""
-    asked = []
+    retries = []
 
     class Own(dspy.LM):
         def forward(self, *_args, **_options):
-            asked.append(self.num_retries)
+            retries.append(self.num_retries)
             raise LMServerError("down", model="own")
 
         async def aforward(self, *args, **options):
@@ -113,7 +113,7 @@ def test_an_lm_with_a_forward_of_its_own_is_asked_once(asynchronous):
     with pytest.raises(LMServerError):
         asyncio.run(lm.acall("x")) if asynchronous else lm("x")
 
-    assert asked == [3]
+    assert retries == [3]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

@@ -53,7 +53,7 @@ def test_sub_calls_are_announced_with_how_many_they_are():
         "BUDGET": lambda: {},
     }
     announce = announce_sub_calls(
-        lambda *told: events.append(told), functions.keys() - {"llm_query"}
+        lambda *event: events.append(event), functions.keys() - {"llm_query"}
     )
     wrapped = wrap_all(functions, [announce])
     wrapped["sub_llm_batched"](["a", "b"])

@@ -57,13 +57,13 @@ class Books:
         self.released()
         most = request.most_tokens
         wants = wants or most or 1
-        given = min(wants, most or wants) * request.candidates
+        count = min(wants, most or wants) * request.candidates
         with self._lock:
             self.limits.append(most)
-            self.tokens += input_tokens + given
-            self.cost += (input_tokens * 10 + given * 40) / 1e6
+            self.tokens += input_tokens + count
+            self.cost += (input_tokens * 10 + count * 40) / 1e6
         reason = "length" if most is not None and wants > most else "stop"
-        return Counted(self.text, input_tokens, given, reason)
+        return Counted(self.text, input_tokens, count, reason)
 
 
 class TestWhatACellAsksFor:
@@ -291,7 +291,7 @@ class TestHosts:
         result = rlm(q="")
 
         assert len(result.a) == 4
-        assert all("0 of 0 left (max_llm_calls)" in told for told in result.a)
+        assert all("0 of 0 left (max_llm_calls)" in line for line in result.a)
         assert not begun
 
     def test_each_sandbox_is_charged(self, play):

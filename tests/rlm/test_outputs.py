@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 import dspy
 import pydantic
 import pytest
+from submitting import parse_outputs
 
 from dspy_rlm.replies.final_calls import final_code
 from dspy_rlm.replies.python_source import Work
-from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import ReplyError
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
 
 
@@ -74,7 +75,7 @@ class TestParseOutputs:
         assert parsed["when"] == datetime.date(2026, 11, 21)
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             (
                 {"score": 11},
@@ -91,11 +92,11 @@ class TestParseOutputs:
             ({"extra": 1}, "extra: there is no such output"),
         ],
     )
-    def test_a_wrong_value_is_told_with_its_place(self, change, told):
+    def test_a_wrong_value_is_told_with_its_place(self, change, message):
         """The LM gets the expected type, the place, and the actual value."""
         with pytest.raises(ReplyError) as caught:
             parse_outputs(Task.output_fields, {**GOOD, **change})
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
     @pytest.mark.parametrize(
         ("annotation", "text"),

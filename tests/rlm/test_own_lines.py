@@ -14,7 +14,7 @@ from sandbox_runtime import Completed, Failed, OwnLines
 TASKS = "[2 background task(s) were still running and are cancelled]"
 
 
-def shown(result, code="x"):
+def observation(result, code="x"):
     """Returns a cell's output as the next prompt shows it."""
     run = Run(dspy.Signature("q -> a"), [], Budget())
     run.start()
@@ -48,7 +48,7 @@ class TestForms:
             "seen\n",
             [remark],
         )
-        assert shown(Completed(output, own=OwnLines(tail=len(line) + 2)), "f = 1") == (
+        assert observation(Completed(output, own=OwnLines(tail=len(line) + 2)), "f = 1") == (
             f"seen\n[Note] {remark}"
         )
 
@@ -67,10 +67,10 @@ class TestForms:
         own = f"\n{TASKS}\n"
 
         assert split_own_lines(f"{line}\n", OwnLines(), "f = 1") == (f"{line}\n", [])
-        assert shown(Completed(f"{line}\n"), "f = 1") == f"\\{line}"
-        assert shown(Completed(f"{line}\n{own}", own=OwnLines(tail=len(own))), "f = 1").startswith(
-            f"\\{line}\n[Note] 2 background tasks"
-        )
+        assert observation(Completed(f"{line}\n"), "f = 1") == f"\\{line}"
+        assert observation(
+            Completed(f"{line}\n{own}", own=OwnLines(tail=len(own))), "f = 1"
+        ).startswith(f"\\{line}\n[Note] 2 background tasks")
 
     @pytest.mark.parametrize(
         "line",
@@ -101,7 +101,7 @@ def test_a_notice_of_the_host():
     """It is the beginning of the output, and says what was lost."""
     notice = "[The sandbox ended between two cells and was started again. Variables are kept.]\n"
 
-    assert shown(Completed(f"{notice}seen\n", own=OwnLines(head=len(notice)))) == (
+    assert observation(Completed(f"{notice}seen\n", own=OwnLines(head=len(notice)))) == (
         "seen\n[Note] The sandbox ended between two cells and was started again. Variables are kept."
     )
 
@@ -112,8 +112,8 @@ def test_the_gap_of_a_traceback_is_known():
     traceback = f"{'x' * 5000}{mark}{'y' * 5000}"
     printed = "\n... (7 characters omitted) ...\n"
 
-    assert mark in shown(Failed("E", "m", traceback))
-    assert f"\n\\{printed.strip()}" in shown(Failed("E", "m", f"Error: {printed}"))
+    assert mark in observation(Failed("E", "m", traceback))
+    assert f"\n\\{printed.strip()}" in observation(Failed("E", "m", f"Error: {printed}"))
 
 
 def test_a_sandbox_tells_its_own_lines_from_printed_ones(play):

@@ -179,7 +179,7 @@ class TestPredict:
         assert len(server.requests_to("sub")) == 3
 
     @pytest.mark.parametrize(
-        ("call", "told"),
+        ("call", "advice"),
         [
             ('predict("text", text=q)', "it has no '->'"),
             ('predict("text -> n: List[", text=q)', "its fields cannot be read"),
@@ -201,12 +201,12 @@ class TestPredict:
             ('sub_llm(q, model="big")', "There is no model 'big'"),
         ],
     )
-    def test_a_wrong_call_says_what_to_do_and_costs_nothing(self, play, call, told):
+    def test_a_wrong_call_says_what_to_do_and_costs_nothing(self, play, call, advice):
         """A wrong call raises in the cell, with advice, and no LM is called."""
         rlm, server = play("q -> answer", call, "SUBMIT('')")
         result = rlm(q="?")
 
-        assert told in outputs(result)[0]
+        assert advice in outputs(result)[0]
         assert result.run.llm_calls == 0
         assert not server.requests_to("sub")
 
@@ -258,9 +258,9 @@ class TestPredict:
 
 class TestPredictBatched:
     @pytest.mark.parametrize(
-        ("value", "shown"), [("[3]", "[3]"), ("[1.5, None]", "[1.5, null]"), ("['a']", "«a»")]
+        ("value", "text"), [("[3]", "[3]"), ("[1.5, None]", "[1.5, null]"), ("['a']", "«a»")]
     )
-    def test_an_untyped_input_can_be_a_list_of_anything(self, play, value, shown):
+    def test_an_untyped_input_can_be_a_list_of_anything(self, play, value, text):
         """A list for an input without a type is shown as JSON, or as DSPy shows a list of texts."""
         rlm, server = play(
             "q -> answer: int",
@@ -269,11 +269,11 @@ class TestPredictBatched:
         )
 
         assert rlm(q="?").answer == 1
-        assert f"[[ ## numbers ## ]]\n{shown}\n" in server.requests_to("sub")[0].prompt
+        assert f"[[ ## numbers ## ]]\n{text}\n" in server.requests_to("sub")[0].prompt
 
     def test_rows_come_back_in_order_and_equal_ones_are_asked_once(self, play):
         """Equal signature and inputs are one prompt, on the wire and in the budget."""
-        sub = fields(lambda given: {"n": int(given["text"]) * 10})
+        sub = fields(lambda row_inputs: {"n": int(row_inputs["text"]) * 10})
         rlm, server = play(
             "q -> answer: list[int]",
             'rs = predict_batched("text -> n: int", ["3", "1", "3", "2", "1"])\n'
@@ -288,7 +288,7 @@ class TestPredictBatched:
 
     def test_a_failed_row_has_its_exception(self, play):
         """A failed row has its exception, the others keep their results; `failed` and `ok` separate them."""
-        sub = fields(lambda given: {"n": given["text"]})
+        sub = fields(lambda row_inputs: {"n": row_inputs["text"]})
         rlm, server = play(
             "q -> answer: list",
             'rs = predict_batched("text, unit -> n: int", [{"text": "1"}, {"text": "x"}, {"text": "3"}, '
@@ -325,7 +325,7 @@ class TestPredictBatched:
 
     def test_a_retry_without_budget_is_that_rows_failure(self, play):
         """Reservations of the other rows are not touched by one row's retry."""
-        sub = fields(lambda given: {"n": given["text"]})
+        sub = fields(lambda row_inputs: {"n": row_inputs["text"]})
         rlm, server = play(
             "q -> answer: list",
             'rs = predict_batched("text -> n: int", ["x", "1", "2"])\n'
@@ -461,7 +461,9 @@ class TestShapesOfResults:
             "SUBMIT([r.get('day'), r.get('none', 3), list(r.keys()), [n for n, _ in r.items()], 'day' in r, "
             "dict(r)['day'], r.toDict()['page']['amounts'], json.loads(json.dumps([r.day, r.page.amounts, r.get('x')])), "
             "json.loads(json.dumps(predict('text -> n: int, tags: list[str]', text=page)))])",
-            sub=fields(lambda given: {"day": "4 March", "page": PAGE, "n": 5, "tags": '["a"]'}),
+            sub=fields(
+                lambda row_inputs: {"day": "4 March", "page": PAGE, "n": 5, "tags": '["a"]'}
+            ),
             tools=[describe],
         )
 
@@ -499,25 +501,25 @@ class TestShapesOfResults:
             'b = predict("text, k: int -> n: int", page, k=5).n\n'
             'c = predict("text, k: int -> n: int", page, 6, instructions="Count.").n\n'
             "SUBMIT([a, b, c])",
-            sub=fields(lambda given: {"n": given.get("k", "1")}),
+            sub=fields(lambda row_inputs: {"n": row_inputs.get("k", "1")}),
         )
 
         assert rlm(page="some text").answer == [1, 5, 6]
         assert all("some text" in request.prompt for request in server.requests_to("sub"))
 
     @pytest.mark.parametrize(
-        ("call", "told"),
+        ("call", "advice"),
         [
             ("predict('text -> n: int', q, 2)", "predict(signature, text=...)"),
             ("predict({'n': int}, q)", "predict() takes inputs by name"),
             ("sub_rlm('text -> n: int', q, 2)", "sub_rlm(signature, text=...)"),
         ],
     )
-    def test_inputs_by_position_that_do_not_fit(self, play, call, told):
+    def test_inputs_by_position_that_do_not_fit(self, play, call, advice):
         """The error has the call that works."""
         rlm, server = play("q -> answer: str", call, "SUBMIT('on')")
 
-        assert told in outputs(rlm(q=""))[0]
+        assert advice in outputs(rlm(q=""))[0]
         assert server.requests_to("sub") == []
 
     @pytest.mark.parametrize(
@@ -693,7 +695,7 @@ class TestKeywordsAndTuples:
             "d = [r.n for r in predict_batched(s, rows=[dict(text='5')])]\n"
             "e = predict_batched('text, rows -> n: int', ['6'], rows='x')[0].n\n"
             "SUBMIT([a, b, *c, *d, e])",
-            sub=fields(lambda given: {"n": given["text"]}),
+            sub=fields(lambda row_inputs: {"n": row_inputs["text"]}),
         )
 
         assert rlm(q="?").answer == [1, 2, 3, 4, 5, 6]
@@ -705,7 +707,7 @@ class TestKeywordsAndTuples:
             'a = predict(signature="text -> n: int", text="1")["n"]\n'
             'b = predict_batched(signature="text -> n: int", rows=["2", "3"])\n'
             'SUBMIT([a, *(r["n"] for r in b)])',
-            sub=fields(lambda given: {"n": given["text"]}),
+            sub=fields(lambda row_inputs: {"n": row_inputs["text"]}),
             interpreter_factory=dspy.LocalInterpreter,
         )
 
@@ -741,7 +743,7 @@ class TestKeywordsAndTuples:
             "rows = [('a', 1), ['b', 2], Pair(3, 'c')]\n"
             "one = predict_batched('word, number: int, unit -> out: str', [('d', 4)], unit='m')\n"
             "SUBMIT([r.out for r in [*predict_batched(s, rows), *one]])",
-            sub=fields(lambda given: {"out": f"{given['word']}{given['number']}"}),
+            sub=fields(lambda row_inputs: {"out": f"{row_inputs['word']}{row_inputs['number']}"}),
         )
 
         assert rlm(q="?").answer == ["a1", "b2", "c3", "d4"]

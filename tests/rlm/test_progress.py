@@ -321,16 +321,16 @@ def test_retries_of_the_root_are_shown_and_counted(play, capsys, caplog):
     rlm.sub_lm = server.lm("sub", num_retries=1)
     with dspy.context(lm=server.lm("root", num_retries=3, api_key="key-0123456789abcdef")):
         run = rlm(q="?").run
-    shown = capsys.readouterr().err
+    text = capsys.readouterr().err
 
     assert run.retries == run.dump()["retries"] == 2
     assert [bool(call.error) for call in run.sub_calls] == [True, False]
-    assert "    turn 1: sent again. LMRateLimitError: [openai/root] slow down, [secret]" in shown
-    assert "    turn 1: sent again. LMServerError: [openai/root]" in shown
-    assert "(1 sub-LM call, " in shown
-    assert "Submitted, 2 iterations (2 retries), " in shown
+    assert "    turn 1: sent again. LMRateLimitError: [openai/root] slow down, [secret]" in text
+    assert "    turn 1: sent again. LMServerError: [openai/root]" in text
+    assert "(1 sub-LM call, " in text
+    assert "Submitted, 2 iterations (2 retries), " in text
     assert "step 1: the request is sent again in 0 s: LMServerError" in caplog.text
-    assert "0123456789" not in shown + caplog.text
+    assert "0123456789" not in text + caplog.text
 
 
 class TestLogging:

@@ -96,7 +96,7 @@ def whole_prompt(style: str, demos: int = 0, **options: Any) -> str:
     }
     adapter = reply_adapter(dspy.ChatAdapter(), STYLES[style])
     messages = adapter.format(rlm.action_signature(), [demo] * demos, inputs)
-    return "\n".join(map(shown, messages))
+    return "\n".join(map(rendered_message, messages))
 
 
 def without_instructions(prompt: str) -> str:
@@ -104,7 +104,7 @@ def without_instructions(prompt: str) -> str:
     return prompt.partition("----- user -----\n")[2]
 
 
-def shown(message: Mapping[str, Any]) -> str:
+def rendered_message(message: Mapping[str, Any]) -> str:
     """Returns a message as text, with its calls of tools."""
     calls = [json.dumps(call, ensure_ascii=False) for call in message.get("tool_calls", ())]
     return "\n".join([f"----- {message['role']} -----", message["content"], *calls])
@@ -151,6 +151,7 @@ TEXTS: dict[str, Callable[[], str]] = {
         )
     ),
     "contract-foreign-interpreter": lambda: contract_of(foreign_rules="Plain Python runs."),
+    "contract-opaque": lambda: contract_of(is_opaque=True),
     "contract-no-inputs": lambda: contract_of(
         dspy.Signature({"answer": (str, dspy.OutputField())}, "Answer.")
     ),

@@ -113,7 +113,7 @@ class TestAnswers:
 
 class TestSlips:
     @pytest.mark.parametrize(
-        ("move", "told"),
+        ("move", "observation"),
         [
             (Action("hm", ""), "your reply has no code"),
             (
@@ -136,14 +136,14 @@ class TestSlips:
             (Action("", "open('/etc/hostname')"), "FileNotFoundError"),
         ],
     )
-    def test_a_slip_is_an_observation(self, play, move, told):
+    def test_a_slip_is_an_observation(self, play, move, observation):
         """After any mistake of the LM the run continues, and the next prompt explains it."""
         rlm, server = play("q -> answer, n: int", move, "SUBMIT('fine', 3)")
         result = rlm(q="?")
 
         assert (result.answer, result.n) == ("fine", 3)
-        assert told in steps(result)[0]
-        assert told in server.requests_to("root")[1].prompt
+        assert observation in steps(result)[0]
+        assert observation in server.requests_to("root")[1].prompt
 
     def test_a_reply_without_fields_is_an_observation(self, play):
         """Prose instead of the two fields is shown back to the LM, and costs one turn."""
@@ -162,21 +162,21 @@ class TestSlips:
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
-        ("code", "told", "seconds"),
+        ("code", "observation", "seconds"),
         [
             ("while True: pass", "CellTimeoutError", 0.3),
             ("kept = []\nwhile True: kept.append(bytearray(10**7))", "MemoryError", 60),
             ("while True: print('spam' * 100)", "CellTimeoutError", 0.3),
         ],
     )
-    def test_a_runaway_cell_is_stopped_and_the_state_stays(self, play, code, told, seconds):
+    def test_a_runaway_cell_is_stopped_and_the_state_stays(self, play, code, observation, seconds):
         """Endless loops, memory and output end at their limits; variables are still there."""
         limits = Limits(cell_seconds=seconds, memory_bytes=256 * 2**20)
         rlm, _ = play("q -> answer", "x = 'still here'", code, "kept = 0\nSUBMIT(x)", limits=limits)
         result = rlm(q="?")
 
         assert result.answer == "still here"
-        assert told in steps(result)[1]
+        assert observation in steps(result)[1]
         assert len(steps(result)[1]) < 25_000
 
     def test_a_cell_that_cannot_be_stopped_costs_its_own_work_only(self, play):
@@ -389,7 +389,7 @@ class TestEnds:
 
 class TestBadInput:
     @pytest.mark.parametrize(
-        ("build", "told"),
+        ("build", "error_text"),
         [
             (lambda: RLM("q ->"), "no output"),
             (lambda: RLM("SUBMIT -> answer"), "cannot be called 'SUBMIT'"),
@@ -406,9 +406,9 @@ class TestBadInput:
             (lambda: RLM("q -> a", tools={"sub_llm": print}), "the REPL has that name"),
         ],
     )
-    def test_the_constructor_refuses_what_cannot_work(self, build, told):
+    def test_the_constructor_refuses_what_cannot_work(self, build, error_text):
         """The constructor refuses invalid arguments with an error that names them."""
-        with pytest.raises(ValueError, match=re.escape(told)):
+        with pytest.raises(ValueError, match=re.escape(error_text)):
             build()
 
     def test_errors_of_the_constructor_are_one_kind(self):
@@ -417,7 +417,7 @@ class TestBadInput:
             RLM("q -> a", tools={"1x": print})
 
     @pytest.mark.parametrize(
-        ("inputs", "told"),
+        ("inputs", "error_text"),
         [
             ({}, "'text' is missing; 'rows' is missing"),
             ({"text": "", "rows": [], "more": 1}, "'more' is not an input"),
@@ -425,14 +425,14 @@ class TestBadInput:
             ({"text": 5, "rows": []}, "text: expected str"),
         ],
     )
-    def test_wrong_inputs_cost_nothing(self, play, inputs, told):
+    def test_wrong_inputs_cost_nothing(self, play, inputs, error_text):
         """Wrong inputs are refused before a sandbox is opened or an LM is called."""
         rlm, server = play("text: str, rows: list[int] -> answer")
 
         with pytest.raises(InputError) as caught:
             rlm(**inputs)
 
-        assert told in str(caught.value)
+        assert error_text in str(caught.value)
         assert not server.requests
 
     def test_an_input_outside_of_its_constraints(self, play):

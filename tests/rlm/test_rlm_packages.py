@@ -69,7 +69,9 @@ class TestPackages:
         assert '"minimum": 0' in system
         assert "the thing" in system
 
-    @pytest.mark.parametrize("make", [SandboxInterpreter, lambda **given: RLM("a -> b", **given)])
+    @pytest.mark.parametrize(
+        "make", [SandboxInterpreter, lambda **options: RLM("a -> b", **options)]
+    )
     def test_what_cannot_be_had_fails_at_construction(self, make):
         """An unavailable package is refused by the constructor, with the reason."""
         with pytest.raises(PackageError, match="'two words' is not a requirement"):

@@ -23,8 +23,8 @@ class Person(pydantic.BaseModel):
     name: str
 
 
-def types(source, given=(), known=None):
-    signature = signature_of(source, dict.fromkeys(given, ""), known or {"Person": Person})
+def types(source, inputs=(), names=None):
+    signature = signature_of(source, dict.fromkeys(inputs, ""), names or {"Person": Person})
     return {name: field.annotation for name, field in signature.fields.items()}
 
 

@@ -195,11 +195,11 @@ class TestSplitting:
     @given(st.lists(st.builds(Step, TEXT, TEXT, TEXT), min_size=1, max_size=4))
     def test_splitting_is_the_inverse_of_rendering(self, steps):
         """Outputs come back exactly, and every step is found, whatever its text looks like."""
-        shown = split_steps(render_steps(steps))
+        steps_text = split_steps(render_steps(steps))
         alone = [split_steps(render_steps([step]))[0] for step in steps]
 
-        assert [step.output for step in shown] == [step.output for step in alone]
-        assert len(shown) == len(steps)
+        assert [step.output for step in steps_text] == [step.output for step in alone]
+        assert len(steps_text) == len(steps)
 
     def test_other_text_has_no_steps(self):
         """The text of a run without steps, and of an old demo, is not split."""

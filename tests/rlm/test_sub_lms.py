@@ -66,7 +66,7 @@ class TestNamedModels:
         assert not server.requests_to("sub")
 
     @pytest.mark.parametrize(
-        ("sub_lm", "told"),
+        ("sub_lm", "error_text"),
         [
             ({}, "sub_lm is empty"),
             ({"": "x"}, "needs a name"),
@@ -74,9 +74,9 @@ class TestNamedModels:
             ({"a": ("gpt", "x")}, "must be a dspy.LM"),
         ],
     )
-    def test_what_is_no_lm_is_refused_by_the_constructor(self, sub_lm, told):
+    def test_what_is_no_lm_is_refused_by_the_constructor(self, sub_lm, error_text):
         """A value that is not an LM is refused by the constructor, with its name."""
-        with pytest.raises(SignatureError, match=told):
+        with pytest.raises(SignatureError, match=error_text):
             RLM("q -> a", sub_lm=sub_lm)
 
 

@@ -134,7 +134,7 @@ class TestSubRuns:
         assert rlm(q="?").answer == 10
 
     @pytest.mark.parametrize(
-        ("setup", "told"),
+        ("setup", "error_text"),
         [
             ("'1/0'", "The setup of the sub-run failed, so it was not started"),
             ("'def f(:'", "SyntaxError"),
@@ -144,14 +144,14 @@ class TestSubRuns:
             ("5", "The source of 5 is not available"),
         ],
     )
-    def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, told):
+    def test_a_setup_that_fails_costs_no_lm_call(self, play, setup, error_text):
         """A failing setup costs no LM call, and the calling cell gets the reason."""
         rlm, server = play(
             "q -> answer", f"sub_rlm('q -> n: int', q=q, setup={setup})", "SUBMIT('')"
         )
         result = rlm(q="?")
 
-        assert told in outputs(result)[0]
+        assert error_text in outputs(result)[0]
         assert not server.requests_to("sub")
 
     def test_a_sub_run_that_finds_nothing_is_extracted(self, play):
@@ -275,6 +275,21 @@ class TestBudgetsOfSubRuns:
         )
         assert len(server.requests_to("sub")) == 3
         assert "seen" in server.requests_to("sub")[2].prompt
+
+    def test_a_result_knows_what_it_cost(self, play):
+        """`steps` and `cost` are those of the sub-run; an output of such a name takes precedence."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "a = sub_rlm('q -> n: int', q=q)\nb = sub_rlm('q -> cost: int', q=q)\n"
+            "SUBMIT([a.n, a.status, a.steps, a.cost, b.cost, b.steps])",
+            sub=working("print(1)", "SUBMIT(5)"),
+            prices={"openai/sub": (1.0, 1.0), "openai/root": (1.0, 1.0)},
+        )
+        result = rlm(q="?")
+        n, status, steps, cost, own, others = result.answer
+
+        assert (n, status, steps, own, others) == (5, "submitted", 2, 5, 2)
+        assert cost == pytest.approx(sum(call.cost for call in result.run.sub_calls[:2]))
 
     def test_a_call_that_was_held_back_is_refunded(self, play):
         """A sub-run that has submitted takes what its turns took."""

@@ -404,15 +404,15 @@ class TestTheShownCall:
     )
     def test_names_types_and_defaults(self, source, expected):
         """Bound arguments are left out; classes have the names that cells know them by."""
-        shown = tool_call(tool(source))
+        declaration = tool_call(tool(source))
 
         if expected is None:  # differs between versions of Python
-            assert "hypot(" in shown or shown.startswith(
+            assert "hypot(" in declaration or declaration.startswith(
                 "order(part: Part | None = None, speed: Sp"
             )
-            assert "mode" not in shown
+            assert "mode" not in declaration
         else:
-            assert shown == expected
+            assert declaration == expected
 
     def test_defaults_that_differ_between_processes_are_not_shown(self):
         """A prompt has no addresses, no order of sets, and no long defaults: it would never be cached."""

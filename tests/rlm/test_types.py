@@ -15,11 +15,12 @@ import pyarrow as pa
 import pydantic
 import pytest
 from dspy.primitives.local_interpreter import LocalInterpreter
+from submitting import parse_outputs
 from typing_extensions import TypedDict
 
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
-from dspy_rlm.signatures.outputs import ReplyError, parse_outputs
+from dspy_rlm.signatures.outputs import ReplyError
 from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
 
@@ -209,7 +210,7 @@ class TestMedia:
         assert result.text == "a cat"
 
     @pytest.mark.parametrize(
-        ("value", "shown"),
+        ("value", "preview"),
         [
             (dspy.Image(f"data:image/png;base64,{PIXEL}"), "<Image handle: png, 120 bytes>"),
             (dspy.Image("https://x.org/a.png"), "<Image handle: https://x.org/a.png>"),
@@ -221,11 +222,11 @@ class TestMedia:
             (dspy.File(file_id="file-1"), "<File handle: file-1>"),
         ],
     )
-    def test_the_prompt_says_what_they_are(self, value, shown):
+    def test_the_prompt_says_what_they_are(self, value, preview):
         """The prompt has the type of a media value, its preview, and its uses."""
         text = describe("v", value, FIELD, type_rules()).render()
 
-        assert shown in text
+        assert preview in text
         assert "(a handle: the value stays outside; pass it to a tool" in text
 
     def test_a_history(self, play):
@@ -421,7 +422,7 @@ class TestDescriptions:
         assert line in describe("v", value, field, type_rules(), modules).render()
 
     @pytest.mark.parametrize(
-        ("value", "annotation", "told"),
+        ("value", "annotation", "message"),
         [
             (
                 [Person(name="Ada")],
@@ -454,11 +455,11 @@ class TestDescriptions:
             (Money(5), Any, ["Type: int", "```\n5\n```"]),
         ],
     )
-    def test_what_is_told(self, value, annotation, told):
+    def test_what_is_told(self, value, annotation, message):
         """Descriptions have the types of fields and columns, shapes, and the first rows."""
         field = signature({"v": annotation}, {"a": str}).input_fields["v"]
 
         text = describe("v", value, field, type_rules([MONEY])).render()
 
-        for part in told:
+        for part in message:
             assert part in text

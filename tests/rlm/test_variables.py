@@ -63,7 +63,7 @@ class TestDescribe:
         assert "Constraints: minimum length: 3" in text
 
     @pytest.mark.parametrize(
-        ("value", "told"),
+        ("value", "line"),
         [
             ({"a.py": "xy", "b.py": "z"}, ["dict[str, str]", "2 items, 3 characters of text"]),
             ([1, 2, 3], ["list[int]", "3 items"]),
@@ -78,11 +78,11 @@ class TestDescribe:
             (Pair("a", 1), ["Pair", "Pair(left: str, right: int)"]),
         ],
     )
-    def test_other_values_are_told_by_type_and_size(self, value, told):
+    def test_other_values_are_told_by_type_and_size(self, value, line):
         """Other values are described by element types, sizes, and the fields of records."""
         text = describe("v", value, FIELD, type_rules()).render()
 
-        for part in told:
+        for part in line:
             assert part in text
 
     @pytest.mark.parametrize(

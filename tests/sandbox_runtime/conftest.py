@@ -179,7 +179,7 @@ def wrecked(rough):
 
 
 @pytest.fixture
-def given(session):
+def reregister(session):
     """Registers other tools and outputs in the shared session for the duration of a test."""
 
     def register(tools=None, outputs=None):
@@ -216,11 +216,11 @@ def open_cells():
     streams, main = (sys.stdout, sys.stderr), sys.modules["__main__"]
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGALRM)]
     limit = sys.getrecursionlimit()
-    made = []
+    created = []
 
     def make(*args, **kwargs):
-        made.append(Cells(*args, **kwargs))
-        return made[-1]
+        created.append(Cells(*args, **kwargs))
+        return created[-1]
 
     yield make
     builtins.__dict__.clear()
@@ -229,7 +229,7 @@ def open_cells():
     for number, handler in handlers:
         signal.signal(number, handler)
     sys.setrecursionlimit(limit)
-    for cells in made:
+    for cells in created:
         cells.host.close()
 
 

@@ -29,12 +29,12 @@ class FakeHost:
         self._loop = asyncio.new_event_loop()
 
     def call(self, mode, tool, arguments, extras):
-        given = values.decode([arguments.encode(), *extras])
+        call_arguments = values.decode([arguments.encode(), *extras])
         try:
             if mode == "batch":
-                result = [self._outcome(tool, *item) for item in given]
+                result = [self._outcome(tool, *item) for item in call_arguments]
             else:
-                args, kwargs = given
+                args, kwargs = call_arguments
                 result = self.tools[tool](*args, **kwargs)
             kind, parts = values.encode(result, tool)
         except Exception as error:  # noqa: BLE001 - as the real host does

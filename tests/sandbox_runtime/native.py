@@ -227,7 +227,10 @@ def attempts(facts):
             "its own memory by a descriptor": lambda: call("openat", HERE, "/proc/self/mem", 0),
             "a library": lambda: call("openat", HERE, facts["library"], 0),
         },
-        "machine": {name: (lambda made=made: call(*made)) for name, made in _machine().items()},
+        "machine": {
+            name: (lambda call_parts=call_parts: call(*call_parts))
+            for name, call_parts in _machine().items()
+        },
     }
 
 

@@ -52,7 +52,7 @@ def failure(session, code):
     return result
 
 
-def shown(result):
+def everything_in(result):
     """Returns a traceback, whichever cell it is from."""
     return re.sub(r"<cell \d+>", "<cell>", result.traceback)
 

@@ -96,6 +96,6 @@ def test_rows_in_a_sandbox(lent):
         "from concurrent.futures import ThreadPoolExecutor\n"
         "with ThreadPoolExecutor() as pool:\n"
         "    print(pool.submit(lookup.batched, [('a', 2)]).result())\n"
-        "print('A dict or a tuple' in lookup.__doc__, 'A dict or a tuple' in count.__doc__)"
+        "print('a dict or a tuple' in lookup.__doc__, 'a dict or a tuple' in count.__doc__)"
     )
     assert session.run_cell(code).output == "[['a', 2, False]]\nTrue False\n"

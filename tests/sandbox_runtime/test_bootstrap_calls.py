@@ -225,9 +225,9 @@ class TestTools:
         """As `help` shows them, with the ways to call many at once."""
         cells = open_cells({"search": lambda: 1})
 
-        shown = cells.output("print(search.__name__, search.__doc__)")
+        printed_text = cells.output("print(search.__name__, search.__doc__)")
 
-        assert shown == (
+        assert printed_text == (
             "search search()\n"
             "\n"
             "Does it.\n"
@@ -241,7 +241,7 @@ class TestTools:
         )
 
     @pytest.mark.parametrize(
-        ("error", "shown", "caught_as"),
+        ("error", "error_text", "caught_as"),
         [
             (ValueError("no"), "ValueError: no", "ValueError"),
             (type("RateLimitError", (OSError,), {})("wait"), "RateLimitError: wait", "OSError"),
@@ -257,7 +257,7 @@ class TestTools:
         ],
         ids=lambda value: "",
     )
-    def test_errors_come_under_their_own_names(self, open_cells, error, shown, caught_as):
+    def test_errors_come_under_their_own_names(self, open_cells, error, error_text, caught_as):
         """And can be caught as the builtin that they derive from."""
 
         def fail():
@@ -265,7 +265,7 @@ class TestTools:
 
         cells = open_cells({"fail": fail})
 
-        assert cells.error("fail()") == shown
+        assert cells.error("fail()") == error_text
         assert cells.output(f"try: fail()\nexcept {caught_as}: print('caught')") == "caught\n"
 
     def test_arguments_that_cannot_leave(self, open_cells):

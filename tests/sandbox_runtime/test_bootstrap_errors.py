@@ -122,10 +122,10 @@ except ZeroDivisionError as error:
     raise ExceptionGroup("several", [error])
 """
 
-        shown = cells.traceback(code)
+        text = cells.traceback(code)
 
-        assert "driver.py" not in shown
-        assert "ExceptionGroup: several (1 sub-exception)" in shown
+        assert "driver.py" not in text
+        assert "ExceptionGroup: several (1 sub-exception)" in text
 
     def test_a_cycle_of_causes(self, cells):
         """Python's own guard against it is enough."""

@@ -97,14 +97,14 @@ class TestTheList:
 
     def test_the_numbers_are_the_kernels(self, machine):
         """The numbers match the kernel's headers, as far as these are installed and have the call."""
-        known = table(machine)
-        if not known:
+        numbers = table(machine)
+        if not numbers:
             pytest.skip("the kernel's headers are not installed")
         checked = 0
         for number, call in numbered(machine).items():
             name = GENERIC_NAMES.get(call.name, call.name) if machine == "aarch64" else call.name
-            if name in known:
-                assert known[name] == number, call.name
+            if name in numbers:
+                assert numbers[name] == number, call.name
                 checked += 1
         assert checked > len(numbered(machine)) - 4
 
@@ -243,9 +243,9 @@ def test_rules_about_arguments(machine, name):
     """Only the allowed arguments pass; other upper halves of small arguments do not."""
     number = number_of(machine, name)
     good, bad = RULES[name]
-    asked = ASK if name == "openat" else ALLOW
+    verdict = ASK if name == "openat" else ALLOW
 
-    assert [answer(machine, number, *arguments) for arguments in good] == [asked] * len(good)
+    assert [answer(machine, number, *arguments) for arguments in good] == [verdict] * len(good)
     assert [answer(machine, number, *arguments) for arguments in bad] == [EPERM] * len(bad)
 
 

@@ -100,10 +100,10 @@ class TestBatched:
         session = lent(tools={"give": lambda at: threading.Lock() if at else "fine"})
 
         code = "r = give.batched([0, 1])\nprint(r[0], type(r[1]).__name__)\nprint(r[1])"
-        shown = run(session, code)
+        printed_text = run(session, code)
 
-        assert shown.startswith("fine ValueCrossingError\n")
-        assert "The results of give.batched()[1]" in shown
+        assert printed_text.startswith("fine ValueCrossingError\n")
+        assert "The results of give.batched()[1]" in printed_text
 
     def test_several_lists_and_keywords(self, lent):
         """Like `map`: one argument of each list, the keywords for all."""
@@ -325,11 +325,11 @@ class TestContext:
         session = lent(tools={"who": WHO.get, "many": many})
         token = WHO.set("the caller")
         try:
-            shown = run(session, call)
+            printed_text = run(session, call)
         finally:
             WHO.reset(token)
 
-        assert shown == ("[]\n" if "batched" in call else "'the caller'\n")
+        assert printed_text == ("[]\n" if "batched" in call else "'the caller'\n")
 
     def test_a_call_in_turn_runs_in_the_callers_thread(self, lent):
         """The fastest way, and what tools with thread-local state want."""
@@ -507,7 +507,7 @@ class TestMemory:
 
         threading.Timer(2, look).start()
 
-        shown = run(
+        printed_text = run(
             session,
             "import asyncio\n"
             "text = 'x' * 1_000_000\n"
@@ -515,7 +515,7 @@ class TestMemory:
             "len(got)",
         )
 
-        assert shown == "60\n"
+        assert printed_text == "60\n"
         assert 4_000_000 < waiting[0] < 6_000_000  # of 60
 
     @pytest.mark.nightly  # 60,000 calls; `test_calls_that_wait_hold_back_the_next` shows the bound

@@ -168,9 +168,9 @@ class TestMemory:
     @pytest.mark.parametrize("name", KEPT_IN_MEMORY)
     def test_survives(self, continued, name):
         """Values, generators, closures, classes, modules, the event loop and exceptions are restored."""
-        _, second, shown = KEPT_IN_MEMORY[name]
+        _, second, expected = KEPT_IN_MEMORY[name]
 
-        assert run(continued, second) == shown
+        assert run(continued, second) == expected
 
     def test_tools_and_outputs_are_those_of_the_new_session(self, opened):
         """Tools belong to the host; the state contains only their names."""
@@ -183,11 +183,9 @@ class TestMemory:
         assert run(session, "x, f()") == "('old', 'new')\n"
         assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
 
-    def test_random_numbers_are_new(self, opened):
+    def test_random_numbers_are_new(self, opened, saved_state):
         """Two sessions of one state draw different random numbers."""
-        with open_session() as session:
-            run(session, "import random; random.seed(1)")
-            state = session.checkpoint()
+        state, _ = saved_state
 
         drawn = {run(opened(restore=state), "random.random()") for _ in range(2)}
 
@@ -258,28 +256,31 @@ class TestByItself:
         assert session._line._recovery.checkpoint is not None
 
 
+@pytest.fixture(scope="module")
+def with_photo():
+    """A photo, and a state with a handle of it."""
+    photo = Photo()
+    with open_session(types=[HandleType(Photo)]) as session:
+        session.assign({"photo": photo, "point": Point(1)})
+        return photo, session.checkpoint()
+
+
 class TestHandles:
     """Handles of objects on the host stay valid within one process."""
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("types", [None, [HandleType(Photo), HandleType(Token)]])
-    def test_they_mean_the_same_objects(self, opened, types):
+    def test_they_mean_the_same_objects(self, opened, with_photo, types):
         """Handles refer to the same objects under the state's own rules, and under others."""
-        photo = Photo()
-        with open_session(types=[HandleType(Photo)]) as session:
-            session.assign({"photo": photo, "point": Point(1)})
-            state = session.checkpoint()
+        photo, state = with_photo
 
         restored = opened(restore=state, types=types)
 
         assert restored.run_cell("SUBMIT([photo, point])").outputs == {"output": [photo, Point(1)]}
 
-    def test_new_ones_are_others(self, opened):
+    def test_new_ones_are_others(self, opened, with_photo):
         """A handle's number is not reused, not even by a session with its own rules."""
-        photo, token = Photo(), Token()
-        with open_session(types=[HandleType(Photo)]) as session:
-            session.assign("photo", photo)
-            state = session.checkpoint()
+        (photo, state), token = with_photo, Token()
         restored = opened(restore=state, types=[HandleType(Token)])
 
         restored.assign("token", token)
@@ -304,29 +305,27 @@ class TestDisk:
     @pytest.mark.parametrize("name", KEPT_ON_DISK)
     def test_survives(self, continued, name):
         """Text, bytes, folders, links, modes, dates, deletions and the working directory are restored."""
-        _, second, shown = KEPT_ON_DISK[name]
+        _, second, expected = KEPT_ON_DISK[name]
 
-        assert run(continued, second) == shown
+        assert run(continued, second) == expected
 
     @pytest.mark.parametrize("name", KEPT_OPEN)
     def test_open_files_are_open_again(self, continued, name):
         """Open files keep their position and unwritten data, also if they were deleted."""
-        _, second, shown = KEPT_OPEN[name]
+        _, second, expected = KEPT_OPEN[name]
 
-        assert run(continued, second).splitlines()[-1] + "\n" == shown
+        assert run(continued, second).splitlines()[-1] + "\n" == expected
 
-    def test_a_state_of_a_restored_session(self, opened):
+    def test_a_state_of_a_restored_session(self, opened, saved_state):
         """It contains the files of both sessions."""
-        with open_session() as session:
-            run(session, "open('/tmp/one', 'w').write('1')")
-            first = session.checkpoint()
+        first, _ = saved_state
         with open_session(restore=first) as session:
             run(session, "open('/tmp/two', 'w').write('2')")
             second = session.checkpoint()
 
-        shown = run(opened(restore=second), "open('/tmp/one').read() + open('/tmp/two').read()")
+        text = run(opened(restore=second), "open('/tmp/f').read() + open('/tmp/two').read()")
 
-        assert shown == "'12'\n"
+        assert text == "'file2'\n"
 
 
 class TestFork:
@@ -359,11 +358,12 @@ class TestFork:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def saved_state(tmp_path_factory):
     """A saved state and its file, which no test changes."""
     with open_session() as session:
         session.assign("text", "x" * 1000)
         run(session, "open('/tmp/f', 'w').write('file')")
+        run(session, "import random; random.seed(1)")
         state = session.checkpoint()
     path = tmp_path_factory.mktemp("made") / "state.checkpoint"
     state.save(path)
@@ -371,9 +371,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def saved(made, tmp_path):
+def saved(saved_state, tmp_path):
     """The state, and a copy of its file."""
-    state, path = made
+    state, path = saved_state
     return state, shutil.copy(path, tmp_path / path.name)
 
 

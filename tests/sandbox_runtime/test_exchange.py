@@ -186,10 +186,10 @@ class TestLastOutput:
         """A long output is abridged as by the sandbox itself, in whatever chunks it arrived."""
         limit = Limits().output_chars
 
-        shown = self.last_output(talk, 30_000, ["0123456789"])
+        text = self.last_output(talk, 30_000, ["0123456789"])
 
         half = "0123456789" * (limit // 20)
-        assert shown == f"{half}\n... ({300_000 - limit:,} characters omitted) ...\n{half}"
+        assert text == f"{half}\n... ({300_000 - limit:,} characters omitted) ...\n{half}"
 
     def test_nothing_very_often(self, talk):
         """Empty chunks are not kept; a hundred thousand of them cost little."""

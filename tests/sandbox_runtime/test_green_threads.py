@@ -204,9 +204,9 @@ def test_the_cell_waits_for_its_threads(shared: tuple[Session, Crowd]) -> None:
 
 def test_an_exception_in_a_thread_is_shown(shared: tuple[Session, Crowd]) -> None:
     """A thread's exception is printed, and does not fail the cell."""
-    shown = output(shared, "threading.Thread(target=lambda: 1 / 0).start()")
-    assert "ZeroDivisionError" in shown
-    assert "sandbox_runtime" not in shown
+    text = output(shared, "threading.Thread(target=lambda: 1 / 0).start()")
+    assert "ZeroDivisionError" in text
+    assert "sandbox_runtime" not in text
 
 
 def test_submit_in_a_thread_ends_the_run(shared: tuple[Session, Crowd]) -> None:

@@ -53,10 +53,10 @@ def start(opened):
 
 def test_a_session_has_the_words_of_its_image(start):
     """Nothing that happens from the image to the first cell moves or changes them."""
-    known = saved_words((ready_engine().folder / "boot.head").read_bytes())
+    saved = saved_words((ready_engine().folder / "boot.head").read_bytes())
 
-    assert len(known) > 10_000
-    assert words_in(start()) == known
+    assert len(saved) > 10_000
+    assert words_in(start()) == saved
 
 
 def test_so_has_one_that_is_restored(start):

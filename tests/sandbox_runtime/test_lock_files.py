@@ -55,7 +55,7 @@ class TestLockFile:
 
         def write(name: str = "requirements.txt", **hashes: str) -> Path:
             path = tmp_path / name
-            known = {**digests, **hashes}
+            hash_by_name = {**digests, **hashes}
             if name.endswith(".toml"):
                 path.write_text(
                     'lock-version = "1.0"\ncreated-by = "test"\n'
@@ -64,7 +64,7 @@ class TestLockFile:
                         f'wheels = [{{name = "{one}-1.0-py3-none-any.whl", '
                         f'url = "https://i.invalid/{one}-1.0-py3-none-any.whl", '
                         f'hashes = {{sha256 = "{digest}"}}}}]\n'
-                        for one, digest in known.items()
+                        for one, digest in hash_by_name.items()
                     )
                     + '[[packages]]\nname = "windows"\nversion = "1.0"\n'
                     'marker = "sys_platform == \'win32\'"\nvcs = {type = "git", '
@@ -76,7 +76,7 @@ class TestLockFile:
                     + "".join(
                         f"{one}==1.0 \\\n    --hash=sha256:{'1' * 64} \\\n"
                         f"    --hash=sha256:{digest}\n    # via nothing\n"
-                        for one, digest in known.items()
+                        for one, digest in hash_by_name.items()
                     )
                     + "windows==1.0 ; sys_platform == 'win32'\n"
                 )
@@ -107,10 +107,10 @@ class TestLockFile:
         """Another hash is another request; an unchanged lock file needs no network."""
         path = locked()
         found = packages.resolve(path)
-        asked = len(index.requests)
+        request_count = len(index.requests)
 
         assert packages.resolve(path) == found
-        assert len(index.requests) == asked
+        assert len(index.requests) == request_count
         assert "HASH" in refusal_of(locked(thing="2" * 64)).upper()
 
     def test_a_dependency_that_is_not_in_it(self, locked, tmp_path):

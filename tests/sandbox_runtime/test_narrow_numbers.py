@@ -17,7 +17,7 @@ def session():
 
 
 @pytest.mark.parametrize(
-    ("code", "shown"),
+    ("code", "text"),
     [
         ("sum(range(10**5)) ** 3", repr(sum(range(10**5)) ** 3)),
         ("3 * 10**9 in range(10**10), range(10**10)[-1]", "(True, 9999999999)"),
@@ -43,9 +43,9 @@ def session():
         ("from email.utils import formatdate\nformatdate(2**33)", "'Wed, 16 Mar 2242 12:56:32 -0000'"),
     ],
 )  # fmt: skip
-def test_wide_numbers_work(session, code, shown):
+def test_wide_numbers_work(session, code, text):
     """Integers, positions in slices, seeds, files and times are as on a 64-bit machine."""
-    expected = shown if "**" not in shown else repr(eval(shown))
+    expected = text if "**" not in text else repr(eval(text))
 
     assert output(session, code) == expected
 

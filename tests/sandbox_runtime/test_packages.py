@@ -158,12 +158,12 @@ class TestResolve:
     def test_it_is_remembered_without_a_network(self, index, thing, monkeypatch):
         """The cache serves other orders and spellings too, and ignores newer versions."""
         found = packages.resolve([thing])
-        asked = len(index.requests)
+        request_count = len(index.requests)
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
         package_sets.load.cache_clear()
 
         assert packages.resolve(["thing", " thing"]) == found
-        assert len(index.requests) == asked
+        assert len(index.requests) == request_count
 
     def test_a_refresh_asks_again(self, index, thing, wheel):
         """A refresh leaves the previous set in place for the sessions that use it."""

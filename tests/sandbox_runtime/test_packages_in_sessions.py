@@ -147,6 +147,7 @@ class TestSession:
         )
         assert [*found.folder.glob("*.image")]
 
+    @pytest.mark.nightly  # `test_what_fails_once_is_tried_again` makes an image later too
     def test_a_refresh_tries_again_to_make_an_image(self, resolved):
         """A refresh retries even if the cache records that no image can be built."""
         found = resolve_packages([resolved])

@@ -140,7 +140,7 @@ class TestAddresses:
     """A package cannot choose the source of another one."""
 
     @pytest.mark.sampled(2)
-    @pytest.mark.sampled(6)
+    @pytest.mark.sampled(3)
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_dependency_with_an_address(self, index, places, mark, kind):
         """Content behind a URL is not executed, not built, and not even fetched."""
@@ -249,7 +249,7 @@ class TestOnlyWheels:
         assert str(resolve([thing])) == "thing 1.0"
         assert not mark.exists()
 
-    @pytest.mark.sampled(4)
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "link",
         [
@@ -368,7 +368,7 @@ ANSWERS: dict[str, Callable[[Path], dict[str, tuple[str, bytes | str]]]] = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_what_an_index_answers(index, wheel, mark, places, monkeypatch, answer):
     """An index leads to no file of the host, and cannot hide what a wheel requires."""
@@ -563,10 +563,10 @@ class TestEnvironment:
 
     def test_keyring_may_be_asked(self, index, thing, tmp_path, monkeypatch):
         """The program of pip's keyring setting is the only process that may start."""
-        asked = tmp_path / "asked"
+        log = tmp_path / "asked"
         program = tmp_path / "bin" / "keyring"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\necho "$@" > {asked}\nexit 1\n')
+        program.write_text(f'#!/bin/sh\necho "$@" > {log}\nexit 1\n')
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("PIP_KEYRING_PROVIDER", "subprocess")
@@ -582,7 +582,7 @@ class TestEnvironment:
             monkeypatch.setenv("PIP_INDEX_URL", f"http://user@{place}/")
             refusal("thing")
 
-        assert "get" in asked.read_text().split()
+        assert "get" in log.read_text().split()
 
 
 ADDRESSES = {
@@ -597,6 +597,7 @@ ADDRESSES = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_error_shows_a_key_of_an_address(index, address):
     """Passwords and keys of the user's own addresses are in no message, which may be logged."""

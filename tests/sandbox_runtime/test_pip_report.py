@@ -16,7 +16,7 @@ from sandbox_runtime.packages.pip_errors import explain, last_words
 from sandbox_runtime.packages.pip_report import MAX_REPORT_BYTES, as_named, read_report
 
 
-def told(**changes) -> dict:
+def report(**changes) -> dict:
     """One package as pip reports it; `changes` by the path of a field, with `__` between its parts."""
     item = {
         "metadata": {"name": "thing", "version": "1.0", "requires_dist": ["other>=1"]},
@@ -46,7 +46,7 @@ class TestReport:
 
     def test_an_honest_one(self):
         """Every field that is used later is parsed."""
-        [found] = read_report(as_report(told()))
+        [found] = read_report(as_report(report()))
 
         assert (found.name, found.version, found.sha256) == ("thing", "1.0", "0" * 64)
         assert found.file == "thing-1.0-py3-none-any.whl"
@@ -94,11 +94,11 @@ class TestReport:
         if changes == {
             "download_info__url": "https://index.invalid/a/..%2fthing-1.0-py3-none-any.whl"
         }:
-            [found] = read_report(as_report(told(**changes)))
+            [found] = read_report(as_report(report(**changes)))
             assert found.file == "thing-1.0-py3-none-any.whl"  # the last part, and no other
             return
         with pytest.raises(PackageError) as caught:
-            read_report(as_report(told(**changes)))
+            read_report(as_report(report(**changes)))
 
         assert len(str(caught.value)) < 1_000
 
@@ -118,8 +118,8 @@ class TestReport:
             b'{"environment": {"sys_platform": "emscripten"}, "install": [[]]}',
             b'{"environment": {"sys_platform": "linux"}, "install": []}',
             b'{"environment": 3, "install": []}',
-            as_report(told(), told()),
-            as_report(told(), told(metadata__name="Thing")),
+            as_report(report(), report()),
+            as_report(report(), report(metadata__name="Thing")),
             as_report(*[{}] * 2_001),
             b" " * (MAX_REPORT_BYTES + 1),
         ],
@@ -157,7 +157,7 @@ class TestReport:
 
     def test_only_what_was_named_comes_from_an_address(self):
         """A second check, after pip's own refusal of unnamed URLs."""
-        [found] = read_report(as_report(told(is_direct=True)))
+        [found] = read_report(as_report(report(is_direct=True)))
 
         own = found.url.replace("://", "://me:password@") + "#sha256=1"
         assert [one.url for one in as_named([found], [own])] == [own]
@@ -171,7 +171,7 @@ class TestReport:
             names = [f"thing{number}" for number in range(count)]
             data = as_report(
                 *(
-                    told(
+                    report(
                         metadata__name=name,
                         download_info__url=f"https://i.invalid/{name}-1.0-py3-none-any.whl",
                         metadata__requires_dist=["x" * 1_000] * 20,

@@ -182,9 +182,9 @@ class TestLend:
             lent = list(threads.map(lambda _: pool.lend(), range(2)))
         wait_until(lambda: pool.warm() >= 1)
         ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
-        known = before | {session.pid for session in (*lent, ready)}
-        wait_until(lambda: deno_children() - known)
-        killed = deno_children() - known
+        pids = before | {session.pid for session in (*lent, ready)}
+        wait_until(lambda: deno_children() - pids)
+        killed = deno_children() - pids
         for pid in killed:
             os.kill(pid, 9)
         wait_until(lambda: not deno_children() & killed)
@@ -335,7 +335,7 @@ import threading, dspy_rlm
 dspy_rlm.RLM("q -> a")
 print([thread.name for thread in threading.enumerate() if "sandbox" in thread.name])
 """
-        shown = subprocess.run(
+        ended = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100
         )
-        assert shown.stdout == "[]\n"
+        assert ended.stdout == "[]\n"

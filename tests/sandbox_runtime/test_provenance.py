@@ -79,9 +79,9 @@ class TestAdvisories:
         """The required version of Deno is one that this project starts."""
         text = (PROJECT / "pyproject.toml").read_text()
 
-        asked = re.findall(r'"deno>=([\d.]+),<3"', text)
-        assert asked == [".".join(map(str, DENO_TESTED))] * 2
-        assert asked[0] in executable.DENO_FIX
+        lowest = re.findall(r'"deno>=([\d.]+),<3"', text)
+        assert lowest == [".".join(map(str, DENO_TESTED))] * 2
+        assert lowest[0] in executable.DENO_FIX
 
 
 class TestHashes:
@@ -234,11 +234,11 @@ class TestSbom:
         """Every reference is unique, and every dependency refers to a component."""
         bill = self.bill(installed=lambda name: ("9", ["six"]) if name != "six" else ("1", []))
         refs = [one["bom-ref"] for one in bill["components"]]
-        known = {*refs, bill["metadata"]["component"]["bom-ref"]}
+        references = {*refs, bill["metadata"]["component"]["bom-ref"]}
 
         assert len(refs) == len(set(refs))
-        assert {edge["ref"] for edge in bill["dependencies"]} == known
-        assert {to for edge in bill["dependencies"] for to in edge["dependsOn"]} <= known
+        assert {edge["ref"] for edge in bill["dependencies"]} == references
+        assert {to for edge in bill["dependencies"] for to in edge["dependsOn"]} <= references
         assert "pkg:pypi/six" in refs
 
     def test_the_same_parts_are_the_same_text(self, monkeypatch):
@@ -277,14 +277,14 @@ class TestSbom:
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
         import hashlib
 
-        told = {
+        facts = {
             one["name"]: one["hashes"][0]["content"]
             for one in json.loads(text)["components"]
             if one["type"] == "file"
         }
         for name, data in carried.items():
             if not name.endswith(assets.MANIFEST_FILE):
-                assert told[name] == hashlib.sha256(data).hexdigest()
+                assert facts[name] == hashlib.sha256(data).hexdigest()
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -71,14 +71,14 @@ def test_defaults_of_a_tool_are_not_told(call):
     with open_session(tools={"tool": tool}) as session:
         result = session.run_cell(call)
 
-    shown = str(result).replace("'", "").replace("\\", "")
-    assert "n: int = 5, api_key: str = ..., text: str = ..., client=..." in shown
-    assert KEY not in shown
-    assert "not-in-the-environment" not in shown
+    plain = str(result).replace("'", "").replace("\\", "")
+    assert "n: int = 5, api_key: str = ..., text: str = ..., client=..." in plain
+    assert KEY not in plain
+    assert "not-in-the-environment" not in plain
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "plain"),
     [
         ("http://me:pw@h/x", "http://me:[secret]@h/x"),
         ("cannot connect to me:pw-1@127.0.0.1:9", "cannot connect to me:[secret]@127.0.0.1:9"),
@@ -104,9 +104,9 @@ def test_defaults_of_a_tool_are_not_told(call):
         ("commit 0123456789abcdef0123456789abcdef01234567 not found", None),
     ],
 )
-def test_what_looks_like_a_secret(text, shown):
+def test_what_looks_like_a_secret(text, plain):
     """Secrets are recognised by their form, or by the name before them; ordinary texts stay."""
-    assert redact_secrets(text) == (text if shown is None else shown)
+    assert redact_secrets(text) == (text if plain is None else plain)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_what_is_a_secret_of_the_environment(monkeypatch, name, value, text, hid
 def test_encoded_secrets(encode):
     """Encoded secrets are removed, also inside of longer encoded text and across line breaks."""
     secret = 'a "hidden"/word+\\1234567890'
-    shown = redact_secrets(f"before {encode(secret)} after", [secret])
+    plain = redact_secrets(f"before {encode(secret)} after", [secret])
 
-    assert "[secret]" in shown
-    assert shown.startswith("before ")
-    assert shown.endswith(" after")
+    assert "[secret]" in plain
+    assert plain.startswith("before ")
+    assert plain.endswith(" after")
 
 
 @pytest.mark.parametrize("piece", ["a", "a:", "://", "password=", "'", "Bearer ", "x@", "eyJ", "?key=", "sk-", "_", "a.b-c", "\n", "-----BEGIN PRIVATE KEY-----", "authorization:", "hooks.slack.com/"])  # fmt: skip
@@ -197,13 +197,13 @@ def test_no_part_of_a_secret_stands_where_a_long_text_is_cut(monkeypatch, at):
     monkeypatch.setenv("SERVICE_TOKEN", secret)
     pads = (MAX_CHARS // 2 + at, 3 * MAX_CHARS)
     for before, after in (pads, pads[::-1]):
-        shown = redact_secrets("a" * before + secret + "b" * after)
-        assert not any(part in shown for part in secret.split("-"))
+        plain = redact_secrets("a" * before + secret + "b" * after)
+        assert not any(part in plain for part in secret.split("-"))
 
 
 def test_many_secrets_do_not_move_the_cut(monkeypatch):
     """Redaction shortens a text; the text that moves closer to the cut is redacted too."""
     secret = "Zx81-mQ22-kLw0-Pq73-Rt55"
     monkeypatch.setenv("SERVICE_TOKEN", secret)
-    shown = redact_secrets(f"{secret} " * 20_000)
-    assert not any(part in shown for part in secret.split("-"))
+    plain = redact_secrets(f"{secret} " * 20_000)
+    assert not any(part in plain for part in secret.split("-"))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pytest
 from session_cells import (
+    everything_in,
     failure,
     output,
-    shown,
 )
 
 from sandbox_runtime import (
@@ -37,7 +37,7 @@ class TestCells:
 
         assert (result.error_type, result.message) == ("ZeroDivisionError", "division by zero")
         assert result.output == "a\n"
-        assert shown(result) == (
+        assert everything_in(result) == (
             "Traceback (most recent call last):\n"
             '  File "<cell>", line 4, in <module>\n'
             "    f(0)\n"
@@ -50,7 +50,7 @@ class TestCells:
 
     def test_a_syntax_error(self, session):
         """A syntax error is shown with Python's own text."""
-        assert shown(failure(session, "x = (\n")) == (
+        assert everything_in(failure(session, "x = (\n")) == (
             "  File \"<cell>\", line 1\n    x = (\n        ^\nSyntaxError: '(' was never closed\n"
         )
 

@@ -27,7 +27,7 @@ def small(opened):
 class TestMemory:
     """Beyond `memory_bytes` Python raises MemoryError, and the session continues."""
 
-    @pytest.mark.sampled(3)
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize(
         "code",
         [

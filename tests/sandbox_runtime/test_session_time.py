@@ -9,9 +9,9 @@ from session_cells import (
     HASTY,
     UNINTERRUPTIBLE,
     echo,
+    everything_in,
     failure,
     output,
-    shown,
     when,
 )
 
@@ -58,7 +58,7 @@ class TestTime:
         """The traceback shows the line that ran."""
         result = failure(hasty, "import time\ndef wait():\n    time.sleep(1e6)\nwait()")
 
-        assert shown(result) == (
+        assert everything_in(result) == (
             "Traceback (most recent call last):\n"
             '  File "<cell>", line 4, in <module>\n'
             "    wait()\n"
@@ -135,9 +135,9 @@ class TestInterrupt:
             "import asyncio\nawait asyncio.sleep(1e6)",
         ],
     )
-    def test_a_running_cell(self, given, started, code):
+    def test_a_running_cell(self, reregister, started, code):
         """An interrupted cell sees KeyboardInterrupt."""
-        session = given(tools={"started": started})
+        session = reregister(tools={"started": started})
         thread = when(started.event, session.interrupt)
 
         result = failure(session, f"kept = 1\nstarted()\n{code}")
@@ -157,9 +157,9 @@ class TestInterrupt:
             "while True: started()",
         ],
     )
-    def test_none_is_lost(self, given, started, code):
+    def test_none_is_lost(self, reregister, started, code):
         """No interrupt is lost, whether it comes in Python, in the event loop, or in between."""
-        session = given(tools={"started": started})
+        session = reregister(tools={"started": started})
         for _ in range(20):
             started.event.clear()
             thread = when(started.event, session.interrupt)
@@ -168,15 +168,15 @@ class TestInterrupt:
 
             assert (result.error_type, result.message) == INTERRUPTED
 
-    def test_while_a_tool_works(self, given):
+    def test_while_a_tool_works(self, reregister):
         """The cell sees the interrupt when the tool returns."""
-        session = given(tools={"tool": lambda: session.interrupt()})
+        session = reregister(tools={"tool": lambda: session.interrupt()})
 
         assert failure(session, "tool()\nwhile True: pass").error_type == "KeyboardInterrupt"
 
-    def test_when_no_cell_runs(self, given):
+    def test_when_no_cell_runs(self, reregister):
         """An interrupt without a running cell has no effect, not even on the next cell."""
-        session = given()
+        session = reregister()
 
         session.interrupt()
 

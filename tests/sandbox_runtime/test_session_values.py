@@ -20,9 +20,9 @@ from sandbox_runtime import (
 class TestSubmit:
     """SUBMIT ends the run with the declared outputs."""
 
-    def test_the_declared_fields(self, given):
+    def test_the_declared_fields(self, reregister):
         """Fields can be passed by position or name; values keep their types."""
-        session = given(outputs={"answer": "str", "when": "datetime.date"})
+        session = reregister(outputs={"answer": "str", "when": "datetime.date"})
 
         result = session.run_cell("import datetime\nSUBMIT('a', when=datetime.date(2024, 1, 2))")
 
@@ -30,18 +30,18 @@ class TestSubmit:
 
         assert result == Submitted({"answer": "a", "when": datetime.date(2024, 1, 2)})
 
-    def test_a_wrong_call(self, given):
+    def test_a_wrong_call(self, reregister):
         """The error shows the right call; the cell may try again."""
-        session = given(outputs={"answer": "str"})
+        session = reregister(outputs={"answer": "str"})
 
         assert failure(session, "SUBMIT(result='a')").message == (
             "SUBMIT() has no field 'result', is missing 'answer'. Call SUBMIT(answer: str)."
         )
         assert session.run_cell("SUBMIT('a')") == Submitted({"answer": "a"})
 
-    def test_no_fields(self, given):
+    def test_no_fields(self, reregister):
         """Without declared outputs, SUBMIT ends the run with none."""
-        session = given(outputs={})
+        session = reregister(outputs={})
 
         assert session.run_cell("SUBMIT()") == Submitted({})
         assert failure(session, "SUBMIT(1)").error_type == "TypeError"

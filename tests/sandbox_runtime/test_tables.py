@@ -399,8 +399,8 @@ class TestTableInCells:
         assert repr(PETS) == (
             "Table: 3 rows x 2 columns\nname   age\nstr    Int64\n'Tom'  3\n'Rex'  None\n'Kim'  1"
         )
-        long = Table({"x": arrays.values(list(range(9)))}, {"x": "int64"}, 9)
-        assert repr(long).endswith("\n4\n... 4 more rows")
+        long = Table({"x": arrays.values(list(range(99)))}, {"x": "int64"}, 99)
+        assert repr(long).endswith("\n4\n... 94 more rows")
 
     def test_rows_and_columns(self):
         """Rows are records; columns are arrays."""
@@ -535,6 +535,14 @@ class TestTableInCells:
             True,
             [0] * 4,
         )
+
+    @pytest.mark.parametrize(("rows", "shown"), [(6, 6), (60, 60), (61, 5)])
+    def test_a_small_table_is_shown_whole(self, rows, shown):
+        """A summary of six columns has six lines; of a large table the first rows are enough."""
+        lines = repr(Table({"n": list(range(rows))}, {"n": "int64"}, rows)).splitlines()[3:]
+
+        assert len(lines) == shown + (rows > shown)
+        assert (lines[-1] == f"... {rows - shown} more rows") == (rows > shown)
 
     def test_a_column_skips_what_is_missing(self):
         """None and NaN count in no sum, no mean and no count, as in pandas."""

@@ -408,9 +408,9 @@ class TestIncompleteSearches:
 
     def test_equal_searches_have_one_note(self, session, text):
         """A loop over many searches gives one line with their number."""
-        told = output(session, "for _ in range(5): text.grep('line', limit=3)")
+        warnings = output(session, "for _ in range(5): text.grep('line', limit=3)")
 
-        assert told.strip() == (
+        assert warnings.strip() == (
             "[grep stopped at its limit of 3 hits (5 times): there may be more; raise limit=, or use "
             "text.count(s)]"
         )
@@ -420,10 +420,12 @@ class TestIncompleteSearches:
         (tmp_path / "a.txt").write_text("one two three\nfour five\n")
         session.assign({"d": Directory(tmp_path), "t": TextFile(tmp_path / "a.txt")})
 
-        told = output(session, "t.findall('[a-z]+', limit=4), d.grep('o', limit=1); d.search('o')")
+        warnings = output(
+            session, "t.findall('[a-z]+', limit=4), d.grep('o', limit=1); d.search('o')"
+        )
 
-        assert "[findall stopped at its limit of 4 matches: there may be more;" in told
-        assert "[grep stopped at its limit of 1 hits: there may be more; raise limit=]" in told
+        assert "[findall stopped at its limit of 4 matches: there may be more;" in warnings
+        assert "[grep stopped at its limit of 1 hits: there may be more; raise limit=]" in warnings
 
     def test_a_result_that_is_printed_says_it_itself(self, session, text):
         """One statement is enough: the printed result has its own."""
@@ -442,10 +444,12 @@ class TestIncompleteSearches:
         (tmp_path / "long.txt").write_text("a" * 3000 + "needle" + "b" * 3000)
         session.assign({"t": TextFile(tmp_path / "long.txt")})
 
-        told = output(session, "hit, = t.grep('needle'); t[hit.position:hit.position + 8]")
+        warnings = output(session, "hit, = t.grep('needle'); t[hit.position:hit.position + 8]")
 
-        assert told.splitlines()[0] == "'needlebb'"
-        assert "[grep cut lines of more than 1,000 characters: hit.line is the part around" in told
+        assert warnings.splitlines()[0] == "'needlebb'"
+        assert (
+            "[grep cut lines of more than 1,000 characters: hit.line is the part around" in warnings
+        )
 
     def test_files_that_are_passed_over(self, session, tmp_path):
         """Files that are no texts are named, also if nobody prints the result."""
@@ -476,9 +480,9 @@ class TestIncompleteSearches:
 
     def test_many_different_notes_are_bounded(self, session, text):
         """A cell with very many searches gets a few notes."""
-        told = output(session, "for n in range(1, 50): text.grep('line', limit=n)")
+        warnings = output(session, "for n in range(1, 50): text.grep('line', limit=n)")
 
-        assert told.count("[grep stopped") == 8
+        assert warnings.count("[grep stopped") == 8
 
 
 class TestHits:

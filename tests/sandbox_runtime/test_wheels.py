@@ -33,14 +33,14 @@ class TestBundle:
 
         target = tmp_path / "bundle"
         assert wheels.write_bundle(target, [path]) == (target.stat().st_size, sha256(target))
-        made = target.read_bytes()
-        size = int.from_bytes(made[:4], "little")
-        index = dict(json.loads(made[4 : 4 + size]))
+        wheel_bytes = target.read_bytes()
+        size = int.from_bytes(wheel_bytes[:4], "little")
+        index = dict(json.loads(wheel_bytes[4 : 4 + size]))
 
         assert index["/packages/thing.py"] == 1
         assert index["/packages/more.py"] == 2
         assert not [name for name in index if "scripts" in name]
-        assert len(made) == 4 + size + sum(index.values())
+        assert len(wheel_bytes) == 4 + size + sum(index.values())
         assert wheels.top_level_modules(path) == ["more", "native", "thing"]
 
     def test_a_file_that_is_no_archive(self, tmp_path):

@@ -28,22 +28,22 @@ class Aim:
 
 def aims_of(program: Program) -> set[Aim]:
     """Returns the aims that a program writes as dotted names, in code and not in strings."""
-    known: dict[str, Aim] = {}
+    aim_by_name: dict[str, Aim] = {}
     trees = [ast.parse(cell) for cell in program.cells if _parses(cell)]
     for tree in trees:
-        known |= _imported(tree)
+        aim_by_name |= _imported(tree)
     found: set[Aim] = set()
     for tree in trees:
         # Breadth first: names are bound before the bodies that use them are visited.
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and len(node.targets) == 1:
-                aim = _resolved(node.value, known)
+                aim = _resolved(node.value, aim_by_name)
                 if aim is not None and isinstance(node.targets[0], ast.Name):
-                    known[node.targets[0].id] = aim
+                    aim_by_name[node.targets[0].id] = aim
         found |= {
             aim
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and (aim := _resolved(node, known)) is not None
+            if isinstance(node, ast.Attribute) and (aim := _resolved(node, aim_by_name)) is not None
         }
     return found
 
@@ -70,12 +70,12 @@ def _imported_by(node: ast.AST) -> Iterator[tuple[str, Aim]]:
             yield alias.asname or alias.name, Aim(node.module or "", (alias.name,))
 
 
-def _resolved(node: ast.expr, known: dict[str, Aim]) -> Aim | None:
+def _resolved(node: ast.expr, aim_by_name: dict[str, Aim]) -> Aim | None:
     match node:
         case ast.Name(id=name):
-            return known.get(name)
+            return aim_by_name.get(name)
         case ast.Attribute(value=value, attr=name):
-            aim = _resolved(value, known)
+            aim = _resolved(value, aim_by_name)
             return None if aim is None else Aim(aim.module, (*aim.path, name))
         case ast.Subscript(
             value=ast.Attribute(attr="modules"), slice=ast.Constant(value=str(module))

@@ -196,7 +196,7 @@ def _without(command: list[str], pattern: str) -> list[str]:
 
 
 def _changed(text: str, changes: Texts) -> str:
-    for known, other in changes:
-        assert text.count(known) == 1, f"{known!r} is there {text.count(known)} times"
-        text = text.replace(known, other)
+    for original, other in changes:
+        assert text.count(original) == 1, f"{original!r} is there {text.count(original)} times"
+        text = text.replace(original, other)
     return text

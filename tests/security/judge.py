@@ -195,11 +195,11 @@ def _all_text(endings: list[Ending]) -> str:
 
 
 def _breaches(endings: list[Ending], calls: list[tuple[str, Any]]) -> list[str]:
-    text, told = _all_text(endings), _shown(calls)
+    text, call_text = _all_text(endings), _shown(calls)
     found = []
     if ESCAPED in text:
         found.append(text[text.index(ESCAPED) :][:200])
-    if FORGED in told:
+    if FORGED in call_text:
         found.append("a forged call reached a tool")
     if any(FORGED in _shown(ending.submitted) for ending in endings):
         found.append("a forged submission was believed")

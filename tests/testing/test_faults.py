@@ -129,7 +129,7 @@ class TestBrokenReplies:
     def test_a_stream_breaks_as_well(self, serve, fault):
         """Streamed replies fail in the same ways."""
         server = serve(
-            root=fields(lambda given: {"answer": "a b c d e f g h"}), faults={"root": fault}
+            root=fields(lambda inputs: {"answer": "a b c d e f g h"}), faults={"root": fault}
         )
         program = dspy.streamify(
             dspy.Predict("question -> answer"),

@@ -70,7 +70,7 @@ class TestFields:
 
         DSPy sends a response_format only to models that it knows to accept one.
         """
-        server = serve(**{model: fields(lambda given: EVERYTHING)})
+        server = serve(**{model: fields(lambda fields_in: EVERYTHING)})
 
         prediction = predict(server.lm(model), Everything, adapter, question="?")
 
@@ -79,7 +79,9 @@ class TestFields:
     def test_it_reads_the_inputs(self, serve):
         """The function gets each input field as the prompt shows it, in order."""
         seen = []
-        server = serve(m=fields(lambda given: seen.append(dict(given)) or {"answer": "yes"}))
+        server = serve(
+            m=fields(lambda fields_in: seen.append(dict(fields_in)) or {"answer": "yes"})
+        )
 
         predict(
             server.lm("m"), "text, numbers: list[int] -> answer", text=" a\n\nb ", numbers=[1, 2]
@@ -99,7 +101,9 @@ class TestFields:
     )
     def test_values_may_look_like_a_prompt(self, serve, text):
         """Another field's marker, or the reminder's words, inside a value do not mislead the parser."""
-        server = serve(m=fields(lambda given: {"answer": "-".join(given), "echo": given["text"]}))
+        server = serve(
+            m=fields(lambda fields_in: {"answer": "-".join(fields_in), "echo": fields_in["text"]})
+        )
 
         prediction = predict(
             server.lm("m"), "text, question -> answer, echo", dspy.JSONAdapter(),
@@ -110,7 +114,7 @@ class TestFields:
 
     def test_it_plays_a_chain_of_thought(self, serve):
         """Reasoning is an output field like any other."""
-        server = serve(m=fields(lambda given: {"reasoning": "because", "answer": "yes"}))
+        server = serve(m=fields(lambda fields_in: {"reasoning": "because", "answer": "yes"}))
 
         with dspy.context(lm=server.lm("m")):
             prediction = dspy.ChainOfThought("question -> answer")(question="?")
@@ -119,7 +123,7 @@ class TestFields:
 
     def test_demonstrations_are_not_the_question(self, serve):
         """Only the last message counts, whatever examples an optimizer put before it."""
-        server = serve(m=fields(lambda given: {"answer": given["question"]}))
+        server = serve(m=fields(lambda fields_in: {"answer": fields_in["question"]}))
         program = dspy.Predict("question -> answer")
         program.demos = [dspy.Example(question="old", answer="example")]
 
@@ -128,13 +132,13 @@ class TestFields:
 
     def test_a_signature_may_have_no_inputs(self, serve):
         """A signature without inputs is answered like any other."""
-        server = serve(m=fields(lambda given: {"answer": str(dict(given))}))
+        server = serve(m=fields(lambda fields_in: {"answer": str(dict(fields_in))}))
 
         assert predict(server.lm("m"), dspy.Signature(" -> answer")).answer == "{}"
 
     def test_a_missing_field_is_dspys_error(self, serve):
         """The player sends what it was given, so a program's handling of slips can be tested."""
-        server = serve(m=fields(lambda given: {"anser": "yes"}))
+        server = serve(m=fields(lambda fields_in: {"anser": "yes"}))
 
         with pytest.raises(AdapterParseError):
             predict(server.lm("m"), "question -> answer", question="?")
@@ -143,7 +147,7 @@ class TestFields:
 
     def test_a_plain_prompt_is_refused(self, serve):
         """A prompt without sections says where it belongs."""
-        server = serve(m=fields(lambda given: {}))
+        server = serve(m=fields(lambda fields_in: {}))
 
         with pytest.raises(LMError, match=r"Play plain prompts with `rules`"):
             server.lm("m")("Hello?")
@@ -172,8 +176,8 @@ class TestRoute:
     def test_calls_are_told_apart_by_what_they_ask_for(self, serve, adapter):
         """`asks_for` looks at the output fields; a plain prompt asks for none."""
         player = route(
-            (asks_for("count", "names"), fields(lambda given: {"count": 1, "names": ["a"]})),
-            (asks_for("count"), fields(lambda given: {"count": 2})),
+            (asks_for("count", "names"), fields(lambda fields_in: {"count": 1, "names": ["a"]})),
+            (asks_for("count"), fields(lambda fields_in: {"count": 2})),
             otherwise=rules([], default="plain"),
         )
         lm = serve(m=player).lm("m")

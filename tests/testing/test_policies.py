@@ -393,7 +393,7 @@ class TestOnlyRootPrompts:
         """`route` tells the calls apart by the fields they ask for."""
         player = route(
             (asks_for("code"), scripted(Action("Look.", "print(1)"))),
-            (asks_for("count"), fields(lambda given: {"count": len(given["repl_history"])})),
+            (asks_for("count"), fields(lambda inputs: {"count": len(inputs["repl_history"])})),
         )
         run = run_of(player)
 

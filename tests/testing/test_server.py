@@ -155,7 +155,7 @@ class TestStreaming:
     def test_dspy_streams_fields(self, serve):
         """`dspy.streamify` gets the reply in pieces that add up to it."""
         text = "one two three four five six seven eight nine ten"
-        server = serve(root=fields(lambda given: {"answer": text}))
+        server = serve(root=fields(lambda inputs: {"answer": text}))
         program = dspy.streamify(
             dspy.Predict("question -> answer"),
             stream_listeners=[dspy.streaming.StreamListener(signature_field_name="answer")],
@@ -359,17 +359,17 @@ class TestLog:
 
     def test_it_is_ordered_by_arrival(self, serve):
         """A slow exchange stands where it began, not where it ended."""
-        asked, go_on = threading.Event(), threading.Event()
+        has_begun, go_on = threading.Event(), threading.Event()
 
         def wait_for_it(text):
-            asked.set()
+            has_begun.set()
             go_on.wait(timeout=20)
             return text
 
         server = serve(m=rules([("first", lambda match: wait_for_it("slow"))], default="quick"))
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(server.lm("m"), "first")
-            assert asked.wait(timeout=20)
+            assert has_begun.wait(timeout=20)
             server.lm("m")("second")
             assert [e.prompt for e in server.requests] == ["second"]
             go_on.set()
@@ -440,17 +440,17 @@ class TestClosing:
 
     def test_a_player_that_never_returns_is_left_behind(self):
         """Closing waits for a busy player for a short time only: it never hangs."""
-        asked, release = threading.Event(), threading.Event()
+        has_begun, release = threading.Event(), threading.Event()
 
         def stuck(request):
-            asked.set()
+            has_begun.set()
             release.wait(timeout=60)
             return "late"
 
         server = PolicyServer({"stuck": stuck})
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(server.lm("stuck"), "?")
-            assert asked.wait(timeout=20)
+            assert has_begun.wait(timeout=20)
             started = time.perf_counter()
             server.close()
             assert time.perf_counter() - started < CLOSE_SECONDS + 5

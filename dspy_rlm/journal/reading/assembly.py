@@ -34,21 +34,23 @@ MAX_NESTING = 50
 
 @dataclasses.dataclass
 class _Call:
-    start: CallRecord
+    call_id: str
+    fields: dict[str, Any]
+    """Those of its first event, by the names of `CallRecord`."""
+
     attempts: list[AttemptRecord] = dataclasses.field(default_factory=list)
     outputs: tuple[Any, ...] | None = None
     finish_reason: str = ""
     error: ErrorRecord | None = None
-    reused_from: str | None = None
 
     def record(self) -> CallRecord:
-        return dataclasses.replace(
-            self.start,
+        return CallRecord(
+            **self.fields,
+            call_id=self.call_id,
             attempts=tuple(self.attempts),
             outputs=self.outputs,
             finish_reason=self.finish_reason,
             error=self.error,
-            reused_from=self.reused_from,
         )
 
 
@@ -82,7 +84,6 @@ class _Run:
     steps: dict[int, _Step] = dataclasses.field(default_factory=dict)
     setup: list[_Call] = dataclasses.field(default_factory=list)
     extraction: list[_Call] = dataclasses.field(default_factory=list)
-    superseded: list[_Call] = dataclasses.field(default_factory=list)
     ended: Mapping[str, Any] | None = None
     outputs: dict[str, ValueRecord] | None = None
     resumes: int = 0
@@ -220,6 +221,12 @@ class Assembly:
                 name, read.count(event, "bytes") or 0, read.number(event, "seconds", 0.0)
             )
 
+    def _forgotten(self, event: Mapping[str, Any]) -> None:
+        name = read.string(event, "file")
+        for step in self._run_of(event).steps.values():
+            if step.checkpoint is not None and step.checkpoint.path == name:
+                step.checkpoint = None
+
     def _call(self, event: Mapping[str, Any]) -> None:
         call_id, kind = read.string(event, "call"), read.string(event, "kind")
         after = read.optional_string(event, "after")
@@ -233,22 +240,20 @@ class Assembly:
         if kind in OWN_KINDS:
             self._prompts[call_id] = prompt
         run, iteration = self._run_of(event), read.count(event, "it")
-        call = self._calls[call_id] = _Call(
-            CallRecord(
-                seq=read.count(event, "seq") or 0,
-                call_id=call_id,
-                run_id=run.run_id,
-                iteration=iteration,
-                parent_call=read.optional_string(event, "parent_call"),
-                kind=kind,
-                model=read.string(event, "model"),
-                depth=read.count(event, "depth") or 0,
-                digest=read.string(event, "digest"),
-                prompt=prompt,
-                options=unpacked(read.mapping(event, "options"), self._reader),
-                started_at=read.number(event, "t", 0.0),
-            )
-        )
+        fields = {
+            "seq": read.count(event, "seq") or 0,
+            "run_id": run.run_id,
+            "iteration": iteration,
+            "parent_call": read.optional_string(event, "parent_call"),
+            "kind": kind,
+            "model": read.string(event, "model"),
+            "depth": read.count(event, "depth") or 0,
+            "digest": read.string(event, "digest"),
+            "prompt": prompt,
+            "options": unpacked(read.mapping(event, "options"), self._reader),
+            "started_at": read.number(event, "t", 0.0),
+        }
+        call = self._calls[call_id] = _Call(call_id, fields)
         if iteration is not None:
             run.step(iteration).calls.append(call)
         elif kind in OWN_KINDS:
@@ -271,16 +276,6 @@ class Assembly:
         call = self._calls.get(read.string(event, "call"))
         if call is not None:
             call.error = read.error_of(event, self._reader)
-
-    def _reused(self, event: Mapping[str, Any]) -> None:
-        """A resumed run has used a recorded reply: the call has all that the other one had."""
-        call = self._calls.get(read.string(event, "call"))
-        source = self._calls.get(read.string(event, "of"))
-        if call is None or source is None:
-            return
-        call.attempts = source.attempts
-        call.outputs, call.finish_reason = source.outputs, source.finish_reason
-        call.error, call.reused_from = source.error, source.start.call_id
 
     def _tool(self, event: Mapping[str, Any]) -> None:
         step, call_id = self._step_of(event), read.string(event, "call")
@@ -312,7 +307,6 @@ class Assembly:
             seconds=read.number(event, "seconds", 0.0),
             result=None if result is None else read.value_of(result, self._reader),
             error=read.error_of(event, self._reader),
-            reused_from=read.optional_string(event, "of"),
         )
 
     def _end(self, event: Mapping[str, Any]) -> None:
@@ -348,9 +342,6 @@ class Assembly:
             self._step_record(step, nesting) for _, step in sorted(run.steps.items()) if step.done
         ]
         pending = run.steps[last] if last and not run.steps[last].done else None
-        reused = {
-            call.reused_from for one in self._runs.values() for step in one.steps.values() for call in step.calls
-        }  # fmt: skip
         return RunRecord(
             format=FORMAT,
             version=self._version,
@@ -372,11 +363,6 @@ class Assembly:
             notes=tuple(self.notes) if nesting == 0 else (),
             events=self._events,
             resumes=run.resumes,
-            superseded=tuple(
-                call.record()
-                for call in run.superseded
-                if call.start.call_id not in reused and call.reused_from is None
-            ),
             reader=self._reader,
         )
 
@@ -417,10 +403,10 @@ _TAKERS = {
     "step": Assembly._step,
     "cell": Assembly._cell,
     "checkpoint": Assembly._checkpoint,
+    "forgotten": Assembly._forgotten,
     "call": Assembly._call,
     "attempt": Assembly._attempt,
     "failed": Assembly._failed,
-    "reused": Assembly._reused,
     "tool": Assembly._tool,
     "tool_end": Assembly._tool_end,
     "end": Assembly._end,

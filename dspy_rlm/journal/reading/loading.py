@@ -56,9 +56,13 @@ def _opened(path: Path, max_bytes: int) -> BinaryIO:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(path, flags)
+        try:
+            file = os.fdopen(handle, "rb", 1024 * 1024)
+        except BaseException:
+            os.close(handle)
+            raise
     except IsADirectoryError as error:
         raise JournalError(f"{path} is a folder. Name one of the .jsonl files in it.") from error
-    file = os.fdopen(handle, "rb", 1024 * 1024)
     status = os.fstat(handle)
     problem = ""
     if not stat.S_ISREG(status.st_mode):

@@ -13,6 +13,7 @@ from typing import Any
 
 from dspy import CodeInterpreterError
 
+from dspy_rlm.prompts.styles import ANSWER
 from dspy_rlm.runs.stoppable import InterruptibleSandbox
 from sandbox_runtime import CellResult, Sandbox, SandboxError, Submitted
 
@@ -20,34 +21,55 @@ from sandbox_runtime import CellResult, Sandbox, SandboxError, Submitted
 READ_SECONDS = 5.0
 
 
-def read_variables(sandbox: Sandbox, names: Sequence[str]) -> dict[str, Any]:
-    """Returns the values of the variables that exist and can leave the sandbox, by name."""
+def read_variables(
+    sandbox: Sandbox, names: Sequence[str], outputs: Sequence[str], *, has_draft: bool = False
+) -> dict[str, Any]:
+    """Returns the values of the variables that exist and can leave the sandbox, by name.
+
+    Args:
+        sandbox: The sandbox of the run.
+        names: The names of the variables: some of the outputs.
+        outputs: The names of all outputs.
+        has_draft: True if the REPL has the paper's `answer`, a dict whose `content` is the answer so far.
+    """
     end = time.monotonic() + READ_SECONDS
     found: dict[str, Any] = {}
     # One by one: a value that cannot leave the sandbox refuses all of a SUBMIT, or even ends the sandbox.
     with contextlib.suppress(SandboxError, CodeInterpreterError):
-        for name in names:
-            found |= _submitted(_run(sandbox, reading_code(names, name), end))
-    return found
+        for name in dict.fromkeys([*names, *([ANSWER] if has_draft else [])]):
+            found |= _submitted(name, _run(sandbox, reading_code(outputs, name), end))
+    return _with_draft(found, outputs) if has_draft else found
 
 
-def reading_code(names: Sequence[str], wanted: str) -> str:
-    """Returns the code of a cell that submits a variable, in a list, which is empty if there is none.
+def reading_code(outputs: Sequence[str], wanted: str) -> str:
+    """Returns the code of a cell that submits a variable as the first output, in a list, which is empty if there is none.
 
     Args:
-        names: The names of all outputs, because SUBMIT takes no fewer.
+        outputs: The names of all outputs, because SUBMIT takes no fewer.
         wanted: The name of the variable.
     """
     # A cell may have hidden any builtin, such as `globals`; but an output may be called like one.
     value = f"globals()[{wanted!r}]" if hasattr(builtins, wanted) else wanted
-    empty = ", ".join(f"{name!r}: []" for name in names)
+    empty = ", ".join(f"{name!r}: []" for name in outputs)
     return f"""\
 _outputs = {{{empty}}}
 try:
-    _outputs[{wanted!r}] = [{value}]
+    _outputs[{outputs[0]!r}] = [{value}]
 except:
     pass
 SUBMIT(**_outputs)"""
+
+
+def _with_draft(found: dict[str, Any], outputs: Sequence[str]) -> dict[str, Any]:
+    """Returns the values with the content of the paper's `answer`, where it has one."""
+    draft = found.get(ANSWER)
+    if not isinstance(draft, dict) or set(draft) != {"content", "ready"}:
+        return found
+    found = {name: value for name, value in found.items() if name != ANSWER}
+    content = draft["content"]
+    if isinstance(content, dict) and content and set(content) <= set(outputs):
+        return {**found, **content}
+    return found if content in ("", None) else {**found, outputs[0]: content}
 
 
 def _run(sandbox: Sandbox, code: str, end: float) -> CellResult:
@@ -56,12 +78,8 @@ def _run(sandbox: Sandbox, code: str, end: float) -> CellResult:
     return sandbox.run_cell(code)  # the caller's own interpreter, which nothing else may stop
 
 
-def _submitted(result: CellResult) -> dict[str, Any]:
-    """Returns the values of such a SUBMIT; none if it was refused."""
-    if not isinstance(result, Submitted):
-        return {}
-    return {
-        name: value[0]
-        for name, value in result.outputs.items()
-        if isinstance(value, (list, tuple)) and len(value) == 1
-    }
+def _submitted(name: str, result: CellResult) -> dict[str, Any]:
+    """Returns the value of such a SUBMIT under the name of its variable; none if it was refused."""
+    values = list(result.outputs.values()) if isinstance(result, Submitted) else []
+    one = [value[0] for value in values if isinstance(value, (list, tuple)) and len(value) == 1]
+    return {name: one[0]} if len(one) == 1 else {}

@@ -9,6 +9,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.errors import NoTurnLeftError
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.report import OnExhausted
 from dspy_rlm.runs.endings.gathered import Gathered
 from dspy_rlm.runs.endings.interruption import Stop
@@ -40,13 +41,18 @@ class Ending:
     """The request of a user to stop, and the outputs that are there without a SUBMIT."""
 
     def __init__(
-        self, signature: type[dspy.Signature], types: TypeRules, policy: EndingPolicy | None
+        self,
+        signature: type[dspy.Signature],
+        types: TypeRules,
+        policy: EndingPolicy | None,
+        answers: Answers,
     ) -> None:
         self.stop = Stop()
-        self.gathered = Gathered(signature, types)
+        self.gathered = Gathered(signature, types, answers)
         self._policy = policy or EndingPolicy()
         self._names = list(signature.output_fields)
         self._has_read = not self._policy.reads_variables
+        self._settled: dict[str, Any] | None = None
 
     @property
     def gathers_first(self) -> bool:
@@ -78,18 +84,23 @@ class Ending:
 
         Raises:
             NoTurnLeftError: `on_exhausted="raise"`.
+            ValidatorError: A validator failed.
             KeyboardInterrupt: A signal has stopped the run, and there is nothing to return; or `SystemExit`.
         """
         mode = self._policy.on_exhausted
         if mode == "extract" and may_extract:
             return None
-        found = self.gathered.outputs(extracted)
+        found = self._settled = self.gathered.accepted(extracted)
         if self.stop.requested and (mode == "raise" or (mode == "extract" and not found)):
             raise self.stop.end()
         if mode == "raise":
             text = f"{_words(limit)} ({limit}), and nothing was submitted."
             raise NoTurnLeftError(text, limit=limit)
         return {name: found.get(name) for name in self._names}
+
+    def found(self, extracted: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the outputs that are there at the end of a run, beside those that were extracted."""
+        return self.gathered.outputs(extracted) if self._settled is None else self._settled
 
     def missing(self, found: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the names of the outputs that are not among these."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.values.conversion import TypeRules
 
@@ -14,9 +15,10 @@ from dspy_rlm.values.conversion import TypeRules
 class Gathered:
     """The outputs of one run that are there."""
 
-    def __init__(self, signature: type[dspy.Signature], rules: TypeRules) -> None:
+    def __init__(self, signature: type[dspy.Signature], rules: TypeRules, answers: Answers) -> None:
         self._fields = signature.output_fields
         self._rules = rules
+        self._answers = answers
         self._submitted: dict[str, Any] = {}
         self._assigned: dict[str, Any] = {}
 
@@ -28,7 +30,8 @@ class Gathered:
         """Keeps the values of variables that are called like outputs, if they fit."""
         fields = {name: field for name, field in self._fields.items() if name in values}
         own = {name: values[name] for name in fields}
-        self._assigned = typed_outputs(fields, own, self._rules)[0]
+        typed, _ = typed_outputs(fields, own, self._rules)
+        self._assigned, _ = self._answers.located(typed)
 
     def outputs(self, extracted: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all of them, in the order of the signature.
@@ -37,3 +40,13 @@ class Gathered:
         """
         found = {**self._assigned, **self._submitted, **extracted}
         return {name: found[name] for name in self._fields if name in found}
+
+    def accepted(self, extracted: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the same without those that a validator objects to. Only complete outputs can be validated."""
+        found = self.outputs(extracted)
+        if len(found) < len(self._fields):
+            return found
+        accepted, objections = self._answers.accepted(found)
+        if not objections or len(accepted) < len(found):
+            return accepted
+        return {}  # an objection to all of them together

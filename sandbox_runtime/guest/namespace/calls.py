@@ -39,9 +39,9 @@ scan = JSONDecoder().scan_once  # type: ignore[attr-defined]
 _USAGE = """
 Also: `await {name}.aio(...)`, so that asyncio.gather makes calls at once, and
 `{name}.batched(items)`, which calls {name}(item) for all of them at once and returns the results in
-order; an item that failed has its exception in place of a result. {rows}With several lists it takes one
-argument from each, as map() does; keyword arguments are the same for all."""
-_ROWS = "A dict or a tuple holds the arguments of one call. "
+order; an item that failed has its exception in place of a result. With several lists it takes one
+argument from each, as map() does; keyword arguments are the same for all.{rows}"""
+_ROWS = "\nAn item may also be a dict or a tuple of the arguments of one call."
 
 
 class CallHost(Protocol):

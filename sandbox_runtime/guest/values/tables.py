@@ -21,6 +21,9 @@ from sandbox_runtime.guest.values.records import Record
 # Enough to see the contents of a table; code can inspect the rest.
 SHOWN_ROWS = 5
 
+# A table with no more rows is shown as a whole, as in pandas.
+SHOWN_WHOLE = 60
+
 
 class Table:
     """Rows and columns: t["column"] or t.column, t[0], t[10:20], t[mask], len(t), `for row in t`.
@@ -201,10 +204,11 @@ class Table:
 
     def __repr__(self) -> str:
         head = [list(map(str, self.columns)), [self.types[name] for name in self._columns]]
-        head += [[short_repr(value) for value in row] for row in islice(self._tuples(), SHOWN_ROWS)]
+        shown = self._rows if self._rows <= SHOWN_WHOLE else SHOWN_ROWS
+        head += [[short_repr(value) for value in row] for row in islice(self._tuples(), shown)]
         widths = [max(map(len, column)) for column in zip(*head, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in head]
-        rest = [f"... {self._rows - SHOWN_ROWS:,} more rows"] if self._rows > SHOWN_ROWS else []
+        rest = [f"... {self._rows - shown:,} more rows"] if self._rows > shown else []
         title = f"Table: {self._rows:,} rows x {len(self._columns):,} columns"
         return "\n".join([title, *(lines if self._columns else []), *rest])
 

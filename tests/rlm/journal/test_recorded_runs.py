@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import base64
 import logging
 import os
 from pathlib import Path
@@ -256,14 +256,19 @@ class TestSecrets:
             "SUBMIT(sub_llm(peek()))", sub=lambda request: request.messages[-1].text * 100,
             tools=[peek], journal=tmp_path / "run.jsonl",
         )  # fmt: skip
-        rlm.sub_lm = server.lm("sub", api_key=SECRET, headers={"Authorization": SECRET[::-1]})
+        rlm.sub_lm = server.lm("sub", api_key=SECRET)
 
         prediction = rlm(q=f"my key is {SECRET}")
 
         assert SECRET in prediction.answer
         written = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
         assert "my key is [secret]" in written
-        for secret in (SECRET, SECRET[::-1], json.dumps(SECRET), api_token):
+        for secret in (
+            SECRET,
+            SECRET.lower(),
+            api_token,
+            base64.b64encode(SECRET.encode()).decode(),
+        ):
             assert secret not in written
 
 
@@ -352,6 +357,20 @@ class TestCheckpoints:
         state = dspy_rlm_checkpoint(record, first.path)
         assert state.memory_bytes > 0
 
+    def test_the_latest_two_are_kept(self, play, tmp_path, monkeypatch):
+        """With `auto` the disk does not fill: older states are removed, and their steps no longer name them."""
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.AUTO_SECONDS", 0.0)
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.MAX_SHARE", float("inf"))
+        rlm, _ = play(
+            "q -> answer: str", "x = 1", "x += 1", "x += 1", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl",
+        )  # fmt: skip
+
+        record = load(rlm(q="?").run.journal)
+
+        saved = [step.checkpoint.path if step.checkpoint else "" for step in record.steps]
+        assert saved == ["", f"{record.run_id}-2.checkpoint", f"{record.run_id}-3.checkpoint", ""]
+        assert {path.name for path in tmp_path.glob("*/*.checkpoint")} == set(saved[1:3])
+
     def test_short_cells_are_not_saved(self, play, tmp_path):
         """With `auto`, cells that are run again in no time need no state."""
         rlm, _ = play(
@@ -361,6 +380,18 @@ class TestCheckpoints:
         record = load(rlm(q="?").run.journal)
 
         assert [step.checkpoint for step in record.steps] == [None, None]
+
+    def test_a_state_with_values_of_the_host_is_not_saved(self, play, tmp_path):
+        """A file has no handles: the REPL would begin with inputs that it cannot read."""
+        (tmp_path / "page.txt").write_text("a page")
+        rlm, _ = play(
+            "page -> answer: str", "x = len(page)", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl", checkpoints="every",
+        )  # fmt: skip
+
+        record = load(rlm(page=dspy_rlm.TextFile(tmp_path / "page.txt")).run.journal)
+
+        assert [step.checkpoint for step in record.steps] == [None, None]
+        assert (record.inputs["page"].kind, record.inputs["page"].size) == ("file", 6)
 
 
 def dspy_rlm_checkpoint(record: RunRecord, name: str) -> Any:
