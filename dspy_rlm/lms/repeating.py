@@ -11,9 +11,10 @@ from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.lms.call_arguments import CallArguments
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.lms.meter import Charge, Meter
-from dspy_rlm.lms.recorded import RecordedAnswer
 from dspy_rlm.recording import NOT_RECORDED, CallLog
 
 
@@ -40,6 +41,8 @@ def _repeat(
     error = recorded.error
     if error is None:
         lm.reply_was_cut = recorded.was_cut
+        reason = recorded.attempts[-1].finish_reason if recorded.attempts else ""
+        lm.reply_ending = Ending(reason, is_cut=recorded.was_cut)
         return recorded.reply
     if isinstance(error, LMError) and is_permanent(error) and meter.charged:
         meter.tree.cancel(error)

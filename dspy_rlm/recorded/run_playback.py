@@ -22,7 +22,7 @@ from dspy_rlm.events import IterationStarted
 from dspy_rlm.journal.digests import messages_of
 from dspy_rlm.journal.records import CallRecord, CellRecord, RunRecord, StepRecord, read_text
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.playback import Playback
 from dspy_rlm.recorded.answers import Edit, answer_of
