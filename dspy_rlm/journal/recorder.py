@@ -35,7 +35,7 @@ from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import start_thread
 
 # Events that a step has once.
-_OF_STEPS = frozenset({"iteration", "action", "cell", "step"})
+_OF_STEPS = frozenset({"iteration", "action", "cell", "step", "tool", "tool_end"})
 
 # The call of a host function that this code belongs to.
 parent_call: ContextVar[str | None] = ContextVar("rlm_parent_call", default=None)

@@ -14,12 +14,24 @@ from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.lms.meter import Charge, Meter
 from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.recording import NOT_RECORDED, CallLog
 
 
 def repeat(lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer) -> Any:
     """Books a recorded call, and returns its reply. Raises its error."""
     meter: Meter = lm._meter
-    for spent in recorded.attempts:
+    recorder = NOT_RECORDED if recorded.is_logged else meter.recorder
+    with recorder.calling(meter.kind, meter.depth, arguments) as log:
+        return _repeat(lm, arguments, charge, recorded, log)
+
+
+def _repeat(
+    lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer, log: CallLog
+) -> Any:
+    meter: Meter = lm._meter
+    for attempt in recorded.attempts:
+        spent = attempt.spent
+        log.attempted(attempt)
         charge.sent = charge.sent or not spent.call.cached
         if spent.answered:
             is_first = meter.ledger.note_answered(arguments.digest())

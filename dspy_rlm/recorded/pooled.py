@@ -1,6 +1,6 @@
 """The recorded sub-answers of a run, for a run that goes another way: a call with the same prompt has the same answer.
 
-It does not matter which turn or which sub-run asked, nor with which options. A call that is asked more often than it was
+It does not matter which turn or which sub-run asked, nor which model with which options. A call that is asked more often than it was
 recorded has the last answer again.
 """
 

@@ -62,7 +62,7 @@ class Policy:
     """True if the run is a new one from where the record ends; else it is the same run."""
 
     by_content: bool = False
-    """True if options of LMs are no part of what is asked: their own LMs are not at hand."""
+    """True if the model and its options are no part of what is asked: the LMs of the run are not at hand."""
 
     compares_prompts: bool = False
     """True if the prompts of the root LM are compared with the recorded ones."""
@@ -186,18 +186,18 @@ class RunPlayback:
             else:
                 turn = self._here
                 call = turn.calls.take(self._key(kind, arguments)) if turn else None
-            failed = [] if call is not None or kind not in OWN else self._own.take_failed()
+            lost = self._own.take_lost()
             self.sent += call is None
+        self._book(lost)
         if call is None:
-            self._book(failed)
             self._missing_call(kind, arguments)
             self._go_live()
             return None
         if kind in OWN and self.policy.compares_prompts:
             self._compare_prompt(call, kind, arguments)
-        recorded = answer_of(call)
+        recorded = answer_of(call, is_logged=self.continues is not None)
         if kind == "action" and call.answered and (edit := self.edit_here()) is not None:
-            recorded = dataclasses.replace(recorded, reply=[self._edited(edit)], was_cut=False)
+            recorded = recorded.with_reply([self._edited(edit)])
         return recorded
 
     def _missing_call(self, kind: str, arguments: CallArguments) -> None:

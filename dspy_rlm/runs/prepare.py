@@ -37,7 +37,7 @@ from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.middleware import wrap_all
+from dspy_rlm.middleware import only, wrap_all
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
@@ -168,15 +168,18 @@ def prepare(
         [run.ending.stop.around],
     )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
-    if playback is not None:
-        tools = wrap_all(tools, [playback.tool])
+    # The journal of a run that goes on has its recorded results already; another journal gets them too.
+    repeated = [only(config.tools, playback.tool)] if playback is not None else []
+    goes_on = playback is not None and playback.continues is not None
     wrappers = [
+        *([] if goes_on else repeated),
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
         *(one.wrapper_below for one in outer),
         *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
+        *(repeated if goes_on else []),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
