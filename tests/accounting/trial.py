@@ -66,7 +66,7 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
         ]
     )
     retries, cached = dice.choice([0, 1, 2]), dice.random() < 0.2
-    cancel = dice.uniform(0.05, 1.5) if dice.random() < 0.25 else None
+    cancel = dice.choice([1, 2, 5, 15, 30]) if dice.random() < 0.25 else None
     resumes = "max_seconds" not in limits
     setup = f"{odds} {limits} retries={retries} cache={cached} cancel={cancel} cells={cells}"
     done = Trial(setup)
@@ -81,7 +81,9 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
             prices=PRICES, **{"max_llm_calls": 200, "max_iterations": 8, **limits},
         )  # fmt: skip
         with dspy.context(lm=lms["root"], adapter=dspy.ChatAdapter()):
-            report = _run(rlm, done, cancel, is_async=cancel is not None or dice.random() < 0.3)
+            report = _run(
+                rlm, books, done, cancel, is_async=cancel is not None or dice.random() < 0.3
+            )
             if report.status == "failed" and report.journal and resumes:
                 books.faults_end = True
                 done.resumes += 1
@@ -91,18 +93,18 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
     return done
 
 
-def _run(rlm: RLM, done: Trial, cancel: float | None, *, is_async: bool) -> RunReport:
+def _run(rlm: RLM, books: Books, done: Trial, cancel: int | None, *, is_async: bool) -> RunReport:
     """Runs the RLM, and returns its report, however it ends."""
     try:
-        report = asyncio.run(_cancelled(rlm, cancel)) if is_async else rlm(question="?").run
+        report = asyncio.run(_cancelled(rlm, books, cancel)) if is_async else rlm(question="?").run
     except RunFailedError as failed:
         report = failed.run
     done.ended_by = f"{report.status} {report.stopped_by}"
     return report
 
 
-async def _cancelled(rlm: RLM, after: float | None) -> RunReport:
-    """Runs the RLM, and cancels it after so many seconds."""
+async def _cancelled(rlm: RLM, books: Books, after: int | None) -> RunReport:
+    """Runs the RLM, and cancels it after so many requests."""
 
     async def work() -> RunReport:
         try:
@@ -112,7 +114,8 @@ async def _cancelled(rlm: RLM, after: float | None) -> RunReport:
         return report
 
     task = asyncio.create_task(work())
-    await asyncio.wait([task], timeout=after)
+    while not task.done() and (after is None or len(books.server.requests) < after):
+        await asyncio.sleep(0.005)
     task.cancel()
     return await task
 
