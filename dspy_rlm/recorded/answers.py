@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.journal.records import AttemptRecord, CallRecord
-from dspy_rlm.lms.recorded import RecordedAnswer
 from dspy_rlm.recorded.exceptions import rebuilt
-from dspy_rlm.recording import Attempt
+from dspy_rlm.recording import Attempt, RecordedAnswer
 from dspy_rlm.report import Call
 
 # The error of an attempt whose reply, if any, was lost with the process.
