@@ -35,6 +35,9 @@ class Attempt:
     is_final: bool = True
     """False if the reply was cut by the budget: the call is sent again."""
 
+    refusal: str = ""
+    """The words of a refusal, if they are beside the text."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordedAnswer:
@@ -53,11 +56,6 @@ class RecordedAnswer:
     def reply(self) -> Any:
         """The reply; None if there is none."""
         return self.attempts[-1].outputs if self.attempts else None
-
-    @property
-    def was_cut(self) -> bool:
-        """True if the reply ended at its limit of tokens."""
-        return bool(self.attempts) and self.attempts[-1].was_cut
 
     def with_reply(self, outputs: Any) -> RecordedAnswer:
         """Returns the answer with another reply."""

@@ -22,6 +22,7 @@ from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.limiting.gate import Entry
 from dspy_rlm.limiting.limiter import Permit
 from dspy_rlm.lms.call_arguments import CallArguments
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.lms.meter import Charge, Meter
 from dspy_rlm.lms.tries import StaleReplyError, Tries
@@ -157,10 +158,17 @@ def _repeat(
         if spent.answered:
             is_first = meter.ledger.note_answered(arguments.digest())
             charge.replayed = spent.call.cached and is_first
-        meter.ledger.book(_plan(lm, arguments), _at_own_price(meter, arguments.model, spent))
+        spent = _at_own_price(meter, arguments.model, spent)
+        meter.ledger.book(_plan(lm, arguments), spent)
+        if spent.answered:
+            meter.on_answer(arguments.chars, spent.call.input_tokens or None)
+        if meter.allowance is not None:
+            meter.allowance.book(spent.replayed.cost if spent.call.cached else spent.call.cost)
     error = recorded.error
     if error is None:
-        lm.reply_was_cut = recorded.was_cut
+        last = recorded.attempts[-1]
+        lm.reply_ending = Ending(last.finish_reason, last.refusal, last.was_cut)
+        lm.reply_was_cut = last.was_cut
         return recorded.reply
     if isinstance(error, LMError) and is_permanent(error) and meter.charged:
         meter.tree.cancel(error)
