@@ -221,6 +221,8 @@ class RunRecorder:
     @contextlib.contextmanager
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[_CallLog]:
         """See `Recorder`."""
+        if kind == "extract":
+            self.iteration = None  # the turn that was to be next has no call
         log = _CallLog(self, self.new_call_id())
         self.emit("call", functools.partial(self._call, log.call_id, kind, depth, arguments))
         try:
@@ -260,6 +262,11 @@ class _CallLog:
     def __init__(self, recorder: RunRecorder, call_id: str) -> None:
         self.call_id = call_id
         self._recorder = recorder
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """See `CallLog`."""
+        reserved = {"call": self.call_id, "reserved": [tokens, cost]}
+        self._recorder.emit("sent", lambda: reserved)
 
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""

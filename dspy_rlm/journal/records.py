@@ -136,6 +136,9 @@ class AttemptRecord:
     is_final: bool = True
     """False if the reply was cut by the budget, and the call sent again."""
 
+    reserved: tuple[float, float] | None = None
+    """The tokens and the dollars that were reserved for it; zeros without a limit that needs them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CallRecord:
@@ -173,6 +176,9 @@ class CallRecord:
     """The error that the call ended with; None if it was answered, or under way when the journal ends."""
 
     started_at: float = 0.0
+    lost: tuple[float, float] | None = None
+    """The tokens and the dollars that were reserved for a request of which there is no end: the process was killed, or did
+    not wait for it. None if there is no such request."""
 
     @property
     def answered(self) -> bool:

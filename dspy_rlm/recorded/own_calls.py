@@ -7,9 +7,15 @@ from collections.abc import Sequence
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.journal.records import CallRecord
+from dspy_rlm.recorded.turns import process_of
 
 # The kinds of a run's own calls.
 OWN = ("action", "extract", "adapter")
+
+
+def _is_retried(call: CallRecord, after: CallRecord | None) -> bool:
+    """Returns whether a failed call has ended its process, and a resumed run has made it again."""
+    return after is not None and process_of(after.call_id) > process_of(call.call_id)
 
 
 class OwnCalls:
@@ -29,8 +35,15 @@ class OwnCalls:
         last = max((at for at, call in enumerate(calls) if call.answered), default=-1) + 1
         if not retries:
             last = len(calls)
-        self._left = deque(call for call in calls[:last] if call.answered or call.error is not None)
-        self._lost = [call for call in calls if call not in self._left]
+        kept = [
+            call
+            for call, after in zip(calls, [*calls[1:], None], strict=True)
+            if call.answered or (call.error is not None and not _is_retried(call, after))
+        ]
+        in_time = {call.call_id for call in calls[:last]}
+        self._left = deque(call for call in kept if call.call_id in in_time)
+        answered = {call.call_id for call in self._left}
+        self._lost = [call for call in calls if call.call_id not in answered]
 
     def take(self, kind: str) -> CallRecord | None:
         """Takes the next call; None if none of this kind is next.

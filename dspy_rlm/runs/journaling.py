@@ -151,7 +151,7 @@ def _start(
         "depth": context.depth,
         "started": time.time(),
         "signature": {
-            "instructions": packer.text(signature.instructions),
+            "instructions": packer.secrets.clean(signature.instructions),
             "inputs": _fields(signature.input_fields, packer),
             "outputs": _fields(signature.output_fields, packer),
         },
@@ -179,7 +179,9 @@ def _fields(fields: Mapping[str, Any], packer: Packer) -> list[dict[str, Any]]:
         {
             "name": name,
             "annotation": annotation_text(field.annotation),
-            "description": packer.text(str((field.json_schema_extra or {}).get("desc") or "")),
+            "description": packer.secrets.clean(
+                str((field.json_schema_extra or {}).get("desc") or "")
+            ),
         }
         for name, field in fields.items()
     ]

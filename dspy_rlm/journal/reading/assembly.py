@@ -42,6 +42,7 @@ class _Call:
     outputs: tuple[Any, ...] | None = None
     finish_reason: str = ""
     error: ErrorRecord | None = None
+    sent: tuple[float, float] | None = None
 
     def record(self) -> CallRecord:
         return CallRecord(
@@ -51,6 +52,7 @@ class _Call:
             outputs=self.outputs,
             finish_reason=self.finish_reason,
             error=self.error,
+            lost=self.sent,
         )
 
 
@@ -261,11 +263,17 @@ class Assembly:
         else:
             run.setup.append(call)
 
+    def _sent(self, event: Mapping[str, Any]) -> None:
+        call = self._calls.get(read.string(event, "call"))
+        if call is not None:
+            call.sent = read.reserved_of(event)
+
     def _attempt(self, event: Mapping[str, Any]) -> None:
         call = self._calls.get(read.string(event, "call"))
         if call is None:
             return
-        attempt = read.attempt_of(event, self._reader)
+        attempt = read.attempt_of(event, self._reader, call.sent)
+        call.sent = None
         call.attempts.append(attempt)
         call.finish_reason = read.string(event, "finish", "")
         outputs = event.get("outputs")
@@ -405,6 +413,7 @@ _TAKERS = {
     "checkpoint": Assembly._checkpoint,
     "forgotten": Assembly._forgotten,
     "call": Assembly._call,
+    "sent": Assembly._sent,
     "attempt": Assembly._attempt,
     "failed": Assembly._failed,
     "tool": Assembly._tool,
