@@ -71,6 +71,8 @@ class RunRecorder:
         self.journal = journal
         self.packer = packer
         self.iteration: int | None = None
+        self.output_types: Mapping[str, Any] = {}
+        """The declared types of the outputs."""
         self.root: RunRecorder = above.root if above else self
         self._above = above
         self._parent_call = parent_call.get() if above else None
@@ -138,19 +140,24 @@ class RunRecorder:
         if self._has_begun:
             return
         with self._lock:
-            first, self._has_begun = not self._has_begun, True
-            if not first:
-                return
-            if self._above is None:
-                self.journal.begin(self.run_id)
-            else:
-                self._above.begin()
-            fields = dict(self._start(self.packer))
-            if self._above is not None:
-                fields["parent_call"] = self._parent_call
-            is_resumed = self.resumes > 0 and self._above is None
-            self._write("resumed" if is_resumed else "run", fields)
+            first = not self._has_begun
+            try:
+                fields = self._write_start() if first else {}
+            finally:
+                self._has_begun = True  # only now: events of other threads come after the first one
         self._hash_large_files(fields.get("inputs", {}))
+
+    def _write_start(self) -> dict[str, Any]:
+        if self._above is None:
+            self.journal.begin(self.run_id)
+        else:
+            self._above.begin()
+        fields = dict(self._start(self.packer))
+        if self._above is not None:
+            fields["parent_call"] = self._parent_call
+        is_resumed = self.resumes > 0 and self._above is None
+        self._write("resumed" if is_resumed else "run", fields)
+        return fields
 
     def _hash_large_files(self, inputs: Mapping[str, Mapping[str, Any]]) -> None:
         """Adds the digests of large files, which take time, from another thread."""
@@ -204,7 +211,8 @@ class RunRecorder:
         packed = None
         if outputs is not None:
             packed = {
-                name: packed_value(value, Any, self.packer) for name, value in outputs.items()
+                name: packed_value(value, self.output_types.get(name, Any), self.packer)
+                for name, value in outputs.items()
             }
         return {"report": self.packer.json(dumped)[0], "outputs": packed}
 

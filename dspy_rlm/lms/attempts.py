@@ -65,8 +65,17 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
         if recorded is not None:
             lm.reply = repeat(lm, arguments, charge, recorded)
             return lm.reply
+        key = meter.memo and meter.memo.key(meter.kind, arguments)
+        if meter.memo and key:
+            recorded = meter.memo.answer(key, meter.kind, meter.depth, arguments)
+            if recorded is not None:
+                lm.reply = repeat(lm, arguments, charge, recorded)
+                return lm.reply
         with meter.recorder.calling(meter.kind, meter.depth, arguments) as log:
-            return (yield from _sent(lm, Tries(lm, arguments, charge, log)))
+            reply = yield from _sent(lm, Tries(lm, arguments, charge, log))
+        if meter.memo and key:
+            meter.memo.keep(key, lm)
+        return reply
 
 
 def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:

@@ -32,6 +32,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
+from dspy_rlm.lms.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
@@ -321,6 +322,7 @@ def _context(
         Ledger(config.budget),
         config.models or Models({"": lm} if lm else {}),
         loop,
+        memo=RunMemo(open_memo(config.memo)) if config.memo else None,
         other_lms=(lm, dspy.settings.lm),
         tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,

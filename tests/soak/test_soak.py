@@ -53,8 +53,8 @@ def test_many_runs_leave_nothing_in_their_process():
     assert ended.returncode == 0
     per_run = json.loads(ended.stdout)["per run"]
 
-    # The caches of Python and DSPy fill slowly; a run that were kept would be thousands of objects.
+    # A run that is kept has thousands of objects. Resident memory varies by 30 MB with what malloc gives back.
     assert per_run["objects"] < 20
-    assert per_run["kib"] < 30
+    assert per_run["kib"] < 250
     assert per_run["threads"] < 0.05
     assert per_run["files"] < 0.1

@@ -15,13 +15,17 @@ def search(query: str) -> list[str]:
     return [query]
 
 
+class Answer(dspy.Signature):
+    """Answers a question."""
+
+
 rlm = RLM("logs, question -> answer: str", max_iterations=5, tools=[search], max_cost=0.5)
 iterations: int = rlm.max_iterations
 limits: Limits = rlm.limits
 prediction = rlm(logs="...", question="Who?")
 ended: dspy_rlm.RunResult = rlm.run(logs="...", question="Who?")
 pool = Pool(2, limits=Limits(cell_seconds=10))
-RLM(dspy.Signature("a -> b"), pool=pool, sub_lm={"mini": dspy.LM("openai/mini")})
+RLM(Answer, pool=pool, sub_lm={"mini": dspy.LM("openai/mini")})
 interpreter = dspy_rlm.SandboxInterpreter()
 
 with open_session(limits=limits, tools={"search": search}) as session:
