@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -37,7 +38,7 @@ class OwnCalls:
             last = len(calls)
         kept = [
             call
-            for call, after in zip(calls, [*calls[1:], None], strict=True)
+            for call, after in itertools.zip_longest(calls, calls[1:])
             if call.answered or (call.error is not None and not _is_retried(call, after))
         ]
         in_time = {call.call_id for call in calls[:last]}
