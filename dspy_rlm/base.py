@@ -10,8 +10,10 @@ from dspy import CodeInterpreter
 
 from dspy_rlm.arguments import (
     MAX_ITERATIONS,
+    MemoOption,
     checked_ending,
     checked_limits,
+    checked_memo,
     checked_pool,
     checked_rules,
     checked_turns,
@@ -25,11 +27,12 @@ from dspy_rlm.dspy_bridge.interpreter_factory import (
     factory_of,
 )
 from dspy_rlm.dspy_bridge.pickling import Portable, module_state
-from dspy_rlm.evidence.options import RequiredCoverage, checked_answers
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
 from dspy_rlm.evidence.validators import Validator
+from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
-from dspy_rlm.lms.gate import check_concurrency
+from dspy_rlm.limiting.gate import check_concurrency
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
@@ -70,6 +73,9 @@ class RLMBase(Configured, Portable, dspy.Module):
         types: Sequence[Rule] = (),
         pool: Pool | None = None,
         style: str = "default",
+        history_tokens: int | None = None,
+        compaction: Compaction = "rules",
+        observations: Observations = "output",
         journal: JournalOption = None,
         checkpoints: CheckpointPolicy = "auto",
         on_exhausted: OnExhausted = "extract",
@@ -77,6 +83,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         validators: Sequence[Validator] = (),
         track_coverage: bool = False,
         require_coverage: RequiredCoverage = None,
+        memo: MemoOption = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -110,6 +117,10 @@ class RLMBase(Configured, Portable, dspy.Module):
             pool: The pool that lends the sandboxes; its limits and packages apply where none are passed
                 here. None: the pool that all RLMs of the process share.
             style: The form of the prompt: "default", "paper" or "tools"; see docs/prompt.md.
+            history_tokens: Tokens of the steps in one prompt; older ones are shortened. None: what the context
+                window of the LM holds, if DSPy knows it. docs/context.md describes this and the next two.
+            compaction: How old steps are shortened: by "rules", or with a "summary" by the LM that writes the code.
+            observations: What the LM sees of a cell: its "output", or only the size of it, "opaque".
             journal: Where runs are recorded: a `.jsonl` file, a folder, or True for the user's data folder.
             checkpoints: When a recorded run saves its REPL: "auto", "every" (cell) or "never".
             on_exhausted: "extract" the outputs when no turn is left, return "partial" ones, or "raise".
@@ -119,6 +130,8 @@ class RLMBase(Configured, Portable, dspy.Module):
             track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
             require_coverage: The fraction that LMs must have been shown of each input, or of some by name, before a
                 SUBMIT is accepted.
+            memo: A file that keeps answers of sub-LMs from run to run, or True for one in the user's data folder;
+                see docs/reuse.md.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -130,7 +143,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         super().__init__()
         normalized = normalize_tools(tools)
         pool = checked_pool(pool)
-        signature = check_signature(signature, normalized)
+        signature = check_signature(with_known_types(signature), normalized)
         self._config = RLMConfig(
             signature=signature,
             tools=normalized,
@@ -153,6 +166,8 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            memo=checked_memo(memo),
+            view=HistoryOptions(history_tokens, compaction, observations),
             **checked_ending(on_exhausted, stop_seconds),
             journal=checked_journal(journal),
             checkpoints=checked_policy(checkpoints),

@@ -15,7 +15,8 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.lms.gate import Concurrency
+from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
+from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.playback import Playback
 from dspy_rlm.report import OnExhausted
@@ -24,6 +25,9 @@ from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import abridged, annotation_text
 
 T = TypeVar("T")
+
+# Characters of a cell's output that a run keeps, for code and for the journal. What a program prints beyond that is a mistake.
+WHOLE_OUTPUT_CHARS = 1_000_000
 
 # DSPy prints the repr of a module with each of its failures, and a notebook shows it.
 MAX_REPR_CHARS = 300
@@ -77,6 +81,12 @@ class RLMConfig:
     playback: Playback | None = None
     """How the run went before, for the one run that repeats it."""
 
+    memo: str | None = None
+    """The file that keeps answers of sub-LMs from run to run; None: none are kept."""
+
+    view: HistoryOptions = dataclasses.field(default_factory=HistoryOptions)
+    """What the root LM sees of its earlier steps."""
+
     on_exhausted: OnExhausted = "extract"
     """How a run ends once no turn is left."""
 
@@ -110,11 +120,17 @@ class RLMConfig:
 
     @property
     def sandbox_limits(self) -> Limits:
-        """The limits of the sandbox. With `max_seconds`, tools run in threads that a run can abandon."""
+        """The limits of the sandbox: it keeps more of an output than the root LM sees.
+
+        With `max_seconds`, tools run in threads that a run can abandon.
+        """
+        limits = dataclasses.replace(
+            self.limits, output_chars=max(self.limits.output_chars, WHOLE_OUTPUT_CHARS)
+        )
         if self.budget.max_seconds is None:
-            return self.limits
-        seconds = min(self.limits.call_seconds or math.inf, self.budget.max_seconds)
-        return dataclasses.replace(self.limits, call_seconds=seconds)
+            return limits
+        seconds = min(limits.call_seconds or math.inf, self.budget.max_seconds)
+        return dataclasses.replace(limits, call_seconds=seconds)
 
 
 class Setting(Generic[T]):
@@ -162,6 +178,10 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    memo = Setting["str | None"]()
+    history_tokens = Setting["int | None"]("view")
+    compaction = Setting[Compaction]("view")
+    observations = Setting[Observations]("view")
     validators = Setting[tuple[Callable[..., Any], ...]]()
     track_coverage = Setting[bool]()
     require_coverage = Setting["float | Mapping[str, float] | None"]()

@@ -6,6 +6,7 @@ import enum
 from typing import Any, Literal
 
 from dspy_rlm.journal.places import JournalOption, checked_journal
+from dspy_rlm.limiting.settings import LimitsPerModel, checked_limits_per_model
 from dspy_rlm.process_settings import replace_process_settings
 
 
@@ -16,17 +17,26 @@ class _Unset(enum.Enum):
 UNSET = _Unset.UNSET
 
 
-def configure(*, journal: JournalOption | Literal[_Unset.UNSET] = UNSET) -> None:
+def configure(
+    *,
+    journal: JournalOption | Literal[_Unset.UNSET] = UNSET,
+    limits_per_model: LimitsPerModel | Literal[_Unset.UNSET] = UNSET,
+) -> None:
     """Sets what all RLMs of the process do that were not told otherwise. Settings that are not named stay as they are.
 
     Args:
         journal: Where runs are recorded, as `journal=` of an RLM. False: nowhere, also if `DSPY_RLM_JOURNAL` is set. None:
             as `DSPY_RLM_JOURNAL` says.
+        limits_per_model: The limits of models, by name as in `dspy.LM`, that all runs of the process keep together:
+            `{"openai/gpt-5-mini": {"concurrency": 32, "requests_per_minute": 500, "tokens_per_minute": 200_000}}`. None
+            removes all limits.
 
     Raises:
-        SignatureError: A journal cannot be written there.
+        SignatureError: A journal cannot be written there, or a limit is not valid. Nothing is changed.
     """
     changes: dict[str, Any] = {}
     if journal is not UNSET:
         changes["journal"] = checked_journal(journal)
+    if limits_per_model is not UNSET:
+        changes["limits_per_model"] = checked_limits_per_model(limits_per_model)
     replace_process_settings(**changes)

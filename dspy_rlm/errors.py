@@ -13,7 +13,8 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
     └── RunFailedError        a run ended without outputs; carries its report
-        └── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
+        ├── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
+        └── RunPausedError    an LM could not be reached for a while; the run itself has not failed
 """
 
 from __future__ import annotations
@@ -91,6 +92,13 @@ class RunFailedError(RLMError):
     def __init__(self, message: str, *, run: RunReport) -> None:
         super().__init__(message)
         self.run = run
+
+
+class RunPausedError(RunFailedError):
+    """A run ended without outputs because an LM's server, its gateway or the connection failed, after the retries.
+
+    Nothing is wrong with the run itself: with a journal it goes on from its last step.
+    """
 
 
 class RunExhaustedError(RunFailedError):

@@ -80,6 +80,22 @@ class RequestRetried:
 
 
 @dataclasses.dataclass(frozen=True)
+class HistoryCompacted:
+    """Older steps are shown shortened from the next prompt on, because they did not fit."""
+
+    number: int
+    """The number of the turn."""
+
+    steps: int
+    """The steps that are no longer shown whole."""
+
+    tokens_before: int
+    """Tokens of the prompt, estimated."""
+
+    tokens_after: int
+
+
+@dataclasses.dataclass(frozen=True)
 class SoFar:
     """What a run has taken so far."""
 
@@ -124,6 +140,7 @@ Event = (
     | SubCallStarted
     | SubCallProgress
     | RequestRetried
+    | HistoryCompacted
     | StepTaken
     | RunEnded
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from sandbox_runtime import WrappedTool
@@ -12,6 +12,11 @@ HostFunction: TypeAlias = Callable[..., Any]
 
 Wrapper: TypeAlias = Callable[[str, HostFunction], HostFunction]
 """Takes a name and its function; returns the function, wrapped or unchanged."""
+
+
+def only(names: Container[str], wrap: Wrapper) -> Wrapper:
+    """Returns a wrapper for the functions with these names; it leaves the others unchanged."""
+    return lambda name, function: wrap(name, function) if name in names else function
 
 
 def wrap_all(

@@ -13,7 +13,7 @@ import dspy
 
 from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.lms.recorded import Answers
+from dspy_rlm.lms.kept_answers.recorded import Answers
 from dspy_rlm.middleware import HostFunction
 from sandbox_runtime import Checkpoint, Sandbox
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -13,6 +14,9 @@ class ProcessSettings:
 
     journal: Any = None
     """The `journal=` of each RLM that has none."""
+
+    limits_per_model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The limits of models, by name; see `dspy_rlm.limiting.rate_window.ModelLimits`."""
 
 
 _lock = threading.Lock()  # guards the change of the value below

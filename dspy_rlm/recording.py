@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -42,14 +42,6 @@ class CallLog(Protocol):
     def attempted(self, attempt: Attempt) -> None:
         """Records one request, before its reply is used. Never raises."""
 
-    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
-        """Records that a call has the recorded reply of another one, with all that this took. Never raises.
-
-        Args:
-            call_id: The id of the other call in its journal.
-            attempts: Its requests: they are written only if that is another journal.
-        """
-
 
 class Recorder(Protocol):
     """The record of one run."""
@@ -70,9 +62,6 @@ class Recorder(Protocol):
 
 class _NoCall:
     def attempted(self, attempt: Attempt) -> None:
-        """Records nothing."""
-
-    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
         """Records nothing."""
 
 

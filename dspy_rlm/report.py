@@ -20,7 +20,8 @@ class Call:
     """One LM call: its purpose and its cost."""
 
     kind: str
-    """The caller: `action` or `extract` for the run's own turns, else the name of the REPL's function."""
+    """The caller: `action`, `extract` or `compact` (a summary of old steps) for the run's own, else the name of the
+    REPL's function."""
 
     model: str
     depth: int
@@ -42,7 +43,7 @@ class Call:
     @property
     def is_sub_call(self) -> bool:
         """True for a call that code caused; false for the root run's own turns."""
-        return self.depth > 0 or self.kind not in ("action", "extract")
+        return self.depth > 0 or self.kind not in ("action", "extract", "compact")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +113,14 @@ class Step:
     gap: int = dataclasses.field(default=0, compare=False)
     """The position in the output of the harness's line about omitted characters; 0 if there is none."""
 
+    printed: str = dataclasses.field(default="", compare=False, repr=False)
+    """All that the cell printed and the harness's notes, if `output`, which the LM saw, is not all; else empty."""
+
+    @property
+    def whole(self) -> str:
+        """All that the cell printed and the harness's notes, whatever the LM saw of it."""
+        return self.printed or self.output
+
 
 @dataclasses.dataclass(frozen=True)
 class RunReport:
@@ -153,12 +162,15 @@ class RunReport:
     """The count of each repair of a reply, by the names in docs/replies.md."""
 
     turns_lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `other_language`,
-    `shell`, `too_long`, `syntax_error`, `refused_submit`."""
+    """Turns that the form of a reply cost, by cause: `unreadable`, `empty`, `quoted`, `cut_off`, `filtered`,
+    `refused`, `other_language`, `shell`, `too_long`, `syntax_error`, `refused_submit`."""
 
     overflows: int = 0
     """Requests that the root LM refused because the prompt was longer than its context window. The history was
     shortened each time, and the request repeated."""
+
+    compactions: int = 0
+    """Times that older steps were shortened so that the prompts of the run fit; see docs/context.md."""
 
     retries: int = 0
     """Requests of the root LM that failed and were sent again. Those of sub-calls are in `sub_calls`, with their errors."""
@@ -211,6 +223,7 @@ class RunReport:
             "repairs": dict(self.repairs),
             "turns_lost": dict(self.turns_lost),
             "overflows": self.overflows,
+            "compactions": self.compactions,
             "retries": self.retries,
             "journal": self.journal,
             "journal_problem": self.journal_problem,

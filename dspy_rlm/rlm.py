@@ -38,6 +38,7 @@ from dspy_rlm.runs.loop import (
     Request,
     RunCell,
     Steps,
+    Summarize,
     adrive,
     drive,
     steps,
@@ -88,10 +89,10 @@ class RLM(RLMBase, Outcomes, InSessions, Resumable):
                     return self.generate_action(**prepared.prompt, **fields)
                 case RunCell() | ReadOutputs():
                     return prepared.in_sandbox(sandbox, request)
-                case Extract(fields):
+                case Extract() | Summarize():
+                    predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):
-                        extractor = self.extract
-                        return extractor(**prepared.last_call(extractor), **fields)
+                        return predictor(**arguments)
 
         with (
             prepared.closing() as opened,
@@ -120,10 +121,10 @@ class RLM(RLMBase, Outcomes, InSessions, Resumable):
                     return await self.generate_action.acall(**prepared.prompt, **fields)
                 case RunCell() | ReadOutputs():
                     return await thread.run(prepared.in_sandbox, sandbox, request)
-                case Extract(fields):
+                case Extract() | Summarize():
+                    predictor, arguments = prepared.aside(request, self.extract)
                     with dspy.context(**prepared.last_settings):
-                        extractor = self.extract
-                        return await extractor.acall(**prepared.last_call(extractor), **fields)
+                        return await predictor.acall(**arguments)
 
         async with open_in_thread(prepared) as work:
             with _ending_with_report(prepared, self.generate_action):

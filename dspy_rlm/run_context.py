@@ -25,7 +25,8 @@ from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactory, ours_if_lent
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
-from dspy_rlm.lms.gate import Gates
+from dspy_rlm.limiting.gate import Gates
+from dspy_rlm.lms.kept_answers.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
@@ -149,6 +150,9 @@ class RunContext:
     coverage: Sequence[Coverage] = ()
     """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
 
+    memo: RunMemo | None = None
+    """The answers of sub-LMs that are kept on disk; None: none are."""
+
     playback: Playback | None = None
     """How the run went before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
@@ -261,6 +265,7 @@ class RunContext:
             included=included,
             allowance=self.allowance,
             answers=self.playback,
+            memo=self.memo,
             recorder=self.recorder,
         )
         return metered(lm, meter)

@@ -65,6 +65,13 @@ PUMPED = {
         "a",
     ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/window/token_estimate.py", "'[A-Za-z0-9+/_=-]{32,}'"): [
+        "a",
+        "a ",
+        "=",
+        "a" * 31 + " ",
+    ],
+    ("dspy_rlm/window/opaque.py", "'line ([0-9]{1,6})'"): ["line ", "line 1", "1", "line"],
     ("dspy_rlm/runs/own_lines.py", None): [
         "[",
         "a",

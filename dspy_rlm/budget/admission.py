@@ -104,7 +104,7 @@ class CallPlan:
     @property
     def is_single(self) -> bool:
         """True if the run makes no other call at the same time."""
-        return self.is_turn and self.depth == 0
+        return (self.is_turn or self.kind == "compact") and self.depth == 0
 
     @property
     def counted_as(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The LM calls that a sub-run may cause: a share of what the run above it may.
+"""The LM calls that a sub-run may cause, a share of what the run above it may; and what they cost.
 
 Every call counts for all runs above, up to the ledger. A sub-run also holds back one call for its extraction,
 so that its work is not lost when the calls of the tree are used up.
@@ -11,6 +11,7 @@ from typing import Protocol
 
 from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.report import added
 
 
 class Calls(Protocol):
@@ -52,6 +53,7 @@ class Allowance:
         self._above = above
         self._lock = threading.Lock()  # guards the fields below
         self._used = 0
+        self._cost: float | None = 0.0
         self._replayed = 0
         self._used_by_code = 0
         self._replayed_by_code = 0
@@ -75,6 +77,18 @@ class Allowance:
     def unspent(self) -> int:
         """The calls of the own limit that are not booked; 0 without such a limit."""
         return 0 if self.most is None else max(self.most - self._used, 0)
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars of the calls that have ended; None if that of one is unknown."""
+        return self._cost
+
+    def book(self, cost: float | None) -> None:
+        """Adds the cost of a call that has ended, here and in the sub-runs above."""
+        with self._lock:
+            self._cost = added(self._cost, cost)
+        if isinstance(self._above, Allowance):
+            self._above.book(cost)
 
     def charge_llm_calls(self, count: int) -> None:
         """See `Calls`.

@@ -16,6 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, TypeVar
 
 from dspy_rlm.concurrency.cancellation import CancelScope
+from dspy_rlm.dspy_internals.short_steps import ShortStepsLoop
 from sandbox_runtime.helpers import start_thread
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         loop = _loops.get(os.getpid())
         if loop is None:
-            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            loop = _loops[os.getpid()] = ShortStepsLoop()
             start_thread(loop.run_forever, "rlm-lm-calls")
         return loop
 

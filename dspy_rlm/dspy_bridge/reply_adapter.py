@@ -16,6 +16,7 @@ import dspy
 from dspy import AdapterParseError
 
 from dspy_rlm.dspy_internals.adapters import is_dspys_format
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.replies.channels import RawReply
 from dspy_rlm.replies.fences import fenced
@@ -65,9 +66,9 @@ def _reading_class(cls: Any) -> Any:
         def _call_postprocess(
             self, processed: Any, original: Any, outputs: Any, lm: Any, *args: Any, **kwargs: Any
         ) -> Any:
-            is_cut = bool(getattr(lm, "reply_was_cut", False))
+            ending = getattr(lm, "reply_ending", Ending())
             if set(original.output_fields) == _FIELDS and is_dspys_format(self._whole):
-                texts = [_reply_text(output, is_cut) for output in outputs or [None]]
+                texts = [_reply_text(output, ending) for output in outputs or [None]]
                 return [self.parse(processed, text) for text in texts]
             return super()._call_postprocess(processed, original, outputs, lm, *args, **kwargs)
 
@@ -128,21 +129,22 @@ def _writing_class(cls: Any) -> Any:
     return ConversationAdapter
 
 
-def _reply_text(output: Any, is_cut: bool) -> _ReplyText:
-    raw = _raw(output, is_cut)
+def _reply_text(output: Any, ending: Ending) -> _ReplyText:
+    raw = _raw(output, ending)
     text = _ReplyText(raw.text if isinstance(raw.text, str) else raw.text or "")
     text.raw = raw
     return text
 
 
-def _raw(output: Any, is_cut: bool) -> RawReply:
+def _raw(output: Any, ending: Ending) -> RawReply:
     if not isinstance(output, Mapping):
-        return RawReply(output, is_cut=is_cut)
+        return RawReply(output, is_cut=ending.is_cut, withheld=ending.withheld)
     return RawReply(
         output.get("text"),
         str(output.get("reasoning_content") or ""),
         output.get("tool_calls") or (),
-        is_cut,
+        ending.is_cut,
+        ending.withheld,
     )
 
 

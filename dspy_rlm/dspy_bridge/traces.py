@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import dspy
 from dspy import AdapterParseError, LMError
 
-from dspy_rlm.dspy_internals.traces import FailedPrediction
-from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError
+from dspy_rlm.dspy_internals.traces import FailedPrediction, collects_trace
+from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError, RunPausedError
+from dspy_rlm.lms.faults import is_passing
 from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
 
@@ -95,8 +96,10 @@ def failure(
     message = (
         f"The run failed after {run.iterations} step(s): {type(error).__name__}: "
         f"{abridged(redact_secrets(str(error)), SHOWN_ERROR_CHARS)}\n"
-        "What it found so far is in the `run` of this error."
     )
+    if is_passing(error):
+        return RunPausedError(f"{message}{_resumption(run)}", run=run)
+    message = f"{message}What it found so far is in the `run` of this error."
     if isinstance(error, LMError):
         return RunFailedError(message, run=run)
     add_step(predictor, inputs, FailedStep(message, message, replied=False))
@@ -108,12 +111,33 @@ def failure(
     return died
 
 
+def _resumption(run: RunReport) -> str:
+    """Returns how a run goes on whose LM could not be reached."""
+    journal = getattr(run, "journal", None)
+    resume = (
+        f"rlm.resume({str(journal)!r}) goes on from there"
+        if journal
+        else "with a journal, RLM(..., journal=True), rlm.resume(path) could go on from there"
+    )
+    return (
+        f"It is paused: an LM could not be reached. When it answers again, {resume}. "
+        "What it found so far is in the `run` of this error."
+    )
+
+
 @contextlib.contextmanager
 def apart_from_outer_runs(predictor: dspy.Predict) -> Iterator[None]:
     """Keeps the steps of a nested run out of the outer trace where they could be confused with its own.
 
     GEPA attributes an entry to a predictor if the signatures are equal.
+
+    With `disable_history`, steps stay out of the trace of the process too: DSPy keeps the last 10,000 of its entries, and
+    each has a whole prompt.
     """
+    if dspy.settings.disable_history and not collects_trace():
+        with dspy.context(trace=None):
+            yield
+        return
     *outer, _own = dspy.settings.caller_modules or [None]
     own = getattr(predictor, "signature", None)
     if own is not None and any(

@@ -102,7 +102,7 @@ def _trace(body: Collection[ast.stmt], needed: set[str]) -> bool:
     """Adds to the needed names those that they are computed from in a cell; returns whether it assigns any of them."""
     assigns = False
     for statement in reversed(list(body)):
-        changed = set(_changed(statement))
+        changed = set(_changed(statement)) - _local(statement)
         if not changed & needed:
             continue
         assigns = True
@@ -115,8 +115,43 @@ def _trace(body: Collection[ast.stmt], needed: set[str]) -> bool:
 
 
 def _names(node: ast.AST, kind: type[ast.expr_context]) -> set[str]:
-    return {
+    """Returns the names of the REPL that a part of the code reads, or assigns."""
+    names = {
         one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, kind)
+    }
+    return names - _local(node)
+
+
+def _local(node: ast.AST) -> set[str]:
+    """Returns the names that exist only inside of a comprehension or a function."""
+    names: set[str] = set()
+    for one in ast.walk(node):
+        match one:
+            case ast.comprehension(target=target):
+                names |= _stored(target)
+            case ast.Lambda(args=args):
+                names |= {
+                    argument.arg for argument in ast.walk(args) if isinstance(argument, ast.arg)
+                }
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                names |= _stored(one)
+                names |= {
+                    argument.arg for argument in ast.walk(one) if isinstance(argument, ast.arg)
+                }
+                names -= {
+                    name
+                    for inner in ast.walk(one)
+                    if isinstance(inner, ast.Global)
+                    for name in inner.names
+                }
+    return names
+
+
+def _stored(node: ast.AST) -> set[str]:
+    return {
+        one.id
+        for one in ast.walk(node)
+        if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)
     }
 
 

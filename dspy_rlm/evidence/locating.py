@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -115,9 +116,13 @@ def _mapped(value: Any, path: str, place: Callable[[Quote | Span, str], Any], de
         changed = _changed({n: (part, mapped(part, f".{n}")) for n, part in parts.items()})
         return dataclasses.replace(value, **changed) if changed else value
     if isinstance(value, Mapping):
-        changed = _changed({key: (part, mapped(part, f"[{key!r}]")) for key, part in value.items()})
-        return {**value, **changed} if changed else value
-    if isinstance(value, (list, tuple, set, frozenset)):
+        pairs = [(mapped(key, ""), mapped(part, f"[{key!r:.50}]")) for key, part in value.items()]
+        same = all(
+            one is key and other is part
+            for (one, other), (key, part) in zip(pairs, value.items(), strict=True)
+        )
+        return value if same else dict(pairs)
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         items = list(value)
         new = [mapped(part, f"[{at}]") for at, part in enumerate(items)]
         if all(one is other for one, other in zip(items, new, strict=True)):

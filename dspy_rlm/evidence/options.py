@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import dspy
 
+from dspy_rlm.dspy_internals.signatures import classes_of_caller
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.evidence import quotes
 from dspy_rlm.evidence.validators import checked_validators
+
+_TYPES = {"Quote": quotes.Quote, "Span": quotes.Span}
 
 RequiredCoverage: TypeAlias = float | Mapping[str, float] | None
 """The fraction of each input with text, or of some inputs by name, that LMs must have been shown."""
+
+
+def with_known_types(signature: Any) -> Any:
+    """Returns a text signature that names `Quote` or `Span` as a class; any other signature unchanged.
+
+    The names need no import. Where the caller has other classes of these names, it means those.
+    """
+    if not isinstance(signature, str):
+        return signature
+    words = list(dict.fromkeys(re.findall(r"\b[A-Z]\w*", signature)))
+    own = {name: kind for name, kind in _TYPES.items() if name in words}
+    if not own:
+        return signature
+    try:
+        return dspy.Signature(signature, custom_types={**own, **classes_of_caller(words)})
+    except Exception:  # noqa: BLE001 - the check of the signature says what is wrong with it
+        return signature
 
 
 def checked_answers(

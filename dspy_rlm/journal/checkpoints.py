@@ -7,6 +7,7 @@ two, so that the disk does not fill. Saving is never a reason for a run to fail.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ class Checkpoints:
     def after_cell(self, iteration: int | None, seconds: float) -> None:
         """Saves the state after a cell, if the policy says so. Never raises."""
         self._unsaved_seconds += seconds
-        if iteration is None or not self._is_due():
+        if iteration is None or self._policy == "never" or not self._is_due():
             return
         try:
             self._write(iteration)
@@ -76,6 +77,10 @@ class Checkpoints:
             return
         began = time.monotonic()
         state = self._save()
+        if state.has_handles:  # a file does not have their values: the cells have to run again
+            self._policy = "never"
+            self._recorder.emit("no_checkpoint", lambda: {"error": "inputs stay on the host"})
+            return
         folder = folder_of(journal)
         folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / f"{self._recorder.run_id}-{iteration}.checkpoint"
@@ -95,3 +100,8 @@ class Checkpoints:
         for path in old:
             with contextlib.suppress(OSError):
                 path.unlink()
+            self._recorder.emit("forgotten", functools.partial(_named, path))
+
+
+def _named(path: Path) -> dict[str, str]:
+    return {"file": path.name}

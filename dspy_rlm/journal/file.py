@@ -114,6 +114,8 @@ class JournalFile:
         """Ends the journal: later events are dropped. Waits for nothing."""
         with self._lock:
             self._closed = True
+            if self._handle >= 0:
+                _unlock(self._handle)  # the run can be resumed before the last fsync has ended
         _syncer.mark(self, at_once=True)
 
     def sync(self) -> bool:
@@ -157,6 +159,14 @@ def try_lock(handle: int) -> bool:
             errno.EACCES,
         )  # some file systems have no locks
     return True
+
+
+def _unlock(handle: int) -> None:
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _sync_path(path: Path) -> None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from dspy_rlm.report import RunReport
 from sandbox_runtime.helpers import start_thread
 
 # Events that a step has once.
-_OF_STEPS = frozenset({"iteration", "action", "cell", "step"})
+_OF_STEPS = frozenset({"iteration", "action", "cell", "step", "tool", "tool_end"})
 
 # The call of a host function that this code belongs to.
 parent_call: ContextVar[str | None] = ContextVar("rlm_parent_call", default=None)
@@ -71,6 +71,8 @@ class RunRecorder:
         self.journal = journal
         self.packer = packer
         self.iteration: int | None = None
+        self.output_types: Mapping[str, Any] = {}
+        """The declared types of the outputs."""
         self.root: RunRecorder = above.root if above else self
         self._above = above
         self._parent_call = parent_call.get() if above else None
@@ -138,19 +140,24 @@ class RunRecorder:
         if self._has_begun:
             return
         with self._lock:
-            first, self._has_begun = not self._has_begun, True
-            if not first:
-                return
-            if self._above is None:
-                self.journal.begin(self.run_id)
-            else:
-                self._above.begin()
-            fields = dict(self._start(self.packer))
-            if self._above is not None:
-                fields["parent_call"] = self._parent_call
-            is_resumed = self.resumes > 0 and self._above is None
-            self._write("resumed" if is_resumed else "run", fields)
+            first = not self._has_begun
+            try:
+                fields = self._write_start() if first else {}
+            finally:
+                self._has_begun = True  # only now: events of other threads come after the first one
         self._hash_large_files(fields.get("inputs", {}))
+
+    def _write_start(self) -> dict[str, Any]:
+        if self._above is None:
+            self.journal.begin(self.run_id)
+        else:
+            self._above.begin()
+        fields = dict(self._start(self.packer))
+        if self._above is not None:
+            fields["parent_call"] = self._parent_call
+        is_resumed = self.resumes > 0 and self._above is None
+        self._write("resumed" if is_resumed else "run", fields)
+        return fields
 
     def _hash_large_files(self, inputs: Mapping[str, Mapping[str, Any]]) -> None:
         """Adds the digests of large files, which take time, from another thread."""
@@ -204,7 +211,8 @@ class RunRecorder:
         packed = None
         if outputs is not None:
             packed = {
-                name: packed_value(value, Any, self.packer) for name, value in outputs.items()
+                name: packed_value(value, self.output_types.get(name, Any), self.packer)
+                for name, value in outputs.items()
             }
         return {"report": self.packer.json(dumped)[0], "outputs": packed}
 
@@ -286,14 +294,6 @@ class _CallLog:
         if isinstance(attempt.outputs, list):
             fields["outputs"] = packer.json(_as_data(attempt.outputs))[0]
         return fields
-
-    def repeated(self, call_id: str, attempts: Sequence[Attempt]) -> None:
-        """See `CallLog`."""
-        if self._recorder.resumes:
-            self._recorder.emit("reused", lambda: {"call": self.call_id, "of": call_id})
-            return
-        for attempt in attempts:
-            self.attempted(attempt)
 
     def failed(self, error: BaseException) -> None:
         """Records the exception that ends the call."""

@@ -170,8 +170,6 @@ class CallRecord:
     """The error that the call ended with; None if it was answered, or under way when the journal ends."""
 
     started_at: float = 0.0
-    reused_from: str | None = None
-    """The `call_id` of the call whose recorded reply it has: a resumed run did not send it again."""
 
     @property
     def answered(self) -> bool:
@@ -293,9 +291,6 @@ class ToolRecord:
     started_at: float = 0.0
     seconds: float | None = None
     """None: it was under way when the journal ends."""
-
-    reused_from: str | None = None
-    """The `call_id` of the call whose recorded result it has."""
 
 
 CellOutcome: TypeAlias = Literal["completed", "submitted", "failed"]
@@ -438,9 +433,6 @@ class RunRecord:
     resumes: int = 0
     """How often it was resumed."""
 
-    superseded: tuple[CallRecord, ...] = ()
-    """Answered calls of steps that were begun again by a resumed run, and that it did not use."""
-
     reader: Reader | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def value(self, value: Any) -> Any:
@@ -475,4 +467,3 @@ class RunRecord:
                 yield from step.calls
             yield from run.setup
             yield from run.extraction
-            yield from run.superseded

@@ -6,6 +6,7 @@ the steps performed, so that `__call__` and `acall` share one loop, as in `runs/
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, TypeAlias
@@ -15,8 +16,9 @@ from dspy import LMError
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.limiting.gate import Entry
+from dspy_rlm.limiting.limiter import Permit
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.gate import Entry
 from dspy_rlm.lms.repeating import repeat
 from dspy_rlm.lms.tries import StaleReplyError, Tries
 
@@ -25,7 +27,7 @@ from dspy_rlm.lms.tries import StaleReplyError, Tries
 class Wait:
     """Wait until the call may be sent, or its place in the queue is left."""
 
-    place: Reservation | Entry
+    place: Reservation | Entry | Permit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +59,28 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
         if recorded is not None:
             lm.reply = repeat(lm, arguments, charge, recorded)
             return lm.reply
+        key = meter.memo and meter.memo.key(meter.kind, arguments)
+        if meter.memo and key:
+            recorded = meter.memo.answer(key, meter.kind, meter.depth, arguments)
+            if recorded is not None:
+                lm.reply = repeat(lm, arguments, charge, recorded)
+                return lm.reply
         with meter.recorder.calling(meter.kind, meter.depth, arguments) as log:
-            return (yield from _sent(lm, Tries(lm, arguments, charge, log)))
+            reply = yield from _sent(lm, Tries(lm, arguments, charge, log))
+        if meter.memo and key:
+            meter.memo.keep(key, lm)
+        return reply
 
 
 def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
     """Yields the steps of a call that is not recorded, and returns the reply."""
     while True:
-        with tries.entering() as entry:
-            yield Wait(entry)
+        with contextlib.ExitStack() as places:
+            yield Wait(places.enter_context(tries.entering()))
+            permit = places.enter_context(tries.permitted())
+            yield Wait(permit)
             tries.check()
-            while (seconds := entry.seconds_held_back()) > 0:
+            while (seconds := permit.seconds_held_back()) > 0:
                 yield Pause(seconds)
             try:
                 with tries.admitted() as place:
@@ -84,9 +97,9 @@ def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
                 except StaleReplyError:
                     continue
                 except LMError as error:
-                    seconds = tries.pause(error, entry, streamed=streamed.emitted)
+                    seconds = tries.pause(error, permit, streamed=streamed.emitted)
                 else:
-                    entry.answered()
+                    permit.answered()
                     lm.reply = reply
                     if tries.is_over(place, reading, streamed=streamed.emitted):
                         return reply

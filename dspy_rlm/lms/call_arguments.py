@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import pydantic
 
@@ -14,7 +14,7 @@ from dspy_rlm.lms.call_readings import characters
 from dspy_rlm.lms.valid_text import valid_arguments
 
 # The options that limit the length of a reply; which one applies depends on the LM.
-_REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+REPLY_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 # Options for several candidate replies, each of which is charged.
 _CANDIDATES = ("n", "num_generations", "best_of")
@@ -30,6 +30,7 @@ class CallArguments:
     """The arguments of one call, with text that is valid Unicode."""
 
     def __init__(self, lm: Any, prompt: Any, options: Mapping[str, Any]) -> None:
+        self._known: OfLM | None = getattr(lm, "_digested", None)
         self.model = str(lm.model)
         self.prompt, self.options = valid_arguments(prompt, options)
         self._of_lm: Mapping[str, Any] = getattr(lm, "kwargs", {})
@@ -52,7 +53,7 @@ class CallArguments:
         request = self._request()
         if request is not None:
             return _whole(request.config.max_tokens)
-        limits = [_whole(self.merged.get(name)) for name in _REPLY_LIMITS]
+        limits = [_whole(self.merged.get(name)) for name in REPLY_LIMITS]
         return max((limit for limit in limits if limit is not None), default=None)
 
     def limited_to(self, tokens: int | None) -> tuple[Any, Mapping[str, Any]]:
@@ -65,17 +66,28 @@ class CallArguments:
                 return limited, self.options
             return None, {**self.options, "request": limited}
         names = (
-            [name for name in _REPLY_LIMITS if self.merged.get(name) is not None]
-            or [name for name in _REPLY_LIMITS if name in self._of_lm]
-            or [_REPLY_LIMITS[0]]
+            [name for name in REPLY_LIMITS if self.merged.get(name) is not None]
+            or [name for name in REPLY_LIMITS if name in self._of_lm]
+            or [REPLY_LIMITS[0]]
         )
         return self.prompt, {**self.options, **dict.fromkeys(names, tokens)}
 
-    def digest(self) -> bytes:
-        """Returns a digest of the call, which equal calls share."""
-        digest = hashlib.sha256()
-        _add(digest, (self.model, self._of_lm, self.prompt, self.options))
-        return digest.digest()
+    def digest(self, without: frozenset[str] = frozenset()) -> bytes:
+        """Returns a digest of the call, which equal calls share. Options `without` are left out."""
+        if without:
+            of_lm, options = (
+                {name: value for name, value in side.items() if name not in without}
+                for side in (self._of_lm, self.options)
+            )
+            digest = hashlib.sha256()
+            _add(digest, (self.model, of_lm, self.prompt, options))
+            return digest.digest()
+        known = self._known
+        if known is None or known[0] != (self.model, self._of_lm):
+            known = begun_digest(self.model, self._of_lm)
+        digest = known[1].copy()
+        _add(digest, (self.prompt, self.options))
+        return bytes(digest.digest())
 
     def _request(self) -> Any:
         """Returns DSPy's request object, if the call has one."""
@@ -83,8 +95,22 @@ class CallArguments:
         return request if hasattr(request, "config") else None
 
 
+OfLM: TypeAlias = tuple[tuple[str, Mapping[str, Any]], Any]
+"""A model and the options of its LM, and the beginning of the digests of its calls."""
+
+
+def begun_digest(model: str, options: Mapping[str, Any]) -> OfLM:
+    """Returns the beginning of a digest, which all calls of an LM share while its options stay the same."""
+    digest = hashlib.sha256()
+    _add(digest, (model, options))
+    return (model, dict(options)), digest
+
+
 def _add(digest: Any, value: Any, depth: int = 0) -> None:
     """Adds a value piece by piece, each with its kind and its length, so that different values differ."""
+    if type(value) is str and len(value) <= _HASHED_CHARS:  # the most frequent case, in one piece
+        digest.update(b"text %d:" % len(value) + value.encode("utf-8", "surrogatepass"))
+        return
     if isinstance(value, str):
         digest.update(b"text %d:" % len(value))
         for start in range(0, len(value), _HASHED_CHARS):

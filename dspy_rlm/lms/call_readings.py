@@ -1,4 +1,4 @@
-"""DSPy's records of one LM call: its tokens, its cost, and whether its reply was cut."""
+"""DSPy's records of one LM call: its tokens, its cost, and how its reply ended."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ from dspy import (
 
 from dspy_rlm.dspy_internals.lm_calls import UsageTracker
 from dspy_rlm.dspy_internals.response_headers import HeadersListener
+from dspy_rlm.lms.endings import Ending, ending_of
+
+# The counts of DSPy's own replies. Anthropic counts what it has read from its cache apart.
+_PROMPT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens")
 
 # Exceptions of HTTP clients that are raised before a request is sent.
 _NEVER_SENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"})
@@ -43,8 +47,6 @@ _STOPPED_WAITING = frozenset({408, 499, 502, 504, 520, 524})
 
 # US dollars for a request; see "Response headers" in the documentation of LiteLLM's proxy.
 COST_HEADER = "x-litellm-response-cost"
-
-_CUT = frozenset({"length", "max_tokens", "max_output_tokens"})
 
 
 class Reading(UsageTracker, HeadersListener):
@@ -122,6 +124,17 @@ class Reading(UsageTracker, HeadersListener):
             total += sum(known)
         return total
 
+    def prompt_tokens(self) -> int | None:
+        """Returns the tokens of the prompt, as its reply states them, also one from a cache; None if it does not."""
+        for entry in self.history:
+            usage = getattr(_first(entry.get("response")), "usage", None)
+            names = _PROMPT_COUNTS if "anthropic" in str(entry.get("model")) else _PROMPT_COUNTS[:1]
+            counts = [getattr(usage, name, None) for name in names]
+            known: list[int] = [count for count in counts if type(count) is int and count >= 0]
+            if sum(known) > 0:
+                return sum(known)
+        return None
+
     def replayed_cost(self) -> float:
         """Returns the US dollars that the reply of a cache cost when it was computed; 0 if that is unknown."""
         costs: list[Any] = [entry.get("cost") for entry in self.history]
@@ -133,19 +146,11 @@ class Reading(UsageTracker, HeadersListener):
         details = [entry.get("prompt_tokens_details") for entry in self._entries()]
         return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
 
-    @property
-    def finish_reason(self) -> str:
-        """Why the reply ended, in the provider's words; empty if it does not say."""
-        reasons = (reason for entry in self.history for reason in _reasons(entry) if reason)
-        return next(reasons, "")
-
-    def is_cut(self, most: int | None) -> bool:
-        """Returns whether the reply ended at its limit of tokens."""
-        reasons = [reason for entry in self.history for reason in _reasons(entry) if reason]
-        if reasons:
-            return any(reason in _CUT for reason in reasons)
+    def ending(self, most: int | None) -> Ending:
+        """Returns how the reply ended; `most` is its limit of tokens, if it has one."""
         # A longer reply was not cut: its LM ignores the limit.
-        return most is not None and self.tokens("completion_tokens") == most
+        is_at_limit = most is not None and self.tokens("completion_tokens") == most
+        return ending_of(self.history, is_cut=is_at_limit)
 
     def _entries(self) -> list[dict[str, Any]]:
         return [entry for entries in self.usage_data.values() for entry in entries]
@@ -157,11 +162,17 @@ def may_be_charged(error: BaseException) -> bool:
         return True  # it was cancelled
     if isinstance(error, LMError):
         status = error.status
-        if status in _STOPPED_WAITING:
+        if status in _STOPPED_WAITING or getattr(error, "was_answered", False):
             return True
         refused = isinstance(error, _REFUSED) or (isinstance(status, int) and status >= _BAD)
         return not refused and not any(_is_never_sent(cause) for cause in _causes(error))
     return not isinstance(error, (TypeError, ValueError))  # the request was invalid
+
+
+def _first(response: Any) -> Any:
+    if isinstance(response, (list, tuple)):
+        return response[0] if response else None
+    return response
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -202,20 +213,6 @@ def _cost_in(headers: Any) -> float | None:
 def _is_cost(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return number and math.isfinite(value) and value >= 0
-
-
-def _reasons(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the finish reasons in an entry of the history."""
-    response = entry.get("response")
-    for one in response if isinstance(response, (list, tuple)) else [response]:
-        yield str(getattr(one, "finish_reason", None) or "")
-        choices = one.get("choices") if isinstance(one, Mapping) else getattr(one, "choices", None)
-        for choice in choices if isinstance(choices, (list, tuple)) else ():
-            mapping = isinstance(choice, Mapping)
-            reason = (
-                choice.get("finish_reason") if mapping else getattr(choice, "finish_reason", "")
-            )
-            yield str(reason or "")
 
 
 def characters(content: Any) -> int:

@@ -22,6 +22,7 @@ from dspy import (
     LMTimeoutError,
     LMTransportError,
     LMUnsupportedModelError,
+    is_retryable_lm_error,
 )
 
 from dspy_rlm.lms.context_window import is_overflow
@@ -47,6 +48,12 @@ _ADVICE: tuple[tuple[type[LMError], str], ...] = (
     (LMTimeoutError, "Raise timeout= of dspy.LM, or ask for less"),
 )
 
+# Parts of the texts of DSPy's native client.
+_TIMED_OUT_TEXT = "read timed out"
+_NO_JSON_TEXT = ") is not JSON: "
+
+NOT_FOUND = 404
+
 # Gateways such as OpenRouter send errors with status 200 and the real one in the body, for replies that they stream.
 _BY_CODE: dict[str, type[LMError]] = {
     "401": LMAuthError,
@@ -70,12 +77,22 @@ class Rule:
     advice: str = ""
     """The remedy, if it differs from that of the class."""
 
+    answered: bool = False
+    """True if the server may have charged for the request, although the class says that it refused it."""
+
     permanent: bool = False
     """True if every call of this LM fails, although the class does not say so."""
 
     passing: bool = False
     """True if it concerns one prompt or a moment, although the class says that it is permanent."""
 
+
+# A gateway whose server is gone for a moment answers so. A wrong api_base looks the same, but is not found by waiting.
+_GATEWAY = Rule((), LMServerError, f"If it stays so: {_ADDRESS[0].lower()}{_ADDRESS[1:]}")
+
+# The native client's own errors: a reply that is no JSON, and no byte within the time.
+_NO_JSON = Rule((), LMServerError, "The reply was not complete", answered=True)
+_TIMED_OUT = Rule((), LMTimeoutError)
 
 _TOO_LONG = Rule(
     (), ContextWindowExceededError, "The prompt is longer than the context window of this model"
@@ -153,13 +170,19 @@ def read_fault(error: LMError) -> LMError:
     """Returns the error itself, with the class and the text that its server means by it. Idempotent."""
     if hasattr(error, "permanent"):
         return error
+    is_gateway = _is_not_found(error)
     text, rule = _text(error), _TOO_LONG if is_overflow(error) else _rule(error)
+    is_gateway = is_gateway and rule is None
+    if is_gateway:
+        rule = _GATEWAY
     cls = rule.cls if rule else _BY_CODE.get(_code(error))
     if cls is not None and not isinstance(error, cls):
         error.__class__ = cls
     advice = (rule.advice if rule else "") or _class_advice(error)
     changed = cast("Any", error)
     changed.permanent = isinstance(error, _PERMANENT) or bool(rule and rule.permanent)
+    changed.pauses_run = is_gateway
+    changed.was_answered = bool(rule and rule.answered)
     line = f"{text.rstrip('. ')}. {advice}." if advice else text
     changed.message = line
     error.args = (f"[{error.model}] {line}" if error.model else line,)
@@ -171,14 +194,37 @@ def is_permanent(error: BaseException) -> bool:
     return isinstance(error, LMError) and bool(getattr(read_fault(error), "permanent", False))
 
 
+def is_passing(error: BaseException) -> bool:
+    """Returns whether another try may succeed: the server, its gateway or the connection failed."""
+    return (
+        isinstance(error, LMError)
+        and not is_permanent(error)
+        and is_retryable_lm_error(read_fault(error))
+    )
+
+
+def pauses_run(error: BaseException) -> bool:
+    """Returns whether an error that is still there after the last try ends a run, of whatever LM it is."""
+    return isinstance(error, LMError) and bool(getattr(read_fault(error), "pauses_run", False))
+
+
 def is_of_concurrency(error: LMError) -> bool:
     """Returns whether a server refused a call because of the number of calls at once, or may have."""
     return isinstance(error, LMRateLimitError) and not is_permanent(error)
 
 
+def _is_not_found(error: LMError) -> bool:
+    """Returns whether the error is a bare 404."""
+    return type(error) is LMInvalidRequestError and error.status == NOT_FOUND
+
+
 def _rule(error: LMError) -> Rule | None:
+    if isinstance(error, LMTransportError) and _TIMED_OUT_TEXT in str(error.message or error):
+        return _TIMED_OUT
     if isinstance(error, (LMTransportError, LMNotConfiguredError)):
         return None  # not a server's words
+    if _NO_JSON_TEXT in str(error.message or ""):
+        return _NO_JSON
     words = f"{error.provider_code or ''}\n{error.message or error}".lower()
     for rule in RULES:
         if all(text in words for text in rule.texts):
@@ -192,18 +238,14 @@ def _code(error: LMError) -> str:
 
 
 def _class_advice(error: LMError) -> str:
-    if (
-        isinstance(error, LMInvalidRequestError)
-        and error.status == 404
-        and type(error) is LMInvalidRequestError
-    ):
-        return f"{_ADDRESS}, and the name of the model"
     return next((advice for cls, advice in _ADVICE if isinstance(error, cls)), "")
 
 
 def _text(error: LMError) -> str:
     """Returns the text of the server in one line, without DSPy's paragraph of advice below it."""
     first = str(error.message or "").partition("\n\n")[0]
+    if _TIMED_OUT_TEXT in first:
+        first = first.partition(";")[0]  # then come the client's own settings
     if first.lstrip()[:1] == "<":
         title = first.partition("<title>")[2].partition("</title>")[0]
         first = f"an HTML page of a gateway, HTTP {error.status}: {title}"

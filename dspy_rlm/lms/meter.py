@@ -11,8 +11,9 @@ from typing import Any
 from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
-from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate
-from dspy_rlm.lms.recorded import Answers
+from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.lms.kept_answers.memo import RunMemo
+from dspy_rlm.lms.kept_answers.recorded import Answers
 from dspy_rlm.recording import NOT_RECORDED, Recorder
 from sandbox_runtime import check_call
 
@@ -57,9 +58,13 @@ class Meter:
     """The calls of a sub-run; None for a root run."""
     on_retry: Callable[[str, float], None] = lambda _error, _seconds: None
     """Called before a failed call is sent again, with the text of its error and the seconds until then."""
+    on_answer: Callable[[int, int | None], None] = lambda _chars, _tokens: None
+    """Called after an answer, with the characters of the prompt, and its tokens if they were reported."""
 
     answers: Answers | None = None
     """The recorded answers of a run that is repeated: such a call is not sent."""
+    memo: RunMemo | None = None
+    """The answers on disk that calls of code may have; None: none are kept."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
 
@@ -76,6 +81,11 @@ class Meter:
     def is_sub_call(self) -> bool:
         """True for calls that are no turns of a run."""
         return self.charged and self.kind != "action"
+
+    @property
+    def is_turn_of_root(self) -> bool:
+        """True for turns of a root run and its extraction, which no sub-call of the process may hold back."""
+        return not self.charged and self.depth == 0
 
     def give_back(self) -> None:
         """Refunds the prepaid calls that were not used."""

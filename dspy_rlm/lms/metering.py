@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import types
 from typing import Any
 
 import dspy
@@ -18,9 +19,13 @@ from dspy_rlm.concurrency.lm_loop import run_on_loop
 from dspy_rlm.dspy_internals.lm_calls import call_on_a_loop, is_dspys_own
 from dspy_rlm.dspy_internals.response_headers import with_headers
 from dspy_rlm.lms.attempts import Pause, Send, Step, Wait, adrive, attempts, drive
+from dspy_rlm.lms.call_arguments import begun_digest
+from dspy_rlm.lms.call_readings import Reading
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
-from dspy_rlm.redaction import cleaning
+from dspy_rlm.lms.tries import HISTORY_IS_OFF
+from dspy_rlm.redaction import cleaned, cleaning
 
 
 class _Metered:
@@ -30,12 +35,32 @@ class _Metered:
     _unmetered: dspy.BaseLM
     reply_was_cut = False
     """True if the last reply ended at its limit of tokens."""
+    reply_ending = Ending()
+    """How the last reply ended."""
     reply: Any = None
     """The last reply, as DSPy returns it."""
     _described = Model()
     """The entry of the model in DSPy's table; empty without a limit that needs it."""
     _tries = 0
     """Retries of a failed call that are made here instead of in DSPy: see `metered`."""
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        """Hands the entry of a call to its reading, and keeps it where the program wants a history; see `BaseLM`."""
+        reading = dspy.settings.usage_tracker
+        if isinstance(reading, Reading):
+            reading.history.append(entry)
+        if not dspy.settings.get(HISTORY_IS_OFF, False):
+            super().update_history(entry)  # type: ignore[misc]
+
+    def __copy__(self: Any) -> Any:
+        """Returns a shallow copy, as DSPy makes it, without a search of all classes for slots in each call."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        cls: Any = type(self)
+        for name in _slots(cls):
+            if hasattr(self, name):
+                setattr(copied, name, getattr(self, name))
+        return copied
 
     def __call__(self, prompt: Any = None, **options: Any) -> Any:
         scope, send = self._meter.scope.current, super().__call__  # type: ignore[misc]
@@ -75,7 +100,14 @@ class _Clean:
     """Redacts the LM's secrets from its exceptions: cells, prompts and reports may show them."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return cleaning(super().__call__, self._known)(*args, **options)  # type: ignore[misc]
+        try:
+            return super().__call__(*args, **options)  # type: ignore[misc]
+        except Exception as error:
+            clean = cleaned(error, self._known())
+            if clean is error or not isinstance(clean, Exception):
+                raise
+        # Outside of the handler: otherwise Python would chain the original to it.
+        raise clean
 
     async def acall(self, *args: Any, **options: Any) -> Any:
         """See `BaseLM.acall`."""
@@ -100,6 +132,7 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     copied.__class__ = _metered_class(kind)
     copied.history, copied.callbacks = lm.history, lm.callbacks
     copied._meter, copied._unmetered = meter, lm
+    copied._digested = begun_digest(str(copied.model), getattr(copied, "kwargs", {}))
     if meter.ledger.budget.is_metered:
         copied._described = described(lm)
     with_headers(copied)
@@ -132,6 +165,13 @@ def _is_sent_on_a_loop(lm: dspy.BaseLM, meter: Meter) -> bool:
     can_end = meter.charged or scope.cancellable or scope.interruptible
     streams = not meter.charged and dspy.settings.send_stream is not None
     return can_end and not streams and is_dspys_own(lm) and isinstance(lm.engine, str)
+
+
+@functools.cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    """Returns the names of the attributes that instances of a class have outside of their dictionary."""
+    members = [(name, one) for cls in kind.__mro__ for name, one in vars(cls).items()]
+    return tuple(name for name, one in members if isinstance(one, types.MemberDescriptorType))
 
 
 @functools.cache

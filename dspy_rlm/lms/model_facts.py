@@ -14,12 +14,18 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import described
 from dspy_rlm.budget.refusals import price_unknown
 from dspy_rlm.dspy_internals.lm_calls import is_priced_by_the_table_alone
+from dspy_rlm.lms.call_arguments import REPLY_LIMITS
 
 # Characters of English per token, by a common rule of thumb; other languages and code have fewer.
 CHARS_A_TOKEN = 4
 
 # A prompt with more characters per token of the window is refused unsent: hardly any text has tokens that long.
 SURE_CHARS_A_TOKEN = 6
+
+# Tokens that are kept free for a reply of an LM without a limit of its own, but no more than this part of the window. As
+# much is left for the prompt where the LM has a limit.
+ROOM_FOR_A_REPLY = 4_096
+LEAST_FOR_A_PROMPT = 0.25
 
 # The number of tokens that a price is stated for: below the limits from which some models charge more.
 _USUAL_TOKENS = 10_000
@@ -74,6 +80,15 @@ def facts_of(lm: dspy.BaseLM, budget: Budget | None = None) -> ModelFacts:
         model.longest_prompt,
         price.input / CHARS_A_TOKEN * _MILLION if price else None,
     )
+
+
+def reply_room(lm: dspy.BaseLM, window: int) -> int:
+    """Returns the tokens of the window that are kept free for a reply: many servers count both together."""
+    limits = [getattr(lm, "kwargs", {}).get(name) for name in REPLY_LIMITS]
+    known = [limit for limit in limits if type(limit) is int and limit > 0]
+    if known:
+        return min(max(known), int(window * (1 - LEAST_FOR_A_PROMPT)))
+    return min(ROOM_FOR_A_REPLY, int(window * LEAST_FOR_A_PROMPT))
 
 
 def check_price(lm: dspy.BaseLM, budget: Budget) -> None:

@@ -11,15 +11,28 @@ from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.lms.call_arguments import CallArguments
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.lms.meter import Charge, Meter
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.recording import NOT_RECORDED, CallLog
 
 
 def repeat(lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer) -> Any:
     """Books a recorded call, and returns its reply. Raises its error."""
     meter: Meter = lm._meter
-    for spent in recorded.attempts:
+    recorder = NOT_RECORDED if recorded.is_logged else meter.recorder
+    with recorder.calling(meter.kind, meter.depth, arguments) as log:
+        return _repeat(lm, arguments, charge, recorded, log)
+
+
+def _repeat(
+    lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer, log: CallLog
+) -> Any:
+    meter: Meter = lm._meter
+    for attempt in recorded.attempts:
+        spent = attempt.spent
+        log.attempted(attempt)
         charge.sent = charge.sent or not spent.call.cached
         if spent.answered:
             is_first = meter.ledger.note_answered(arguments.digest())
@@ -28,6 +41,8 @@ def repeat(lm: Any, arguments: CallArguments, charge: Charge, recorded: Recorded
     error = recorded.error
     if error is None:
         lm.reply_was_cut = recorded.was_cut
+        reason = recorded.attempts[-1].finish_reason if recorded.attempts else ""
+        lm.reply_ending = Ending(reason, is_cut=recorded.was_cut)
         return recorded.reply
     if isinstance(error, LMError) and is_permanent(error) and meter.charged:
         meter.tree.cancel(error)

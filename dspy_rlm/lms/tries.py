@@ -8,19 +8,27 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import dspy
-from dspy import LMError, is_retryable_lm_error
+from dspy import LMError
 
 from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.limiting.gate import Entry
+from dspy_rlm.limiting.limiter import LIMITERS, Permit
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import Reading, may_be_charged
-from dspy_rlm.lms.faults import error_in_reply, is_of_concurrency, is_permanent, read_fault
-from dspy_rlm.lms.gate import Entry
+from dspy_rlm.lms.faults import (
+    error_in_reply,
+    is_of_concurrency,
+    is_passing,
+    is_permanent,
+    pauses_run,
+    read_fault,
+)
 from dspy_rlm.lms.meter import Charge
-from dspy_rlm.lms.model_facts import facts_of
+from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
@@ -32,11 +40,18 @@ from sandbox_runtime.helpers import redact_secrets
 # allow fewer calls at once than were sent.
 MAX_CROWDED_OUT = 8
 
+# The pause before the second time, if the server does not say one; it doubles.
+FIRST_CROWDED_SECONDS = 0.1
+
 # A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
 SHORT_SECONDS = 10.0
 
 # Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
 SHORT_PROMPT_CHARS = 20_000
+
+
+# The setting of DSPy under which a call keeps the program's `disable_history`.
+HISTORY_IS_OFF = "rlm_history_is_off"
 
 
 class StaleReplyError(Exception):
@@ -61,6 +76,7 @@ class Tries:
         self._crowded_out = 0
         self._cut_at = 0
         self._avoids_cache = False
+        self._permit: Permit
         if self._meter.is_sub_call and arguments.chars > SHORT_PROMPT_CHARS:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
@@ -68,13 +84,28 @@ class Tries:
 
     @contextlib.contextmanager
     def entering(self) -> Iterator[Entry]:
-        """Yields a place among the calls of this LM, to be waited for. The call ends with the block."""
+        """Yields a place among the run's calls of this LM, to be waited for. The call ends with the block."""
         entry = self._meter.gate.enter()
         try:
             with self._scope.on_cancel(entry.leave):
                 yield entry
         finally:
             entry.leave()
+
+    @contextlib.contextmanager
+    def permitted(self) -> Iterator[Permit]:
+        """Yields a place among the calls of this model by all runs of the process, to be waited for."""
+        self.check()
+        meter = self._meter
+        permit = LIMITERS.of(self._lm).enter(
+            self._arguments.chars // CHARS_A_TOKEN, first=meter.is_turn_of_root
+        )
+        self._permit = permit
+        try:
+            with self._scope.on_cancel(permit.leave):
+                yield permit
+        finally:
+            permit.leave()
 
     def check(self) -> None:
         """Raises if the run or the cell has ended meanwhile."""
@@ -128,9 +159,11 @@ class Tries:
         meter, lm = self._meter, self._lm
         reading = Reading(dspy.settings.usage_tracker)
         began, error = time.monotonic(), ""
-        callers = [*(dspy.settings.caller_modules or []), reading]
+        # The entry of the history says what a reply costs and how it ended. Where the program wants no history, only this
+        # reading gets it: see `_Metered.update_history`.
+        history = {"disable_history": False, HISTORY_IS_OFF: dspy.settings.disable_history}
         try:
-            with dspy.context(usage_tracker=reading, caller_modules=callers, **meter.context()):
+            with dspy.context(usage_tracker=reading, **history, **meter.context()):
                 yield reading
         except BaseException as failure:
             if isinstance(failure, LMError):
@@ -170,17 +203,24 @@ class Tries:
             else Amount(),
         )
         # First of all: an answer that was received is paid for.
+        ending = reading.ending(None)
         self._log.attempted(
             Attempt(
                 spent,
                 time.time() - seconds,
                 None if error else reading.outputs,
-                reading.finish_reason,
-                reading.is_cut(None),
+                ending.finish_reason,
+                ending.is_cut,
                 not self._is_cut_by_budget(place, reading),
             )
         )
+        self._permit.used(tokens, sent=not cached)
         meter.ledger.settle(place, spent)
+        if not error:
+            meter.on_answer(self._arguments.chars, reading.prompt_tokens())
+        if meter.allowance is not None:
+            # As in `Ledger.left`: a replayed call counts as if it had been computed, so equal runs see equal figures.
+            meter.allowance.book(spent.replayed.cost if cached else cost)
 
     def check_answer(self, reading: Reading) -> None:
         """Raises the error that a reply has in place of an answer.
@@ -200,7 +240,8 @@ class Tries:
         Raises:
             BudgetExceededError: It cannot be requested again: a part of it was streamed.
         """
-        self._lm.reply_was_cut = reading.is_cut(None)
+        self._lm.reply_ending = reading.ending(None)
+        self._lm.reply_was_cut = self._lm.reply_ending.is_cut
         if not self._is_cut_by_budget(place, reading):
             return True
         self._cut_at = place.reply_tokens or 0
@@ -209,7 +250,7 @@ class Tries:
         return False
 
     def _is_cut_by_budget(self, place: Reservation, reading: Reading) -> bool:
-        return place.cuts and reading.is_cut(place.reply_tokens)
+        return place.cuts and reading.ending(place.reply_tokens).is_cut
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
         """Returns the error for a try that is not admitted."""
@@ -224,31 +265,39 @@ class Tries:
             limit=limit,
         )
 
-    def pause(self, error: LMError, entry: Entry, *, streamed: bool) -> float:
+    def pause(self, error: LMError, permit: Permit, *, streamed: bool) -> float:
         """Returns the seconds until the next try, as DSPy does. Raises the error if there is none."""
-        if is_permanent(error) and self._meter.charged:
-            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+        if is_permanent(error):
+            self._end_run(error)
         hint = getattr(error, "retry_after", None)
         hint = float(hint) if isinstance(hint, (int, float)) else None
-        crowded = is_of_concurrency(error) and entry.refused(hint) and not streamed
+        crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
             self._crowded_out += 1
-            return self._announced(error, hint or 0.0)
-        if streamed or self._failed >= self._lm._tries or not _is_passing(error):
+            # At once, as soon as there is room beside fewer calls; then later and later: it may be a limit per minute.
+            later = (
+                FIRST_CROWDED_SECONDS * 2 ** (self._crowded_out - 2)
+                if self._crowded_out > 1
+                else 0.0
+            )
+            return self._announced(error, later if hint is None else hint)
+        if streamed or self._failed >= self._lm._tries or not is_passing(error):
+            if pauses_run(error):
+                self._end_run(error)
             raise error
         self._failed += 1
         return self._announced(
             error, float(2 ** min(self._failed - 1, 6)) if hint is None else hint
         )
 
+    def _end_run(self, error: LMError) -> None:
+        """Ends the run for an error that each further sub-call would meet too, whatever the code makes of it."""
+        if self._meter.charged:
+            self._meter.tree.cancel(cast("Exception", cleaned(error, secrets_of_lm(self._lm))))
+
     def _announced(self, error: LMError, seconds: float) -> float:
         """Returns the seconds until the next try, which an observer is told of."""
         text = f"{type(error).__name__}: {error}"
         self._meter.on_retry(redact_secrets(text, secrets_of_lm(self._lm)), seconds)
         return seconds
-
-
-def _is_passing(error: LMError) -> bool:
-    """Returns whether another try may succeed."""
-    return is_retryable_lm_error(error) and not is_permanent(error)

@@ -45,6 +45,11 @@ DATA_RULE = (
 
 ERROR_RULE = "An error shows its traceback; variables are kept."
 
+OPAQUE_RULE = (
+    "You do not see what it prints, only its size, and of an error the type and the line; variables are kept. Keep "
+    "every value in a variable. Ask sub-LMs what a value says, and let code act on their answers."
+)
+
 FINAL_NOTE = (
     ' `FINAL_VAR("name")` takes them from a variable. `SUBMIT` is another name for `FINAL`.'
 )
@@ -84,6 +89,8 @@ class Surroundings:
     classes: Sequence[str] = ()
     """The calls of the classes that cells can use by name."""
 
+    is_opaque: bool = False
+    """True if the LM sees metadata of a cell's output only."""
     coverage: float | Mapping[str, float] | None = None
     """The fraction of the inputs, or of some by name, that LMs must have been shown before a SUBMIT."""
 
@@ -115,8 +122,7 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *_model_lines(run),
             *_submit_lines(signature, run, words.submit),
             "Rules:",
-            f"- {style.reply_rule} You see what it prints and the value of its last expression; beyond "
-            f"{run.limits.output_chars:,} characters, the middle is cut. {ERROR_RULE}",
+            f"- {style.reply_rule} {_observation_rule(run)}",
             f"- {DATA_RULE}",
             *_sandbox_lines(run),
             *_coverage_lines(run, words),
@@ -124,6 +130,15 @@ def contract(signature: type[dspy.Signature], run: Surroundings, style: Style = 
             *([f"- {SUB_RUN_RULE}"] if run.depth else []),
             _budget_line(run, words.budget),
         ]
+    )
+
+
+def _observation_rule(run: Surroundings) -> str:
+    if run.is_opaque:
+        return OPAQUE_RULE
+    return (
+        f"You see what it prints and the value of its last expression; beyond {run.limits.output_chars:,} "
+        f"characters, the middle is cut. {ERROR_RULE}"
     )
 
 

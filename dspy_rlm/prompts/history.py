@@ -18,35 +18,10 @@ NO_OUTPUT = "(no output - did you forget to print?)"
 SHOWN_ACTION_CHARS = 20_000
 
 # The header of a step's code.
-_CODE = "Code:\n```python\n"
+CODE_HEADER = "Code:\n```python\n"
 
 # The header of a step's output in the history, with its exact length.
 _OUTPUT = re.compile(r"\n```\nOutput \((\d[\d,]{0,19}) chars\):\n")
-
-
-@dataclasses.dataclass(frozen=True)
-class Detail:
-    """The characters of the steps that a prompt shows."""
-
-    older_output: int
-    """Of the output of each step but the newest."""
-
-    newest_output: int
-    action: int = SHOWN_ACTION_CHARS
-    """Of the reasoning, and of the code, of each step."""
-
-
-# Tried in this order when a prompt is longer than the LM's context window. The newest output is what the LM has
-# just asked for.
-LESS_DETAIL = (
-    Detail(4_000, 10_000),
-    Detail(2_000, 8_000, 8_000),
-    Detail(1_000, 4_000, 4_000),
-    Detail(400, 2_000, 2_000),
-    Detail(200, 1_000, 1_000),
-    Detail(80, 400, 400),
-    Detail(80, 80, 80),
-)
 
 
 def render_step(
@@ -79,23 +54,6 @@ def render_steps(steps: Sequence[Step]) -> str:
     return "\n".join(render_step(step, at + 1) for at, step in enumerate(steps)) or NO_STEPS
 
 
-def fit_steps(steps: Sequence[Step], max_chars: int) -> str:
-    """Renders the history in the most detail that fits; in the least, if nothing fits."""
-    text = NO_STEPS
-    for detail in LESS_DETAIL if steps else ():
-        text = _render_in(detail, steps)
-        if len(text) <= max_chars:
-            break
-    return text
-
-
-def _render_in(detail: Detail, steps: Sequence[Step]) -> str:
-    *older, newest = steps
-    texts = [render_step(s, n, detail.older_output, detail.action) for n, s in enumerate(older, 1)]
-    texts.append(render_step(newest, len(steps), detail.newest_output, detail.action))
-    return "\n".join(texts)
-
-
 @dataclasses.dataclass(frozen=True)
 class ShownStep:
     """A step as the history shows it."""
@@ -114,7 +72,7 @@ def split_steps(history: str) -> list[ShownStep]:
         is_end = end == len(history) or history.startswith("\n=== Step ", end)
         if match.start() < at or not is_end:
             continue  # a line of code or of output that looks like an output header
-        head, _, code = history[at : match.start()].partition(_CODE)
+        head, _, code = history[at : match.start()].partition(CODE_HEADER)
         reasoning = head.partition("\n")[2].removeprefix("Reasoning: ").rstrip("\n")
         steps.append(ShownStep(reasoning, code, history[match.end() : end]))
         at = end + 1

@@ -29,6 +29,17 @@ pieces in one batch (`predict_batched`).
 the code. If you looked properly and the answer is not there, submit that (None, an empty list, "not \
 found", as the type allows), never a guess. SUBMIT as soon as you are sure."""
 
+OPAQUE_STRATEGY = """\
+The inputs are variables in a Python REPL. You write the program that solves the task, and do not see the values \
+that it works on.
+1. Work in steps: one piece of code per turn. Variables, functions and imports persist.
+2. Split the task into parts that each fit one prompt of a sub-LM, whatever the size of the inputs, and ask about \
+all parts in one batch (`predict_batched`).
+3. Let code split, filter, count and combine; keep each result in a variable.
+4. Let code decide: test values with `if` and `assert`, so that an error shows you what is not as you assumed.
+5. Submit from variables. If the answer is not there, submit that (None, an empty list, "not found", as the type \
+allows), never a guess. SUBMIT as soon as you are sure."""
+
 TOOLS_HEADING = "Tools you can call in the REPL:"
 
 EXTRACT = """\
@@ -38,10 +49,16 @@ it; do not make up facts."""
 
 
 def policy_block(
-    signature: type[dspy.Signature], tools: Iterable[dspy.Tool], style: Style = DEFAULT
+    signature: type[dspy.Signature],
+    tools: Iterable[dspy.Tool],
+    style: Style = DEFAULT,
+    *,
+    is_opaque: bool = False,
 ) -> str:
     """Returns the block that optimizers start from: the task, the strategy, the tools in full."""
-    strategy = STRATEGY.replace("SUBMIT", style.vocabulary.submit)
+    strategy = (OPAQUE_STRATEGY if is_opaque else STRATEGY).replace(
+        "SUBMIT", style.vocabulary.submit
+    )
     parts = [signature.instructions.strip(), strategy]
     documents = [document(tool) for tool in tools]
     if documents:

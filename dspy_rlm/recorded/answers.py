@@ -8,24 +8,31 @@ from collections.abc import Iterable
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.journal.records import AttemptRecord, CallRecord
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.recorded.exceptions import rebuilt
+from dspy_rlm.recording import Attempt
 from dspy_rlm.report import Call
 
 # The error of an attempt whose reply, if any, was lost with the process.
 LOST = "Not answered yet when the process ended."
 
 
-def answer_of(call: CallRecord) -> RecordedAnswer:
-    """Returns the answer of a call that has ended, with a reply or an error."""
+def answer_of(call: CallRecord, *, is_logged: bool = False) -> RecordedAnswer:
+    """Returns the answer of a call that has ended, with a reply or an error. `is_logged`: see `RecordedAnswer`."""
     error = None if call.answered or call.error is None else rebuilt(call.error)
-    return RecordedAnswer(
-        list(spent_of(call)),
-        call.reply if call.answered else None,
-        call.was_cut,
-        error,
-        call.call_id,
+    last = len(call.attempts) - 1
+    attempts = tuple(
+        Attempt(
+            _spent(call, attempt),
+            attempt.started_at,
+            call.reply if at == last and call.answered else None,
+            call.finish_reason if at == last else "",
+            attempt.was_cut,
+            attempt.is_final,
+        )
+        for at, attempt in enumerate(call.attempts)
     )
+    return RecordedAnswer(attempts, error, is_logged)
 
 
 def spent_of(call: CallRecord) -> Iterable[Spent]:

@@ -32,13 +32,13 @@ def exact_key(kind: str, arguments: CallArguments) -> str:
 
 
 def content_key(kind: str, arguments: CallArguments) -> str:
-    """Returns the key of an LM call without its options."""
-    return digest_of(kind, arguments.model, messages_of(arguments), {})
+    """Returns the key of an LM call without its model and its options."""
+    return digest_of(kind, "", messages_of(arguments), {})
 
 
 def content_key_of(call: CallRecord) -> str:
     """Returns the same key of a recorded call."""
-    return digest_of(call.kind, call.model, call.prompt.messages(), {})
+    return digest_of(call.kind, "", call.prompt.messages(), {})
 
 
 def text_of(messages: list[Any]) -> str:

@@ -30,7 +30,7 @@ class OwnCalls:
         if not retries:
             last = len(calls)
         self._left = deque(call for call in calls[:last] if call.answered or call.error is not None)
-        self._failed = [call for call in calls if call not in self._left]
+        self._lost = [call for call in calls if call not in self._left]
 
     def take(self, kind: str) -> CallRecord | None:
         """Takes the next call; None if none of this kind is next.
@@ -48,7 +48,7 @@ class OwnCalls:
             )
         return None
 
-    def take_failed(self) -> list[CallRecord]:
+    def take_lost(self) -> list[CallRecord]:
         """Takes the calls that are not answered from the record, but were made."""
-        failed, self._failed = self._failed, []
-        return failed
+        lost, self._lost = self._lost, []
+        return lost

@@ -57,6 +57,12 @@ class PlayedCells:
     def __init__(self, sandbox: Sandbox, playing: Playing) -> None:
         self._sandbox = sandbox
         self._playing = playing
+        self._turn = 0  # the turn whose cell was run last
+
+    @property
+    def unrecorded(self) -> Sandbox:
+        """The sandbox itself, for cells that are no turns."""
+        return self._sandbox
 
     def assign(self, variables: Mapping[str, Any], /) -> None:
         """See `Sandbox`."""
@@ -69,6 +75,9 @@ class PlayedCells:
     def run_cell(self, code: str, /) -> CellResult:
         """See `Sandbox`."""
         playing = self._playing
+        if playing.turn == self._turn:  # after the last turn: it reads variables
+            return self._sandbox.run_cell(code)
+        self._turn = playing.turn
         if (edit := playing.edit_here()) is not None:
             result = self._sandbox.run_cell(code)
             return result if edit.output is None else Completed(edit.output)

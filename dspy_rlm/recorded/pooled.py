@@ -1,6 +1,6 @@
 """The recorded sub-answers of a run, for a run that goes another way: a call with the same prompt has the same answer.
 
-It does not matter which turn or which sub-run asked, nor with which options. A call that is asked more often than it was
+It does not matter which turn or which sub-run asked, nor which model with which options. A call that is asked more often than it was
 recorded has the last answer again.
 """
 
@@ -18,7 +18,7 @@ from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.journal.records import CallRecord, RunRecord, ToolRecord
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.recorded.answers import answer_of
 from dspy_rlm.recorded.keys import content_key, content_key_of, tool_key_of

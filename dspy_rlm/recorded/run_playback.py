@@ -22,7 +22,7 @@ from dspy_rlm.events import IterationStarted
 from dspy_rlm.journal.digests import messages_of
 from dspy_rlm.journal.records import CallRecord, CellRecord, RunRecord, StepRecord, read_text
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.playback import Playback
 from dspy_rlm.recorded.answers import Edit, answer_of
@@ -62,7 +62,7 @@ class Policy:
     """True if the run is a new one from where the record ends; else it is the same run."""
 
     by_content: bool = False
-    """True if options of LMs are no part of what is asked: their own LMs are not at hand."""
+    """True if the model and its options are no part of what is asked: the LMs of the run are not at hand."""
 
     compares_prompts: bool = False
     """True if the prompts of the root LM are compared with the recorded ones."""
@@ -128,6 +128,7 @@ class RunPlayback:
         self._calls: Calls | None = None
         self._note: Callable[[str], None] = lambda _text: None
         self._state = state
+        self._is_live = False
         self._key = content_key if policy.by_content else exact_key
 
     # ---- The run ----
@@ -139,7 +140,15 @@ class RunPlayback:
     def clock(self) -> tuple[float, datetime | None]:
         """See `Playback`."""
         is_same = self.policy.live and not self.policy.forks
-        return (self.policy.seconds, self.record.started_at) if is_same else (0.0, None)
+        return 0.0, self.record.started_at if is_same else None
+
+    def _go_live(self) -> None:
+        """From here on the time counts, with that of earlier processes: what is repeated had its time already."""
+        with self._lock:
+            first, self._is_live = not self._is_live, True
+        is_root = self.record.depth == 0
+        if first and is_root and self.policy.seconds and self._ledger is not None:
+            self._ledger.begin(self.policy.seconds, self.record.started_at)
 
     def observe(self, event: Any) -> None:
         """See `Playback`."""
@@ -177,17 +186,18 @@ class RunPlayback:
             else:
                 turn = self._here
                 call = turn.calls.take(self._key(kind, arguments)) if turn else None
-            failed = [] if call is not None or kind not in OWN else self._own.take_failed()
+            lost = self._own.take_lost()
             self.sent += call is None
+        self._book(lost)
         if call is None:
-            self._book(failed)
             self._missing_call(kind, arguments)
+            self._go_live()
             return None
         if kind in OWN and self.policy.compares_prompts:
             self._compare_prompt(call, kind, arguments)
-        recorded = answer_of(call)
+        recorded = answer_of(call, is_logged=self.continues is not None)
         if kind == "action" and call.answered and (edit := self.edit_here()) is not None:
-            recorded = dataclasses.replace(recorded, reply=[self._edited(edit)], was_cut=False)
+            recorded = recorded.with_reply([self._edited(edit)])
         return recorded
 
     def _missing_call(self, kind: str, arguments: CallArguments) -> None:

@@ -12,6 +12,7 @@ import dspy
 
 from dspy_rlm.middleware import HostFunction, wrap_all
 from dspy_rlm.repl.dspy_module import make_facade
+from dspy_rlm.repl.past import HISTORY, Past
 from dspy_rlm.repl.predict import FailedRow, listed, make_predictions
 from dspy_rlm.repl.sub_llm import make_queries
 from dspy_rlm.repl.sub_rlm import SubRun, make_sub_runs
@@ -20,7 +21,7 @@ from dspy_rlm.values.conversion import to_plain
 from sandbox_runtime import WrappedTool
 
 # In import order. The last one has the functions that cells see.
-_CELL_MODULES = ("signatures", "dspy_module", "names")
+_CELL_MODULES = ("answers", "signatures", "dspy_module", "names")
 
 
 def make_namespace(
@@ -29,6 +30,7 @@ def make_namespace(
     start: Callable[[SubRun], dspy.Prediction],
     budget_left: Callable[[], dict[str, Any]],
     reserved: Collection[str] = (),
+    past: Past | None = None,
     *,
     records: bool = True,
 ) -> dict[str, Callable[..., Any]]:
@@ -40,6 +42,7 @@ def make_namespace(
         start: Starts a sub-run.
         budget_left: Returns the remaining budget.
         reserved: Names of the user's inputs and tools, which take precedence.
+        past: The steps of the run, which `HISTORY` returns.
         records: True for our own REPL, which has records and cell-side code. Otherwise results are dicts,
             and functions that need such code are left out.
     """
@@ -63,15 +66,29 @@ def make_namespace(
             name: _with_cell_side(name, _only_in_cells)
             for name in ("FINAL", "FINAL_VAR", "SHOW_VARS")
         }
+        if past is not None:
+            names[HISTORY] = _with_cell_side(HISTORY, past.some)
         names["dspy"] = WrappedTool(facade, _cell_modules(), kind="module")
-    names |= {
-        "llm_query": _llm_query(queries["sub_llm"]),
-        "llm_query_batched": queries["sub_llm_batched"],
-    }
+    elif past is not None:
+        names[HISTORY] = past.all
+    llm_query = _llm_query(queries["sub_llm"])
     if "recursive_llm" not in names:
-        names["recursive_llm"] = names["llm_query"]
+        names["recursive_llm"] = _as_text(llm_query)
+    queries |= {"llm_query": llm_query, "llm_query_batched": queries["sub_llm_batched"]}
+    if records:
+        queries = {name: _with_cell_side(name, query) for name, query in queries.items()}
     own = {**queries, **names, "BUDGET": BUDGET}
     return {name: function for name, function in own.items() if name not in reserved}
+
+
+def _as_text(query: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the query with plain text as its result: this name has another cell side."""
+
+    @functools.wraps(query)
+    def recursive_llm(*args: Any, **kwargs: Any) -> Any:
+        return str.__str__(query(*args, **kwargs))
+
+    return recursive_llm
 
 
 def _llm_query(sub_llm: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,19 +11,33 @@ import dspy
 
 from sandbox_runtime.helpers import annotation_text
 
+# The types of the facts about a sub-run, in the record's class.
+_FACTS: Mapping[str, Any] = {
+    "status": str,
+    "steps": int,
+    "cost": float | None,
+    "coverage": Any,
+}
 
-def as_record(signature: type[dspy.Signature], outputs: Mapping[str, Any], status: str = "") -> Any:
+
+def as_record(
+    signature: type[dspy.Signature],
+    outputs: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+) -> Any:
     """Returns the outputs as one record, with the fields as attributes.
 
     Args:
         signature: The fields.
         outputs: Their values.
-        status: Another attribute, unless the signature has an output of that name.
+        facts: Further attributes, those of a sub-run; an output of the same name takes precedence.
     """
     fields = tuple((name, field.annotation) for name, field in signature.output_fields.items())
     name = "Prediction"
-    if status and "status" not in outputs:
-        fields, outputs, name = (*fields, ("status", str)), {**outputs, "status": status}, "SubRun"
+    if facts:
+        own = {fact: value for fact, value in facts.items() if fact not in outputs}
+        fields = (*fields, *((fact, _FACTS[fact]) for fact in own))
+        outputs, name = {**outputs, **own}, "SubRun"
     try:
         cls = _record_class(name, fields)
     except TypeError:  # a type that cannot be hashed

@@ -10,11 +10,13 @@ import dspy
 from dspy import AdapterParseError, LMError
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.prompts.contract import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.values.answers import Answer
 from sandbox_runtime.helpers import abridged, in_one_line
 
 # The maximum length of an error text in a batch's results.
@@ -33,18 +35,21 @@ Prompt = tuple[Any, ...]
 def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for text."""
 
-    def sub_llm(prompt: str, *media: Any, model: str | None = None) -> str:
-        """Asks a sub-LM one prompt and returns its answer.
+    def sub_llm(prompt: str, *media: Any, model: str | None = None) -> Answer:
+        """Asks a sub-LM one prompt and returns its answer: a str with `cut`, `finish_reason` and `text`.
 
         Images, audio and files follow the prompt: sub_llm("What is on it?", image).
         """
         _check_prompt((prompt, *media), "prompt")
-        return ask(context.lm("sub_llm", model), (prompt, *media))
+        answer = ask(context.lm("sub_llm", model), (prompt, *media))
+        context.note(_cut_note("sub_llm", int(answer.is_cut), 1))
+        return answer
 
-    def sub_llm_batched(prompts: list[Any], model: str | None = None) -> list[str]:
+    def sub_llm_batched(prompts: list[Any], model: str | None = None) -> list[Answer]:
         """Asks a sub-LM many prompts at once; answers come in order, equal prompts count once.
 
-        A prompt is a text, or a tuple of a text and what goes with it: ("What is on it?", image).
+        A prompt is a text, or a tuple of a text and what goes with it: ("What is on it?", image). An answer is a str with
+        `ok`, `cut`, `error` and `text`.
         """
         if not isinstance(prompts, (list, tuple)):
             raise TypeError(
@@ -64,45 +69,57 @@ def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
         finally:
             lm._meter.give_back()
         done = [unfit[at] if at in unfit else answers[keys[at]] for at in range(len(items))]
-        reasons = [answer for answer in done if answer.startswith(ERROR_MARK)]
-        bare = [reason.removeprefix(ERROR_MARK).strip() for reason in reasons]
-        context.note(failed_rows("sub_llm_batched", "prompts", bare, len(done)))
+        reasons = [answer.error for answer in done if answer.error]
+        context.note(failed_rows("sub_llm_batched", "prompts", reasons, len(done)))
+        context.note(_cut_note("sub_llm_batched", sum(answer.is_cut for answer in done), len(done)))
         return done
 
     return {"sub_llm": sub_llm, "sub_llm_batched": sub_llm_batched}
 
 
-def ask(lm: dspy.BaseLM, prompt: Prompt) -> str:
-    """Sends one prompt to an LM and returns the text of its answer; a line at its end says that it was cut.
+def _cut_note(name: str, cut: int, total: int) -> str:
+    """Returns the line about answers that were cut; empty if none was."""
+    if not cut:
+        return ""
+    which = "the answer was" if total == 1 else f"{cut:,} of {total:,} answers were"
+    return f"{name}: {which} cut off at max_tokens (`.cut`); ask for less in one prompt"
+
+
+def ask(lm: dspy.BaseLM, prompt: Prompt) -> Answer:
+    """Sends one prompt to an LM and returns its answer; a line at its end says that it was cut.
 
     Raises:
         LMError: The LM failed.
-        SubCallError: It answered without text.
+        SubCallError: It answered without text, refused, or a content filter withheld the answer.
     """
-    lm = copy.copy(lm)  # for `reply_was_cut`: calls of one batch share the LM
+    lm = copy.copy(lm)  # for `reply_ending`: calls of one batch share the LM
     text, *media = prompt
     text = as_prompt(text)
     response = _ask_with_media(lm, text, media) if media else lm(text)
     first = response[0] if isinstance(response, list) and response else response
-    return _answer(first, is_cut=bool(getattr(lm, "reply_was_cut", False)))
+    return _answer(first, getattr(lm, "reply_ending", Ending()))
 
 
-def _answer(output: Any, *, is_cut: bool) -> str:
-    """Returns the text of an LM's output: a text, or a dict with text and more."""
+def _answer(output: Any, ending: Ending) -> Answer:
+    """Returns the answer in an LM's output: a text, or a dict with text and more."""
+    if problem := ending.problem():
+        raise SubCallError(problem)
+    reason, is_cut = ending.finish_reason, ending.is_cut
 
     def part(name: str) -> Any:
         return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
     text = output if isinstance(output, str) else part("text")
     if isinstance(text, str) and text.strip():
-        return f"{text}\n{CUT_OFF}" if is_cut else text
+        shown = f"{text}\n{CUT_OFF}" if is_cut else text
+        return Answer(shown, text, finish_reason=reason, is_cut=is_cut)
     reasoning = str(part("reasoning_content") or "")
     if is_cut:
         raise SubCallError(
             "the sub-LM gave no answer: it used all of its tokens (max_tokens) to reason. Ask for less in one prompt"
         )
     if reasoning.strip():
-        return f"{ONLY_REASONING}\n{reasoning}"
+        return Answer(f"{ONLY_REASONING}\n{reasoning}", reasoning, finish_reason=reason)
     if part("tool_calls"):
         raise SubCallError("the sub-LM answered with a tool call in place of a text")
     raise SubCallError("the sub-LM gave an empty answer")
@@ -134,26 +151,34 @@ def _ask_with_media(lm: dspy.BaseLM, text: str, media: Sequence[Any]) -> Any:
     return outputs[0]["answer"]
 
 
-def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt], most: int) -> list[str]:
+def _ask_all(lm: dspy.BaseLM, prompts: Sequence[Prompt], most: int) -> list[Answer]:
     """Calls the LM concurrently. A failure does not affect the other prompts."""
 
-    def ask_one(prompt: Prompt) -> str:
+    def ask_one(prompt: Prompt) -> Answer:
         try:
             answer = ask(lm, prompt)
         except (LMError, TypeError, ValueError, BudgetExceededError) as error:
             return _error_item(error)
-        return f" {answer}" if answer.startswith(ERROR_MARK) else answer
+        if not answer.startswith(ERROR_MARK):
+            return answer
+        return Answer(
+            f" {answer}",
+            answer.text,
+            finish_reason=answer.finish_reason,
+            is_cut=answer.is_cut,
+        )
 
     return map_concurrently(ask_one, prompts, most)
 
 
-def _error_item(error: Exception) -> str:
+def _error_item(error: Exception) -> Answer:
     """Returns the item of a batch for a prompt that failed: one line."""
     text = " ".join(abridged(str(error), MAX_ERROR_CHARS).split())
-    return f"{ERROR_MARK} {type(error).__name__}: {text}"
+    reason = f"{type(error).__name__}: {text}"
+    return Answer(f"{ERROR_MARK} {reason}", error=reason)
 
 
-def _unfit(prompts: Sequence[Prompt]) -> dict[int, str]:
+def _unfit(prompts: Sequence[Prompt]) -> dict[int, Answer]:
     """Returns the items of the batch for the values that are no prompts, by position.
 
     Raises:

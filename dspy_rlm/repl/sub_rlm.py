@@ -18,6 +18,7 @@ from dspy_rlm.repl.failures import failed_rows, guessed
 from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
+from dspy_rlm.report import RunReport
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
@@ -75,7 +76,7 @@ def make_sub_runs(
         """Lets a sub-LM work on the inputs in a REPL of its own; the result has the outputs as attributes.
 
             r = sub_rlm("log, question -> answer: str", log=logs[a:b], question=question)
-            r.answer, r.status
+            r.answer, r.status, r.steps, r.cost
 
         `status` is "submitted", or "extracted" if the turns of the sub-run ran out: then the outputs are a guess.
         For parts that are too large to be read in one prompt. The inputs are variables there, not text
@@ -117,10 +118,21 @@ def _run(
 ) -> tuple[Any, str]:
     """Returns the outputs of a sub-run as a record, and its status."""
     with context.sandbox_permit(allowance):
-        outputs, status = _outputs(
-            context, start, dataclasses.replace(sub_run, allowance=allowance)
-        )
-    return as_record(sub_run.signature, outputs, status), status
+        prediction = _prediction(context, start, dataclasses.replace(sub_run, allowance=allowance))
+    run = prediction.run
+    facts = {
+        "status": run.status,
+        "steps": run.iterations,
+        "cost": allowance.cost,
+        "coverage": _coverage(run),
+    }
+    outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
+    return as_record(sub_run.signature, outputs, facts), run.status
+
+
+def _coverage(run: RunReport) -> dict[str, Any] | None:
+    """Returns the ranges of the inputs that the sub-run has read, as plain data; None if they are not tracked."""
+    return {name: one.dump() for name, one in run.coverage.items()} or None
 
 
 def _run_rows(
@@ -154,10 +166,15 @@ def _run_rows(
     return done
 
 
-def _outputs(context: RunContext, start: Start, sub_run: SubRun) -> tuple[dict[str, Any], str]:
-    """Returns the outputs of a sub-run, and how it ended."""
+def _prediction(context: RunContext, start: Start, sub_run: SubRun) -> dspy.Prediction:
+    """Returns the prediction of a sub-run, with its report.
+
+    Raises:
+        BudgetExceededError: It ended without outputs, because its budget was used up.
+        SubCallError: It failed.
+    """
     try:
-        prediction = start(sub_run)
+        return start(sub_run)
     except RunFailedError as error:
         cause, turns = error.__cause__, error.run.iterations
         after = f"after {turns} turn{'' if turns == 1 else 's'}"
@@ -170,8 +187,6 @@ def _outputs(context: RunContext, start: Start, sub_run: SubRun) -> tuple[dict[s
         raise SubCallError(
             f"The sub-run failed {after}: {type(cause).__name__}: {cause}"
         ) from error
-    outputs = {name: prediction[name] for name in sub_run.signature.output_fields}
-    return outputs, prediction.run.status
 
 
 def _spent(context: RunContext, sub_run: SubRun, cause: BudgetExceededError) -> str:

@@ -13,6 +13,7 @@ from dspy import AdapterParseError, LMInvalidRequestError, LMUnsupportedFeatureE
 
 from dspy_rlm.errors import BudgetExceededError, SubCallError
 from dspy_rlm.evidence.locating import located
+from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.metering import metered_adapter
 from dspy_rlm.prompts.guarded_adapter import guarded
 from dspy_rlm.repl.failures import LAST_REPLY
@@ -144,11 +145,13 @@ def _try(
     try:
         prediction = _predicted(task, values, lm, config, schema=schema)
     except AdapterParseError as error:
+        _refuse_withheld(lm)
         return {}, _problem_of(error, task, is_cut=_is_incomplete(lm))
     except (LMInvalidRequestError, LMUnsupportedFeatureError) as error:
         if not (schema and context.schemas.refused(lm, error)):
             raise
         return _try(context, signature, inputs, lm, config, problem)
+    _refuse_withheld(lm)
     if _is_incomplete(lm):
         return {}, _cut(task)
     results = {name: prediction[name] for name in signature.output_fields}
@@ -157,6 +160,12 @@ def _try(
     problems += unlocated
     listed = abridged("\n".join(problems), MAX_PROBLEM_CHARS)
     return outputs, _Problem(listed, listed, _quoted(_text_of(lm))) if listed else None
+
+
+def _refuse_withheld(lm: Any) -> None:
+    """Raises `SubCallError` if the LM has refused, or a content filter has withheld its reply: asking again does not help."""
+    if problem := getattr(lm, "reply_ending", Ending()).problem():
+        raise SubCallError(f"{problem[0].upper()}{problem[1:]}.")
 
 
 def _predicted(

@@ -126,7 +126,7 @@ def replay(
         retries=False,
         restores=False,
         compares_prompts=prompts and not unknown,
-        by_content=rlm is None,
+        by_content=True,
     )
     playback = RunPlayback(record, policy, differences)
     values = recorded_inputs(record, module.signature, inputs)

@@ -118,6 +118,7 @@ def built(record: RunRecord) -> RLM:
         ],
         packages=settings.get("packages") or (),
         style=settings.get("style", "default"),
+        on_exhausted=settings.get("on_exhausted", "extract"),
         limits=Limits(output_chars=settings.get("max_output_chars", Limits.output_chars)),
         journal=False,
         **options,

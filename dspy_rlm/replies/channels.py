@@ -21,6 +21,8 @@ class RawReply:
     tool_calls: Sequence[Any] = ()
     is_cut: bool = False
     """True if the reply ended at its limit of tokens."""
+    withheld: str = ""
+    """The cause for which the LM gave no answer, or only a part: "filtered" or "refused"; empty for none."""
 
 
 # Parts of a content that are nested deeper are no text.

@@ -38,6 +38,14 @@ PROBLEMS = {
         "No code was run: your reply was cut off at its limit of tokens before the code was complete. Write "
         "less: a short reasoning, then a short ```python block. Split long code over several turns."
     ),
+    "filtered": (
+        "No code was run: the content filter of the provider withheld your reply. Do not quote or print the text that "
+        "it is about: work on it with code and functions."
+    ),
+    "refused": (
+        "No code was run: your reply was a refusal. Go on with what you can do, in one ```python block, or SUBMIT what "
+        "there is."
+    ),
     "unreadable": (
         "No code was run: your reply has no code that could be recognized. Write Python, in one ```python "
         "block. To finish, call SUBMIT in it."

@@ -51,9 +51,12 @@ class Reading:
 def read_reply(reply: RawReply) -> Reading:
     """Reads a whole reply."""
     text = content_text(reply.text)
-    reading = _read_text(text, is_cut=reply.is_cut)
+    # A part of a code, withheld by a filter, is not run, as one that was cut is not.
+    reading = _read_text(text, is_cut=reply.is_cut or bool(reply.withheld))
     if reading.problem and reading.cause not in _SAID:
         reading = _in_other_channels(reply, _normalized(text), reading) or reading
+    if reading.problem and reply.withheld:
+        return _problem(reply.withheld, reasoning=reading.reasoning)
     return replace(
         reading, reasoning=reading.reasoning or _normalized(str(reply.thoughts or "")).strip()
     )

@@ -49,11 +49,14 @@ def with_recorder(
         prelude: The code of the prompt's style.
     """
     start = functools.partial(_start, blueprint, context, lm, inputs, prelude)
+    outputs = blueprint.config.signature.output_fields
+    output_types = {name: field.annotation for name, field in outputs.items()}
     playback = context.playback
     goes_on = playback.continues if playback else None
     if isinstance(context.recorder, RunRecorder):
         recorder = context.recorder.sub_run(start, goes_on and goes_on.run_id)
         recorder.quiet_until = playback.played if playback and goes_on else 0
+        recorder.output_types = output_types
         return dataclasses.replace(context, recorder=recorder)
     place = place_of(blueprint.config.journal) if context.depth == 0 else None
     if place is None:
@@ -66,6 +69,7 @@ def with_recorder(
         journal = new_journal(place, run_id)
         packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
         recorder = RunRecorder(journal, packer, run_id, start)
+    recorder.output_types = output_types
     chars = max(context.limits.output_chars, RECORDED_CHARS)
     limits = dataclasses.replace(context.limits, output_chars=chars)
     return dataclasses.replace(context, recorder=recorder, limits=limits)
@@ -104,6 +108,13 @@ def recorded(
     return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
 
 
+def unrecorded(sandbox: Sandbox) -> Sandbox:
+    """Returns the sandbox below those that record cells or repeat recorded ones: for cells that are no turns."""
+    while (inner := getattr(sandbox, "unrecorded", None)) is not None:
+        sandbox = inner
+    return sandbox
+
+
 def _start(
     blueprint: Blueprint,
     context: RunContext,
@@ -117,6 +128,7 @@ def _start(
     signature = config.signature
     settings = {
         "style": config.style,
+        "on_exhausted": config.on_exhausted,
         "budget": dataclasses.asdict(config.budget),
         "max_output_chars": config.limits.output_chars,
         "checkpoints": config.checkpoints,

@@ -17,6 +17,7 @@ from dspy import AdapterParseError, LMError
 from dspy_rlm.dspy_bridge.traces import TracedStep
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.runs.run import Run
+from dspy_rlm.window.summaries import summary_in
 from sandbox_runtime import Failed
 
 T = TypeVar("T")
@@ -35,6 +36,19 @@ class RunCell:
     """Run code in the sandbox. The result is a `CellResult`."""
 
     code: str
+
+
+@dataclass(frozen=True)
+class FillHistory(RunCell):
+    """Run code of our own that fills the variable with all steps; it is no step of the run."""
+
+
+@dataclass(frozen=True)
+class Summarize:
+    """Ask for a summary of old steps, which do not fit. The result is a `dspy.Prediction`."""
+
+    fields: Mapping[str, str]
+    """The inputs of the summary's predictor by name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class Done:
     """The run has its outputs. Yielded last, because a generator that returns raises `StopIteration`."""
 
 
-Request: TypeAlias = AskRoot | RunCell | Extract | ReadOutputs | Done
+Request: TypeAlias = AskRoot | RunCell | Summarize | Extract | ReadOutputs | Done
 Steps: TypeAlias = Generator[Request, Any, None]
 OnUnreadable: TypeAlias = Callable[[Mapping[str, str], "TracedStep | None"], None]
 
@@ -87,6 +101,7 @@ def steps(run: Run, on_unreadable: OnUnreadable) -> Steps:
 
 def _turns(run: Run, on_unreadable: OnUnreadable) -> Steps:
     while not run.over:
+        yield from _summarized(run)
         fields = run.action_inputs()
         try:
             action = yield AskRoot(fields)
@@ -100,6 +115,8 @@ def _turns(run: Run, on_unreadable: OnUnreadable) -> Steps:
             code = run.read(action)
         if code is not None:
             try:
+                if filling := run.past.refreshing(code):
+                    yield FillHistory(filling)
                 result = yield RunCell(code)
             except Exception as error:
                 if not run.ending.stop.requested:
@@ -128,6 +145,18 @@ def _extraction(run: Run) -> Steps:
             run.extract_unparsed(error)
         else:
             run.extract(extracted)
+
+
+def _summarized(run: Run) -> Steps:
+    """Yields the request for a summary of old steps, if one is needed. Without one, rules shorten the steps."""
+    fields = run.summary_inputs()
+    if fields is None:
+        return
+    try:
+        summary = summary_in((yield Summarize(fields)))
+    except (AdapterParseError, BudgetExceededError, LMError):
+        summary = ""
+    run.take_summary(summary)
 
 
 def drive(todo: Steps, perform: Callable[[Request], Any]) -> None:

@@ -64,7 +64,7 @@ class Remarks:
                 remarks.append(
                     f"This cell assigned the input {name} anew; the original value is gone."
                 )
-        if last is not None and code and last.code == code and last.output == output.rstrip("\n"):
+        if last is not None and code and last.code == code and last.whole == output.rstrip("\n"):
             remarks.append(
                 "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
             )

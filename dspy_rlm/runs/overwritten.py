@@ -2,47 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-from dspy_rlm.values.python_text import syntax_tree
+from dspy_rlm.values.bound_names import bound_names
 
 
 def overwritten_inputs(code: str, inputs: Collection[str]) -> list[str]:
     """Returns the inputs that the top level of a cell binds anew, in the order of the code."""
-    try:
-        body = syntax_tree(code).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    bound = dict.fromkeys(name for statement in body for name in _bound(statement))
-    return [name for name in bound if name in inputs]
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """Yields the names that a statement binds, also in blocks below it, but not in functions and classes."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-        return
-    if isinstance(statement, ast.Assign) and _is_itself(statement):
-        return
-    stack: list[ast.AST] = [statement]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, ast.alias):
-            yield node.asname or node.name.partition(".")[0]
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield node.name
-        elif not isinstance(
-            node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-        ):
-            stack += reversed(list(ast.iter_child_nodes(node)))
-
-
-def _is_itself(statement: ast.Assign) -> bool:
-    """Returns whether a statement is `x = x`."""
-    value, targets = statement.value, statement.targets
-    return isinstance(value, ast.Name) and all(
-        isinstance(target, ast.Name) and target.id == value.id for target in targets
-    )
+    return [name for name in bound_names(code) if name in inputs]

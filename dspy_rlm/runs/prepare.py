@@ -9,6 +9,7 @@ import asyncio
 import copy
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
+from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_bridge.reply_adapter import reply_adapter
 from dspy_rlm.dspy_bridge.streaming import (
@@ -28,14 +30,15 @@ from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.events import Sink
 from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
+from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.gate import DEFAULT_CONCURRENCY, Gate, Gates
+from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
-from dspy_rlm.lms.model_facts import check_price
+from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.middleware import wrap_all
+from dspy_rlm.middleware import only, wrap_all
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
@@ -62,7 +65,12 @@ from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
+from dspy_rlm.window.prompt_window import Room
+from dspy_rlm.window.summaries import summary_predictor
 from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, redact_secrets
+
+# The characters of a prompt's contract and of the frame of DSPy's adapter, about. The first report of the LM corrects it.
+FRAME_CHARS = 5_000
 
 
 def prepare(
@@ -135,6 +143,9 @@ def prepare(
             coverage=coverage,
             require_coverage=config.require_coverage,
         ),
+        config.view,
+        _room(config, lm, predictor),
+        config.tools,
     )
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
@@ -150,6 +161,7 @@ def prepare(
         functools.partial(start_child, blueprint, context),
         run.budget_left if coverage is None else budget_with(coverage, run.budget_left),
         {*config.signature.input_fields, *config.tools},
+        run.past,
         records=is_ours(factory),
     )
     tools = wrap_all(
@@ -157,15 +169,18 @@ def prepare(
         [run.ending.stop.around],
     )
     # From the inside out. DSPy's callbacks, where there are any, are around these: see `ReportedSandbox`.
-    if playback is not None:
-        tools = wrap_all(tools, [playback.tool])
+    # The journal of a run that goes on has its recorded results already; another journal gets them too.
+    repeated = [only(config.tools, playback.tool)] if playback is not None else []
+    goes_on = playback is not None and playback.continues is not None
     wrappers = [
+        *([] if goes_on else repeated),
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
         *(one.wrapper_below for one in outer),
         *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
+        *(repeated if goes_on else []),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -182,6 +197,7 @@ def prepare(
         allowance=context.allowance,
         answers=playback,
         on_retry=run.retried,
+        on_answer=run.window.counted,
         recorder=context.recorder,
     )
     last = Meter(
@@ -226,13 +242,43 @@ def prepare(
             + (OPTIONAL_OUTPUT if may_be_missing(field) else "")
             for name, field in config.signature.output_fields.items()
         },
+        summarizer=_summarizer(
+            config, lm and metered(lm, dataclasses.replace(last, kind="compact", final=False))
+        ),
         stop_seconds=config.stop_seconds if depth == 0 else 0,
         prelude=prelude,
         has_draft=STYLES[config.style].papers_names and "answer" not in values,
         seed=seed_of(context),
-        output_chars=config.limits.output_chars,
+        output_chars=context.limits.output_chars,
         checkpoints=config.checkpoints,
     )
+
+
+def _room(config: RLMConfig, lm: dspy.BaseLM | None, predictor: dspy.Predict) -> Room:
+    """Returns the room for the prompts of a run: the user's, and that of the LM's context window if it is known."""
+    window = facts_of(lm).window if lm else None
+    reply = reply_room(lm, window) if lm and window else 0
+    own = getattr(predictor, "signature", None)
+    demos = sum(
+        len(str(value))
+        for demo in shown_demos(getattr(predictor, "demos", ()))
+        for value in demo.values()
+    )
+    return Room(
+        config.view.history_tokens or math.inf,
+        window - reply if window else math.inf,
+        FRAME_CHARS + demos + len(getattr(own, "instructions", "")),
+        config.view.compaction == "summary",
+    )
+
+
+def _summarizer(config: RLMConfig, lm: dspy.BaseLM | None) -> dspy.Predict | None:
+    """Returns the predictor of summaries, if they are asked for and an LM can write them."""
+    if config.view.compaction != "summary" or lm is None:
+        return None
+    predictor = summary_predictor()
+    predictor.lm = lm
+    return predictor
 
 
 def _action_lm(predictor: dspy.Predict) -> dspy.BaseLM | None:
@@ -276,6 +322,7 @@ def _context(
         Ledger(config.budget),
         config.models or Models({"": lm} if lm else {}),
         loop,
+        memo=RunMemo(open_memo(config.memo)) if config.memo else None,
         other_lms=(lm, dspy.settings.lm),
         tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,

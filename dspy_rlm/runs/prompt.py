@@ -22,7 +22,9 @@ HINT, _NO_ADVICE = "hint_", "N/A"
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
     """Returns the predictor's signature before an optimizer has changed it."""
     style = STYLES[config.style]
-    block = instructions.policy_block(config.signature, config.tools.values(), style)
+    block = instructions.policy_block(
+        config.signature, config.tools.values(), style, is_opaque=config.view.is_opaque
+    )
     return instructions.action_signature(block)
 
 
@@ -85,6 +87,7 @@ def _surroundings(
         has_numpy=config.packages is not None
         and "numpy" in {package.name for package in config.packages.packages},
         classes=class_lines(config.annotations, config.types),
+        is_opaque=config.view.is_opaque,
         coverage=config.require_coverage,
         reads_variables=depth == 0 and config.on_exhausted != "extract",
         foreign_rules=None if is_ours(factory) else getattr(factory, "execution_instructions", ""),

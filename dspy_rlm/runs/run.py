@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -30,6 +30,7 @@ from dspy_rlm.errors import (
 from dspy_rlm.events import (
     ActionChosen,
     Event,
+    HistoryCompacted,
     IterationStarted,
     RequestRetried,
     RunEnded,
@@ -41,6 +42,7 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.evidence.answers import Answers
+from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line, stopping_line
@@ -48,6 +50,7 @@ from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
 from dspy_rlm.provenance import Lineage
 from dspy_rlm.recording import NOT_RECORDED, Recorder
+from dspy_rlm.repl.past import Past
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -56,12 +59,13 @@ from dspy_rlm.runs.endings.repetition import Failures
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
-from dspy_rlm.runs.window import PromptWindow
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
+from dspy_rlm.window.opaque import metadata_of
+from dspy_rlm.window.prompt_window import Compacted, PromptWindow, Room
 from sandbox_runtime import CellResult, Completed, Failed, Limits, Submitted
-from sandbox_runtime.helpers import abridged, omission_in, redact_secrets
+from sandbox_runtime.helpers import abridged, bounded, omission_in, redact_secrets
 
 _PAID = ("max_tokens", "max_cost")
 
@@ -92,6 +96,9 @@ class Run:
         recorder: Recorder = NOT_RECORDED,
         ending: EndingPolicy | None = None,
         answers: Answers | None = None,
+        view: HistoryOptions | None = None,
+        room: Room | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         self.signature = signature
         self.budget = budget
@@ -105,7 +112,11 @@ class Run:
         self.answers = answers or Answers(signature, types)
         self.extraction = Extraction(signature, types, self.answers)
         self.ending = Ending(signature, types, ending, self.answers)
-        self._window = PromptWindow(render_variables(variables))
+        self.past = Past(self.steps, {*signature.input_fields, *taken})
+        self._is_opaque = view is not None and view.is_opaque
+        self.window = PromptWindow(
+            render_variables(variables), room, self._note_compaction, self.past.choose
+        )
         self._sinks = sinks
         self._style = style
         self._recorder = recorder
@@ -128,11 +139,16 @@ class Run:
         self._repairs: Counter[str] = Counter()
         self._turns_lost: Counter[str] = Counter()
         self._retries = 0
+        self._cell: CellResult | None = (
+            None  # the end of the running turn's cell, with its whole output
+        )
+        self._summarized = 0  # the last step of the summary that was asked for
         self._started = time.monotonic()
 
     def show_kept(self, variables: str) -> None:
         """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
-        self._window.variables_info += render_kept(variables)
+        self.window.variables_info += render_kept(variables)
+        self.past.avoid(variables)
 
     def start(self) -> None:
         """Starts the run: the sandbox is open."""
@@ -214,9 +230,11 @@ class Run:
         if self.outputs is None:
             self._finish(complete=self.extraction.keep(self._fitted))
 
-    def action_inputs(self) -> dict[str, str]:
-        """Returns the inputs of the next call of the root LM."""
+    def _line(self) -> str:
+        """Returns the line of the next turn."""
         number = len(self.steps) + 1
+        if self.ending.stop.requested:
+            return stopping_line(number, self.budget)
         left = self.ledger.left(self._calls)
         shared = None
         if isinstance(self._calls, Allowance):
@@ -224,12 +242,34 @@ class Run:
             together = self._calls.turns.shown_calls_left - (number > 1)
             shared = SharedCalls(max(together, 0), is_share=self._calls.most is not None)
             left["llm_calls"] = min(left["llm_calls"], shared.left)
-        failures, note = self._failures.in_a_row, self._window.note
-        line = iteration_line(number, self.budget, left, failures, note, shared)
+        failures, note = self._failures.in_a_row, self.window.note
+        return iteration_line(number, self.budget, left, failures, note, shared)
+
+    def action_inputs(self) -> dict[str, str]:
+        """Returns the inputs of the next call of the root LM; older steps are shortened if they do not fit."""
+        self.window.fit(self.steps, self._line())
+        line = self._line()
         if self.ending.stop.requested:
             self.ending.stop.announced = True
-            line = stopping_line(number, self.budget)
-        return {**self.extract_inputs(), "iteration": line}
+            line = stopping_line(len(self.steps) + 1, self.budget)
+        return {**self._shown(), "iteration": line}
+
+    def summary_inputs(self) -> dict[str, str] | None:
+        """Returns the inputs of a summary of old steps, if one is needed before the next turn."""
+        self._summarized = self.window.wanted_summary(self.steps, self._line())
+        if not self._summarized or self.ending.stop.requested:
+            return None
+        steps = self.window.summarized_text(self.steps, self._summarized)
+        return {"task": self.signature.instructions, "steps": steps}
+
+    def take_summary(self, summary: str) -> None:
+        """Shows a summary in place of the steps that it was asked for; an empty one leaves it to the rules."""
+        self.window.take_summary(self.steps, self._summarized, summary, self._line())
+
+    def _note_compaction(self, done: Compacted) -> None:
+        self.tell(
+            HistoryCompacted(len(self.steps) + 1, done.steps, done.tokens_before, done.tokens_after)
+        )
 
     def budget_left(self) -> dict[str, Any]:
         """Returns the result of `BUDGET()`: this turn counts as used."""
@@ -240,9 +280,13 @@ class Run:
 
     def extract_inputs(self) -> dict[str, str]:
         """Returns the inputs of the extraction."""
+        self.window.fit(self.steps)
+        return self._shown()
+
+    def _shown(self) -> dict[str, str]:
         return {
-            "variables_info": self._window.variables_info,
-            "repl_history": self._window.history(self.steps),
+            "variables_info": self.window.variables_info,
+            "repl_history": self.window.history(),
         }
 
     def shorten(self, error: BudgetExceededError) -> None:
@@ -251,7 +295,7 @@ class Run:
         Raises:
             BudgetExceededError: `error` itself: nothing is left to shorten.
         """
-        if error.limit in _PAID and self._window.shorten():
+        if error.limit in _PAID and self.window.shorten():
             return
         if self.extraction.problem:
             raise self.extraction.failure() from error
@@ -280,7 +324,7 @@ class Run:
         """
         if not is_overflow(error):
             raise error
-        if self._window.overflow(self.steps):
+        if self.window.overflow(self.steps):
             return
         if self.over or not self.steps:
             raise error
@@ -343,19 +387,30 @@ class Run:
         """Handles the result of a cell: valid outputs end the run, everything else is an observation."""
         if isinstance(result, Failed) and result.error_type in _SYNTAX_ERRORS:
             self._turns_lost["syntax_error"] += 1
+        self._cell, result = result, bounded(result, self._cell_chars)
         printed = self._printed(result)
         match result:
             case Completed():
                 self._take_step(printed)
             case Failed(traceback=traceback) if traceback:
-                is_refused = result.message.startswith(_REFUSED) and self._extend()
-                note = f"[Note] {LAST_SUBMIT}" if is_refused else ""
+                is_submit = result.message.startswith(_REFUSED)
+                note = f"[Note] {LAST_SUBMIT}" if is_submit and self._extend() else ""
+                if self._is_opaque and (is_submit or result.error_type in _SYNTAX_ERRORS):
+                    # It is about the code of the LM itself.
+                    error = error_note(f"{result.error_type}: {result.message}")
+                    note = below(error, note) if note else error
                 self._take_step(printed.above(traceback, self._output_chars), note, failed=True)
             case Failed():
                 reason = f"{result.error_type}: {result.message}"
                 self._take_step(printed, error_note(reason), failed=True)
             case Submitted(outputs=values):
                 self._submit(values, printed)
+
+    def _whole_of(self, result: CellResult) -> str:
+        """Returns all that a cell has printed, and its traceback, without the harness's own lines."""
+        output, _ = split_own_lines(result.output, result.own, self._code)
+        trace = result.traceback if isinstance(result, Failed) else ""
+        return below(output, trace) if trace else output
 
     def _printed(self, result: CellResult) -> Printed:
         """Returns the output of a cell, apart from the harness's own lines in it."""
@@ -441,7 +496,8 @@ class Run:
             sub_calls=self.ledger.sub_calls(),
             repairs=dict(self._repairs),
             turns_lost=dict(self._turns_lost),
-            overflows=self._window.overflows,
+            overflows=self.window.overflows,
+            compactions=self.window.compactions,
             retries=self._retries,
             coverage=self.answers.coverage(),
             lineage=self._lineage(),
@@ -468,6 +524,11 @@ class Run:
         """Ends a turn with the cell's output and the harness's own note below it.
 
         All text that goes into the next prompt passes through here, and is shortened here.
+
+        Args:
+            printed: The output of the cell.
+            note: The harness's note.
+            failed: True if the turn counts for `max_errors`.
         """
         told = self._failures.add(self._code or f"{self._reasoning}\n{note}") if failed else ""
         if not failed:
@@ -476,17 +537,30 @@ class Run:
             self._fitted = {}
         last = self.steps[-1] if self.steps else None
         output, gap = printed.text, printed.gap
+        cell, self._cell = self._cell, None
+        everything = output if cell is None else self._whole_of(cell)
         remarks = [
-            *self._remarks.of_turn(self._reading, self._code, output, last, printed.remarks),
+            *self._remarks.of_turn(self._reading, self._code, everything, last, printed.remarks),
             *([f"[Note] {told}"] if told else []),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
+        everything = below(everything, note) if note else everything.rstrip("\n")
+        if self._is_opaque and cell is not None:
+            metadata, output, gap = metadata_of(cell), "", 0
+            note = below(metadata, note) if note else metadata
         whole = below(output, note) if note else output.rstrip("\n")
         shown = abridged(whole, self._output_chars)
         if shown != whole:
             gap = omission_in(shown, self._output_chars)
         # A shortened note counts as output.
-        step = Step(self._reasoning, self._code, shown, note if shown.endswith(note) else "", gap)
+        step = Step(
+            self._reasoning,
+            self._code,
+            shown,
+            note if shown.endswith(note) else "",
+            gap,
+            everything if everything != shown else "",
+        )
         self.steps.append(step)
         if self.action is not None:
             self.action["output"] = step.output

@@ -28,14 +28,13 @@ from dspy_rlm.errors import (
     RunEndedError,
     SubCallError,
 )
-from dspy_rlm.journal.cells import RecordedSandbox
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
-from dspy_rlm.runs.journaling import recorded
-from dspy_rlm.runs.loop import ReadOutputs, RunCell
+from dspy_rlm.runs.journaling import recorded, unrecorded
+from dspy_rlm.runs.loop import Extract, FillHistory, ReadOutputs, RunCell, Summarize
 from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
@@ -91,6 +90,8 @@ class PreparedRun:
     outputs: Mapping[str, str]
     """The fields of SUBMIT, with their types as text."""
 
+    summarizer: Any = None
+    """The predictor of summaries of old steps, on the ledger; None if rules shorten them."""
     stop_seconds: float = 0
     """Seconds from the first signal to the end of the run; 0: signals are not handled."""
 
@@ -115,9 +116,12 @@ class PreparedRun:
         playback, factory = self.context.playback, self.context.interpreter_factory
         return playback.checkpoint() if playback and is_ours(factory) else None
 
-    def last_call(self, extractor: Any) -> dict[str, Any]:
-        """Returns the extractor's arguments besides the fields, for its next call."""
-        return {**self.last_prompt, **self.run.extraction.arguments(extractor)}
+    def aside(self, request: Extract | Summarize, extractor: Any) -> tuple[Any, dict[str, Any]]:
+        """Returns the predictor for a request that is no turn, and its arguments."""
+        if isinstance(request, Summarize):
+            return self.summarizer, dict(request.fields)
+        own = self.run.extraction.arguments(extractor)
+        return extractor, {**self.last_prompt, **own, **request.fields}
 
     @contextlib.contextmanager
     def closing(self) -> Iterator[contextlib.ExitStack]:
@@ -132,10 +136,13 @@ class PreparedRun:
                 self.context.run_scope.cancel(over)
                 raise
 
-    def in_sandbox(self, sandbox: Sandbox, request: RunCell | ReadOutputs) -> Any:
+    def in_sandbox(self, sandbox: Sandbox, request: RunCell | FillHistory | ReadOutputs) -> Any:
         """Performs a request of the loop that is for the sandbox."""
         if isinstance(request, RunCell):
             return self.checked(sandbox.run_cell(request.code))
+        inner = unrecorded(sandbox)
+        if isinstance(request, FillHistory):
+            return inner.run_cell(request.code)
         names: Sequence[str] = request.names
         if isinstance(self.context.interpreter_factory, Borrowed):
             # The caller's own interpreter may have those of an earlier run.
@@ -144,7 +151,6 @@ class PreparedRun:
                 for name in names
                 if any(overwritten_inputs(step.code, [name]) for step in self.run.steps)
             ]
-        inner = sandbox.unrecorded if isinstance(sandbox, RecordedSandbox) else sandbox
         return read_variables(inner, names, request.names, has_draft=self.has_draft)
 
     def stopped_by_signals(self) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ import logging
 from dspy_rlm.events import (
     ActionChosen,
     Event,
+    HistoryCompacted,
     RequestRetried,
     RunEnded,
     RunStarted,
@@ -53,6 +54,9 @@ def _line(event: Event) -> str:
             return f"step {number}: {name}, {count(calls, 'call')}"
         case RequestRetried(number=number, error=error, seconds=seconds):
             return f"step {number}: the request is sent again in {seconds:.0f} s: {error}"
+        case HistoryCompacted(number, steps, before, after):
+            sizes = f"about {before:,} tokens of the prompt, now {after:,}"
+            return f"step {number}: {count(steps, 'older step')} shortened: {sizes}"
         case StepTaken(number=number, step=step, so_far=SoFar() as so_far):
             size = count(len(step.output), "character")
             total = running_total(so_far.llm_calls, so_far.tokens, so_far.cost, so_far.seconds)

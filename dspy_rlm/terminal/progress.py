@@ -18,6 +18,7 @@ from typing import ClassVar, TextIO
 from dspy_rlm.events import (
     ActionChosen,
     Event,
+    HistoryCompacted,
     IterationStarted,
     RequestRetried,
     RunEnded,
@@ -28,7 +29,7 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
-from dspy_rlm.report_text import running_total, summary
+from dspy_rlm.report_text import count, running_total, summary
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.values.previews import short_repr
 
@@ -139,6 +140,8 @@ def render_event(event: Event, *, width: int = WIDTH, colour: bool = False, labe
         case RequestRetried(number=number, error=error, seconds=seconds):
             again = f"sent again in {seconds:.0f} s" if seconds >= 1 else "sent again"
             return _indent(f"{own}turn {number}: {again}. {' '.join(error.split())}", width)
+        case HistoryCompacted(number=number, steps=steps):
+            return _indent(f"{own}turn {number}: {count(steps, 'older step')} shortened", width)
         case StepTaken(number=number, step=step, so_far=so_far):
             heading = f"{INDENT}[{label}, {number}]\n" if label else ""
             output = heading + _indent(step.output or NO_OUTPUT, width)

@@ -18,6 +18,7 @@ NO_STEPS = "You have not interacted with the REPL environment yet."
 
 _CODE = "Code:\n```python\n"
 _OUTPUT = re.compile(r"\n```\nOutput \(([\d,]{1,20}) chars\):\n")
+_SEVERAL = re.compile(r"=== Step (\d{1,6}) to (\d{1,6}) ===\n")
 _OMITTED = re.compile(r"\n\n\.\.\. \(([\d,]+) characters omitted\) \.\.\.\n\n")
 
 
@@ -68,12 +69,14 @@ class History:
         self._text = text
         self._exact = exact
         self._number = 1
+        self._repeated: Observation | None = None  # the stub of several steps that are left out
+        self._last = 0  # the number of the last of them
         self._at = len(text) if text == NO_STEPS else 0
 
     @property
     def finished(self) -> bool:
         """True if every step has been read."""
-        return self._at >= len(self._text)
+        return self._repeated is None and self._at >= len(self._text)
 
     def read_step(self, action: Action | None) -> Observation:
         """Reads the next step. `action` is the reply that led to it; None if it is unknown.
@@ -84,7 +87,12 @@ class History:
         Raises:
             HistoryError: There is no step here, or the end of its output is ambiguous.
         """
+        if self._repeated is not None:
+            return self._take_repeated(self._repeated)
         title = f"=== Step {self._number} ===\n"
+        if (several := _SEVERAL.match(self._text, self._at)) and int(several[1]) == self._number:
+            title, self._last = several[0], int(several[2])
+            action = None
         if not self._text.startswith(title, self._at):
             raise HistoryError(self._complaint(f"it does not begin with {title.strip()!r}"))
         start = self._at + len(title)
@@ -92,8 +100,16 @@ class History:
         head, end = self._choose(heads)
         # The line break between this output and the next step belongs to neither.
         self._at = end + 1
+        observation = Observation(self._text[head.output_start : end], head.reasoning, head.code)
+        self._repeated = observation
+        return self._take_repeated(observation)
+
+    def _take_repeated(self, observation: Observation) -> Observation:
+        """Returns the observation for the next of the steps that it stands for."""
         self._number += 1
-        return Observation(self._text[head.output_start : end], head.reasoning, head.code)
+        if self._number > self._last:
+            self._repeated, self._last = None, 0
+        return observation
 
     def _choose(self, heads: list[_Head]) -> tuple[_Head, int]:
         for head in heads:
@@ -138,11 +154,16 @@ class History:
                 yield match.end() + visible - visible // 2
 
     def _is_boundary(self, at: int) -> bool:
-        following = f"\n=== Step {self._number + 1} ===\n"
-        return at == len(self._text) or self._text.startswith(following, at)
+        number = max(self._number, self._last) + 1
+        if at == len(self._text) or self._text.startswith(f"\n=== Step {number} ===\n", at):
+            return True
+        return bool(_SEVERAL.match(self._text, at + 1)) and self._text.startswith(
+            f"\n=== Step {number} to ", at
+        )
 
     def _next_title(self, start: int) -> int:
-        title = re.compile(rf"\n=== Step {self._number + 1} ===\n(?=Reasoning: |Code:\n)")
+        number = max(self._number, self._last) + 1
+        title = re.compile(rf"\n=== Step {number}(?: to \d+)? ===\n(?=Reasoning: |Code:\n)")
         match = title.search(self._text, start)
         return match.start() if match else len(self._text)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_orig
 import dspy
 import pydantic
 
+from dspy_rlm.values.answers import Answer, crossing
 from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
 from sandbox_runtime.helpers import check_exponents, check_making, check_text_effort
 
@@ -89,6 +90,7 @@ _DEFAULTS: tuple[Rule, ...] = (
     HandleType(dspy.Audio, _audio_preview),
     HandleType(dspy.File, _file_preview),
     ValueType(dspy.Example, _example_fields),
+    ValueType(Answer, crossing),
 )
 
 

@@ -76,6 +76,11 @@ class Checkpoint:
         return _memory_bytes(self.files["boot.head"])
 
     @property
+    def has_handles(self) -> bool:
+        """True if variables are handles of values on the host, which are not in a file."""
+        return bool(getattr(self.border, "has_handles", False))
+
+    @property
     def size(self) -> int:
         """The size in the host's memory, in bytes."""
         return sum(nbytes(data) for data in self.files.values())

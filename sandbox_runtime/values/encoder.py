@@ -70,6 +70,11 @@ class ValueCodec:
         self._classes = Classes()
         self._handles = Handles()
 
+    @property
+    def has_handles(self) -> bool:
+        """True if values of this process have handles in the sandbox."""
+        return bool(self._handles)
+
     def with_types(self, types: Iterable[Rule | Any]) -> ValueCodec:
         """Returns a codec with other rules that still knows the earlier classes and handles."""
         codec = ValueCodec(types)

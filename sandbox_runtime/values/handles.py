@@ -22,6 +22,10 @@ class Handles:
         self._values: dict[int, object] = {}
         self._numbers: dict[int, int] = {}
 
+    def __bool__(self) -> bool:
+        """Returns whether there are any."""
+        return bool(self._values)
+
     def pending(self) -> Pending:
         """Returns handles for one value being encoded; they become valid when all of it is encoded."""
         return Pending(self)

@@ -87,6 +87,8 @@ def trial(
             if child.exitcode not in (0, -signal.SIGKILL):
                 done.problems.append(f"the process ended with {child.exitcode}")
                 break
+            for key in _undone(journal) if _has_begun(journal) else ():
+                del answered[key]
             _check_paid_once(server.requests[at:], answered, done)
             at = len(server.requests)
             if result.exists():
@@ -217,10 +219,7 @@ def _answered(journal: Path) -> Counter[tuple[str, str]]:
         record = load(journal)
     except (JournalError, OSError):
         return Counter()
-    answered = Counter(_recorded_key(call) for call in record.calls() if call.answered)
-    for key in _undone(journal):
-        del answered[key]
-    return answered
+    return Counter(_recorded_key(call) for call in record.calls() if call.answered)
 
 
 def _undone(journal: Path) -> set[tuple[str, str]]:

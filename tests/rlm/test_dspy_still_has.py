@@ -32,8 +32,9 @@ from dspy_rlm.dspy_internals.lm_calls import (
     is_priced_by_the_table_alone,
 )
 from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_headers
+from dspy_rlm.dspy_internals.short_steps import ShortStepsLoop
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
-from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData
+from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData, collects_trace
 from dspy_rlm.testing import PolicyServer
 
 ANSWER = "[[ ## answer ## ]]\n7\n\n[[ ## completed ## ]]"
@@ -198,6 +199,18 @@ class TestLMs:
                 lm_with(Engine())("hi")
             (entry,) = caller.history
             assert {"cost", "response", "usage"} <= set(entry)
+
+    def test_a_trace_of_a_context_is_told_from_that_of_the_process(self):
+        """Optimizers collect a trace in a context, in threads too; without one, DSPy adds to a list of the process."""
+        with contract("settings.trace", "dspy_internals/traces.py"):
+            assert not collects_trace()
+            with dspy.context(lm=None):
+                assert not collects_trace()
+            with dspy.context(trace=[]), dspy.context(lm=None):
+                assert collects_trace()
+                assert dspy.Parallel(num_threads=1, disable_progress_bar=True)(
+                    [(lambda: collects_trace(), {})]
+                ) == [True]
 
     def test_modules_stack_up_in_caller_modules(self):
         """While a module runs, it is the last of `caller_modules`, after those that called it."""
@@ -450,6 +463,17 @@ def test_signatures_mark_their_fields():
         assert isinstance(Task.fields["bounded"], pydantic.fields.FieldInfo)
 
 
+def test_the_classes_of_a_text_signature_are_found_where_it_is_written():
+    """The search goes up the stack, to the locals of the caller."""
+
+    class Local:
+        """A class of this test."""
+
+    with contract("Signature._detect_custom_types_from_caller", "evidence/options.py"):
+        names = ["Local", "str", "NoSuchClass"]
+        assert signatures.classes_of_caller(names) == {"Local": Local}
+
+
 class TestInterpreters:
     """DSPy's `CodeInterpreter`s."""
 
@@ -606,3 +630,56 @@ def test_native_calls_are_priced_by_the_table():
         assert not is_priced_by_the_table_alone(dspy.LM("openai/x", engine="litellm"))
         assert not is_priced_by_the_table_alone(dspy.LM("openai/x", headers={"a": "b"}))
         assert not is_priced_by_the_table_alone(DummyLM([]))
+
+
+class TestShortSteps:
+    """The steps that `acall` passes to threads: `dspy_internals/short_steps.py`."""
+
+    @staticmethod
+    def called(server: PolicyServer, model: str, calls: int) -> tuple[Any, list[int], list[int]]:
+        """Calls a model on our loop; returns the last entry of the history, the steps of each call, and those in threads."""
+        steps, threads = [0] * calls, [0] * calls
+        number = 0
+
+        class Noting(ShortStepsLoop):
+            def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+                steps[number] += 1
+                outcome = super().run_in_executor(executor, func, *args)
+                threads[number] += not outcome.done()
+                return outcome
+
+        async def call() -> Any:
+            nonlocal number
+            lm = server.lm(model)
+            for number in range(calls):  # noqa: B007 - the loop above reads it
+                await lm.acall("x")
+            return lm.history[-1]
+
+        with asyncio.Runner(loop_factory=Noting) as runner:
+            return runner.run(call()), steps, threads
+
+    def test_a_call_takes_no_thread(self):
+        """After the first call, the three steps run on the loop: no thread is started for them."""
+        with (
+            contract("acall, which passes three steps to threads", "dspy_internals/short_steps.py"),
+            PolicyServer({"mine": lambda _: "x"}) as server,
+        ):
+            _, steps, threads = self.called(server, "mine", 2)
+
+        assert steps == [3, 3]
+        assert threads[-1] == 0
+
+    @pytest.mark.parametrize("model", ["mine", "gpt-4o-mini"])
+    def test_a_price_is_what_dspy_says(self, model):
+        """The cost of a call is that of DSPy's own path, and a model without a price has none there either."""
+        with (
+            contract("execution._price_result", "dspy_internals/short_steps.py"),
+            PolicyServer({model: lambda _: "x"}) as server,
+        ):
+            entry, _, _ = self.called(server, model, 2)
+            lm = server.lm(model)
+            lm("x")
+
+        assert entry["cost"] == lm.history[-1]["cost"]
+        assert (entry["cost"] is None) == (model == "mine")
+        assert entry["cost_details"]["kind"] == lm.history[-1]["cost_details"]["kind"]

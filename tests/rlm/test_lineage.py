@@ -48,6 +48,17 @@ class TestCells:
 
         assert (found["total"], found["answer"]) == (total, answer)
 
+    def test_names_inside_of_a_comprehension_or_a_function_lead_nowhere(self):
+        """Another cell may use the same ones."""
+        codes = [
+            "many = [x for x in pages]\ndef f(y):\n    z = y\n    return z",
+            "x, y, z = 1, 2, 3",
+            "few = [x for x in many if f(x)]",
+            "SUBMIT(few)",
+        ]
+
+        assert cells_of(codes, ["answer"]) == {"answer": (1, 3, 4)}
+
     def test_a_variable_by_name(self):
         """`FINAL_VAR` names it in a text."""
         assert cells_of(["x = 1", "y = 2", "FINAL_VAR('x')"], ["answer"]) == {"answer": (1, 3)}

@@ -151,6 +151,7 @@ TEXTS: dict[str, Callable[[], str]] = {
         )
     ),
     "contract-foreign-interpreter": lambda: contract_of(foreign_rules="Plain Python runs."),
+    "contract-opaque": lambda: contract_of(is_opaque=True),
     "contract-no-inputs": lambda: contract_of(
         dspy.Signature({"answer": (str, dspy.OutputField())}, "Answer.")
     ),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections import deque
 from typing import Any
 
 import dspy
 import pydantic
 import pytest
 
-from dspy_rlm import Directory, Quote, Span, TextFile, TextStream
+from dspy_rlm import RLM, Directory, Quote, SignatureError, Span, TextFile, TextStream
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.nearest import difference
@@ -123,6 +124,24 @@ class TestQuotes:
         assert done["facts"][0].proof[0].line == 3
         assert done["facts"][0].maybe.line == 2
         assert done["facts"][1] == Fact(claim="d", proof=[])
+
+    @pytest.mark.parametrize(
+        "annotation",
+        [deque[Quote], set[Quote], frozenset[Quote], tuple[Quote, ...], dict[Quote, int]],
+        ids=str,
+    )
+    def test_every_container_is_searched(self, annotation):
+        """None keeps a place that the LM wrote."""
+        claimed = Quote.model_validate({"text": "fox", "start": 0, "line": 7})
+        signature = dspy.Signature(
+            {"doc": (str, dspy.InputField()), "found": (annotation, dspy.OutputField())}
+        )
+        value = {claimed: 1} if annotation == dict[Quote, int] else [claimed]
+
+        done = Answers(signature, inputs={"doc": DOC}).submitted({"found": value})["found"]
+
+        (quote,) = done
+        assert (quote.start, quote.line) == (28, 2)
 
     def test_a_problem_names_its_place(self):
         """In the output, beside the quote."""
@@ -494,3 +513,30 @@ class TestRuns:
         )
         assert len([call for call in prediction.run.sub_calls if call.kind == "predict"]) == 2
         assert "nearest passage is in text, line 2" in server.requests[-1].prompt
+
+
+class TestSignatures:
+    def test_a_text_may_name_them(self):
+        """At any depth, where DSPy itself finds the outermost names of types only."""
+        rlm = RLM("doc, at: Span -> quotes: list[Quote], by_name: dict[str, Quote | None]")
+
+        assert rlm.signature.input_fields["at"].annotation is Span
+        assert rlm.signature.output_fields["quotes"].annotation == list[Quote]
+        assert rlm.signature.output_fields["by_name"].annotation == dict[str, Quote | None]
+
+    def test_another_class_of_that_name_is_meant_where_it_is_defined(self):
+        """The caller's own one, and its other classes."""
+
+        class Span(pydantic.BaseModel):
+            own: int
+
+        rlm = RLM("doc -> spans: list[Span], facts: list[Fact], quote: Quote")
+
+        assert rlm.signature.output_fields["spans"].annotation == list[Span]
+        assert rlm.signature.output_fields["facts"].annotation == list[Fact]
+
+    def test_fields_of_that_name_are_no_types(self):
+        """And a text that is no signature is refused as ever."""
+        assert list(RLM("Quote -> answer").signature.input_fields) == ["Quote"]
+        with pytest.raises(SignatureError, match="is not a signature"):
+            RLM("doc -> quote: Quote[")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import dspy_rlm
 from dspy_rlm import RLM, SignatureError
-from dspy_rlm.lms.gate import Gate, Gates
+from dspy_rlm.limiting.gate import Gate, Gates
+from dspy_rlm.limiting.limiter import IDLE_SECONDS, Limiter, Limiters
+from dspy_rlm.limiting.rate_window import ModelLimits, RateWindow
 from dspy_rlm.testing import Fault
 
 
@@ -103,44 +110,220 @@ class TestRefusals:
         assert len(server.requests_to("sub")) == 1
 
 
-class TestGate:
+class TestLimiter:
+    """What a server allows all runs of the process, learned from its refusals."""
+
     def test_only_as_many_are_sent_as_the_server_took(self):
         """Each refused call lowers the limit to the calls that are in flight beside it."""
-        gate = Gate(16)
-        entries = [gate.enter() for _ in range(16)]
-        for entry in entries[2:]:
-            assert entry.refused(None)
-            entry.leave()
-        late = gate.enter()
+        limiter = Limiter()
+        permits = [limiter.enter() for _ in range(16)]
+        for permit in permits[2:]:
+            assert permit.refused(None)
+            permit.leave()
+        late = limiter.enter()
 
-        assert gate.room == 2
+        assert limiter.room == 2
         assert not late.granted.done()
-        entries[0].leave()
+        permits[0].leave()
         assert late.granted.done()
 
     def test_the_limit_grows_with_answers(self):
-        """Rounds of answers raise the limit by one call each, up to the setting."""
-        gate = Gate(3)
-        first, second = gate.enter(), gate.enter()
+        """Rounds of answers raise the limit by one call each, up to the one that is set."""
+        limiter = Limiter(lambda: ModelLimits(concurrency=3))
+        first, second = limiter.enter(), limiter.enter()
         second.refused(None)
         second.leave()
-        assert gate.room == 1
+        assert limiter.room == 1
         for _ in range(40):
             first.answered()
 
-        assert gate.room == 3
+        assert limiter.room == 3
 
     def test_a_server_that_says_when_is_left_alone_until_then(self):
-        """All calls of the LM wait for the `Retry-After` of one."""
+        """All calls of the model wait for the `Retry-After` of one."""
         now = [0.0]
-        gate = Gate(4, clock=lambda: now[0])
-        entry = gate.enter()
-        assert not entry.refused(30.0)  # alone
-        entry.leave()
+        limiter = Limiter(clock=lambda: now[0])
+        permit = limiter.enter()
+        assert not permit.refused(30.0)  # alone
+        permit.leave()
         now[0] = 10.0
 
-        assert gate.enter().seconds_held_back() == 20.0
+        assert limiter.enter().seconds_held_back() == 20.0
 
+    def test_calls_are_sent_in_the_order_of_their_arrival(self):
+        """Of several runs, the one that came first is first; a turn of a root run precedes the sub-calls that wait."""
+        limiter = Limiter(lambda: ModelLimits(concurrency=1))
+        running = limiter.enter()
+        of_one, of_other = limiter.enter(), limiter.enter()
+        turn, later_turn = limiter.enter(first=True), limiter.enter(first=True)
+        order = []
+        for done in (running, turn, later_turn, of_one):
+            done.leave()
+            (sent,) = [
+                permit
+                for permit in (turn, later_turn, of_one, of_other)
+                if permit.granted.done() and permit not in order and not permit.granted.cancelled()
+            ]
+            order.append(sent)
+
+        assert order == [turn, later_turn, of_one, of_other]
+
+    def test_a_call_that_leaves_the_queue_takes_no_place(self):
+        """A cancelled call is forgotten, whether it waits, is in flight, or waits for its minute."""
+        now = [0.0]
+        limits = ModelLimits(concurrency=2, requests_per_minute=1)
+        limiter = Limiter(lambda: limits, clock=lambda: now[0])
+        first, second, third = (limiter.enter() for _ in range(3))
+        assert first.seconds_held_back() == 0
+        assert second.seconds_held_back() > 0
+        second.leave()
+        second.wait()
+        assert third.granted.done()
+        now[0] = 60.0
+
+        assert third.seconds_held_back() == 0  # not the place after the second
+
+    def test_what_a_cache_answers_is_not_counted(self):
+        """A call that a cache answered leaves its place in the minute to the next."""
+        limiter = Limiter(lambda: ModelLimits(requests_per_minute=1), clock=lambda: 0.0)
+        first, second = limiter.enter(), limiter.enter()
+        first.seconds_held_back()
+        assert second.seconds_held_back() > 0
+        first.used((0, 0), sent=False)
+
+        assert second.seconds_held_back() == 0
+
+    def test_tokens_are_those_that_were_used(self):
+        """A request counts with its estimate until its tokens are known."""
+        limiter = Limiter(lambda: ModelLimits(tokens_per_minute=1_000), clock=lambda: 0.0)
+        first, second = limiter.enter(400), limiter.enter(400)
+        assert first.seconds_held_back() == 0
+        assert second.seconds_held_back() > 0  # 400 and a usual reply, twice
+        first.used((300, 20), sent=True)
+
+        assert second.seconds_held_back() == 0
+
+    def test_models_that_are_no_longer_called_are_dropped(self):
+        """A process that calls ever new models does not grow; one that is in use, or was just now, is kept."""
+        now = [0.0]
+        limiters = Limiters(clock=lambda: now[0])
+        busy = limiters.of(dspy.LM("openai/busy"))
+        busy.enter()
+        for number in range(20):
+            now[0] += 2 * IDLE_SECONDS
+            limiters.of(dspy.LM(f"openai/{number}"))
+
+        assert len(limiters) == 2
+        assert limiters.of(dspy.LM("openai/busy")) is busy
+
+
+class TestRateWindow:
+    """The times at which requests are sent, by limits per minute."""
+
+    @staticmethod
+    def times(limits: ModelLimits, requests: list[tuple[float, int]]) -> list[float]:
+        """The times at which requests that arrive at these times, with these tokens, are sent."""
+        window, now = RateWindow(), 0.0
+        slots = []
+        for at, tokens in requests:
+            now = max(now, at)
+            slot = window.add(at, tokens)
+            while (seconds := window.wait(slot, now, limits)) > 0:
+                now += seconds
+            slots.append(slot)
+        return [slot.at for slot in slots]
+
+    def test_requests_of_any_minute(self):
+        """In any 60 seconds, at most as many requests are sent as the limit says."""
+        sent = self.times(
+            ModelLimits(requests_per_minute=3), [(0, 1), (10, 1), (50, 1)] + [(51, 1)] * 4
+        )
+
+        assert sent == [0, 10, 50, 60, 70, 110, 120]
+
+    def test_tokens_of_any_minute(self):
+        """In any 60 seconds, at most as many tokens are sent; a request that is larger than the limit is sent alone."""
+        sent = self.times(
+            ModelLimits(tokens_per_minute=100), [(0, 60), (0, 60), (0, 40), (0, 500), (0, 1)]
+        )
+
+        assert sent == [0, 60, 60, 120, 180]
+
+    @given(
+        limits=st.builds(
+            ModelLimits,
+            requests_per_minute=st.none() | st.integers(1, 5),
+            tokens_per_minute=st.none() | st.integers(1, 300),
+        ),
+        requests=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 300)), max_size=30),
+    )
+    def test_no_minute_has_more_than_the_limits(self, limits, requests):
+        """Whatever arrives when, no 60 seconds have more requests or tokens than the limits, and none waits forever."""
+        requests = sorted(requests, key=lambda pair: pair[0])
+        sent = self.times(limits, requests)
+
+        assert sent == sorted(sent)
+        for at in sent:
+            window = [
+                tokens for t, (_, tokens) in zip(sent, requests, strict=True) if at - 60 < t <= at
+            ]
+            if limits.requests_per_minute is not None:
+                assert len(window) <= limits.requests_per_minute
+            if limits.tokens_per_minute is not None and len(window) > 1:
+                assert sum(window) <= limits.tokens_per_minute
+
+
+class TestConfigure:
+    """`dspy_rlm.configure(limits_per_model=...)`."""
+
+    @pytest.fixture(autouse=True)
+    def restored(self):
+        """Removes the limits after each test."""
+        yield
+        dspy_rlm.configure(limits_per_model=None)
+
+    def test_all_runs_share_a_models_limit(self, play):
+        """Two runs at the same time, whose root and sub-LM are one model, have as many calls in flight as it allows."""
+        slots = Slots()
+        dspy_rlm.configure(limits_per_model={"openai/sub": {"concurrency": 2}})
+        rlm, _ = play("q -> a: list", BATCH, sub=slots)
+        with ThreadPoolExecutor(2) as threads:
+            runs = [
+                threads.submit(contextvars.copy_context().run, lambda: rlm(q="")) for _ in range(2)
+            ]
+            answers = [run.result().a for run in runs]
+
+        assert answers == [[f"answer to p{i}" for i in range(12)]] * 2
+        assert slots.most <= 2
+
+    def test_one_slot_is_enough_for_a_run(self, play):
+        """The root and its sub-calls with one model that allows one call at a time do not wait for each other."""
+        rlm, _ = play("q -> a: list", BATCH, sub=lambda request: f"answer to {request.prompt}")
+        dspy_rlm.configure(
+            limits_per_model={
+                "openai/root": ModelLimits(concurrency=1),
+                "openai/sub": ModelLimits(concurrency=1),
+            }
+        )
+
+        assert len(rlm(q="").a) == 12
+
+    @pytest.mark.parametrize(
+        "limits",
+        [
+            {"x": 3},
+            {"x": {"calls": 3}},
+            {"x": {"concurrency": 0}},
+            {"x": {"tokens_per_minute": 2.5}},
+        ],
+    )
+    def test_what_is_no_limit_is_refused(self, limits):
+        """A value that is no limit is named, and changes nothing."""
+        with pytest.raises(SignatureError, match=r"limits_per_model\['x'\]"):
+            dspy_rlm.configure(limits_per_model=limits)
+
+
+class TestGate:
     def test_a_call_that_leaves_the_queue_takes_no_place(self):
         """A cancelled call is forgotten, whether it waits or is in flight."""
         gate = Gate(1)

@@ -88,6 +88,90 @@ class TestAnswers:
         """A cut answer has a line at its end; reasoning without an answer is marked; no text is an error."""
         assert answers(play, reply(message, reason)) == expected
 
+    @pytest.mark.parametrize(
+        ("message", "reason", "expected"),
+        [
+            (
+                {"content": ""},
+                "content_filter",
+                "SubCallError: the content filter of the sub-LM's provider withheld the answer (content_filter). Ask in "
+                "other words, or leave out the text that it is about",
+            ),
+            (
+                {"content": "The first half"},
+                "SAFETY",
+                "SubCallError: the content filter of the sub-LM's provider withheld the answer (SAFETY). Ask in other "
+                "words, or leave out the text that it is about",
+            ),
+            (
+                {"content": None, "refusal": "I cannot help with that."},
+                "stop",
+                "SubCallError: the sub-LM refused to answer: I cannot help with that.",
+            ),
+            ({"content": "I cannot"}, "refusal", "SubCallError: the sub-LM refused to answer"),
+        ],
+    )
+    def test_no_answers(self, play, message, reason, expected):
+        """A reply that was withheld or refused is an error, also where a part of a text came with it."""
+        assert answers(play, reply(message, reason)) == expected
+
+    def test_an_answer_is_a_text_that_knows_how_it_ended(self, play):
+        """`cut`, `finish_reason`, `text`, `ok` and `error` of an answer, which is a `str` in every other respect."""
+
+        def sub(request):
+            if request.prompt == "bad":
+                raise ValueError("no")
+            return Counted("lon", 1, 9, "length") if request.prompt == "long" else "short"
+
+        code = (
+            "import copy, json, pickle\n"
+            "whole, cut, bad = answers = sub_llm_batched(['x', 'long', 'bad'])\n"
+            "alone = llm_query('long')\n"
+            "assert alone == cut and alone.cut and sub_llm.batched(['long'])[0].cut\n"
+            "assert whole == 'short' == whole.text and isinstance(whole, str) and {whole: 1}['short']\n"
+            "assert json.loads(json.dumps(answers)) == answers and repr(whole) == repr('short')\n"
+            "assert type(whole[:2]) is str and pickle.loads(pickle.dumps(cut)) == cut and copy.deepcopy(cut).cut\n"
+            "later = [(a.ok, a.cut, a.finish_reason, a.text, bool(a.error)) for a in answers]"
+        )
+        rlm, _ = play(
+            "q -> a: list, b: str, c: bool",
+            code,
+            "assert cut.cut and type(cut).__name__ == 'Answer'\nprint(sub_llm.__doc__)",
+            "SUBMIT(later, whole, predict('t -> r: bool', t=cut).r)",
+            sub=lambda request: (
+                sub(request)
+                if request.prompt in ("x", "long", "bad")
+                else fields(lambda _: {"r": True})(request)
+            ),
+        )
+        result = rlm(q="")
+
+        assert result.a == [
+            (True, False, "stop", "short", False),
+            (False, True, "length", "lon", False),
+            (False, False, "", "", True),
+        ]
+        assert (result.b, type(result.b), result.c) == ("short", str, True)
+        output = result.run.steps[0].output
+        assert "sub_llm_batched: 1 of 3 answers were cut off at max_tokens" in output
+        assert "sub_llm: the answer was cut off at max_tokens" in output
+
+    @pytest.mark.parametrize(
+        ("message", "reason", "words"),
+        [
+            ({"content": ""}, "content_filter", "withheld the answer"),
+            ({"content": None, "refusal": "No."}, "stop", "refused to answer: No."),
+        ],
+    )
+    def test_a_typed_call_that_was_refused_is_not_repeated(self, play, message, reason, words):
+        """A refusal is told apart from a reply that does not fit: it is one request, and its reason is the row's."""
+        code = "r = predict_batched('t -> n: int', ['x'])\nSUBMIT(str(r[0]))"
+        rlm, server = play("q -> a: str", code, sub=lambda _: "x")
+        server.fail("sub", Fault(status=200, body=json.dumps(reply(message, reason)), times=None))
+
+        assert words in rlm(q="").a
+        assert len(server.requests_to("sub")) == 1
+
     def test_an_answer_to_an_image_is_told_apart_too(self, play):
         """Prompts with media pass through an adapter of DSPy's, which has no place for a reasoning alone."""
         image = dspy.Image("data:image/png;base64,iVBORw0KGgo=")

@@ -276,6 +276,21 @@ class TestBudgetsOfSubRuns:
         assert len(server.requests_to("sub")) == 3
         assert "seen" in server.requests_to("sub")[2].prompt
 
+    def test_a_result_knows_what_it_cost(self, play):
+        """`steps` and `cost` are those of the sub-run; an output of such a name takes precedence."""
+        rlm, _ = play(
+            "q -> answer: list",
+            "a = sub_rlm('q -> n: int', q=q)\nb = sub_rlm('q -> cost: int', q=q)\n"
+            "SUBMIT([a.n, a.status, a.steps, a.cost, b.cost, b.steps])",
+            sub=working("print(1)", "SUBMIT(5)"),
+            prices={"openai/sub": (1.0, 1.0), "openai/root": (1.0, 1.0)},
+        )
+        result = rlm(q="?")
+        n, status, steps, cost, own, others = result.answer
+
+        assert (n, status, steps, own, others) == (5, "submitted", 2, 5, 2)
+        assert cost == pytest.approx(sum(call.cost for call in result.run.sub_calls[:2]))
+
     def test_a_call_that_was_held_back_is_refunded(self, play):
         """A sub-run that has submitted takes what its turns took."""
         rlm, _ = play(

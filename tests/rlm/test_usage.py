@@ -11,6 +11,7 @@ import dspy
 import pytest
 from dspy.clients.base_lm import GLOBAL_HISTORY
 
+from dspy_rlm import RLM
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.lms.call_readings import COST_HEADER, Reading
@@ -155,11 +156,87 @@ class TestHistory:
     def test_history_can_be_turned_off(self, run):
         """`disable_history` works as for every DSPy module."""
         rlm, _ = run
+        with_history = rlm(q="?").run
+        before = len(GLOBAL_HISTORY)
+        for lm in (rlm, rlm.sub_lm):
+            lm.history.clear()
         with dspy.context(disable_history=True):
-            assert rlm(q="?").answer == "yes"
+            result = rlm(q="?")
 
+        assert result.answer == "yes"
+        assert result.run.cost == with_history.cost
         assert rlm.history == []
         assert rlm.sub_lm.history == []
+        assert len(GLOBAL_HISTORY) == before
+
+    def test_without_a_history_a_cut_answer_is_still_told_apart(self, play):
+        """What a reply costs, and how it ended, does not depend on the history."""
+        rlm, _ = play(
+            "q -> a: list",
+            "x = sub_llm('x')\nSUBMIT([x.cut, x.finish_reason])",
+            sub=lambda _: chat.Counted("x", 5, 5, "length", cost=0.25),
+        )
+        with dspy.context(disable_history=True):
+            result = rlm(q="?")
+
+        assert result.a == [True, "length"]
+        assert [call.cost for call in result.run.sub_calls] == [0.25]
+
+    @both
+    def test_nothing_is_kept_of_a_run_then(self, run, how):
+        """Neither the trace of the process has its steps; an optimizer's own trace has them as always."""
+        rlm, _ = run
+        before = len(dspy.settings.trace)
+        with dspy.context(disable_history=True):
+            run_once(rlm, how, q="?")
+            assert len(dspy.settings.trace) == before
+            with dspy.context(trace=[]):
+                run_once(rlm, how, q="?")
+                assert len(dspy.settings.trace) == 3
+
+    @pytest.mark.parametrize(
+        ("settings", "engine", "how"),
+        [
+            ({"disable_history": True}, "auto", "sync"),
+            ({"disable_history": True}, "auto", "async"),
+            ({"disable_history": True}, "litellm", "sync"),
+            ({"max_history_size": 0}, "auto", "sync"),
+        ],
+    )
+    def test_costs_need_no_history(self, kept, settings, engine, how):
+        """The report of a run is the same where DSPy keeps no history: costs, cut replies and cached calls too."""
+        models = {
+            "gpt-4o-mini": scripted(*(Action("", cell) for cell in CELLS)),
+            "gpt-4o": replies(),
+        }
+        reports = []
+        with PolicyServer(models) as server:
+            lms = [server.lm(name, engine=engine) for name in models]
+            for one in ({}, settings):
+                with dspy.context(lm=lms[0], adapter=dspy.ChatAdapter(), **one):
+                    before = len(GLOBAL_HISTORY)
+                    rlm = RLM("q -> answer: str", sub_lm=lms[1], pool=kept)
+                    reports.append(run_once(rlm, how, q="?").run)
+                    kept_entries = len(GLOBAL_HISTORY) - before
+
+        usual, quiet = reports
+        assert quiet.cost == usual.cost > 0
+        assert quiet.usage == usual.usage
+        assert [call.cost for call in quiet.sub_calls].count(None) == 0
+        assert kept_entries == 0 or "disable_history" not in settings
+        assert [len(lm.history) for lm in lms] == [3, SUB_CALLS]
+
+    def test_a_cut_reply_is_known_without_history(self, play):
+        """The reason for the end of a reply is in DSPy's record of the call, which a run reads either way."""
+        submit = scripted(Action("", "print(1)"), Action("", "SUBMIT('done')"))
+
+        def root(request: Any) -> str:
+            cut = chat.Counted("[[ ## code ## ]]\n```python\nprint((1", 9, 9, "length")
+            return submit(request) if "=== Step 1 ===" in request.prompt else cut
+
+        rlm, _ = play("q -> a", root)
+        with dspy.context(disable_history=True):
+            assert rlm(q="?").run.turns_lost == {"cut_off": 1}
 
 
 @both

@@ -42,7 +42,6 @@ class _Call:
     outputs: tuple[Any, ...] | None = None
     finish_reason: str = ""
     error: ErrorRecord | None = None
-    reused_from: str | None = None
 
     def record(self) -> CallRecord:
         return CallRecord(
@@ -52,7 +51,6 @@ class _Call:
             outputs=self.outputs,
             finish_reason=self.finish_reason,
             error=self.error,
-            reused_from=self.reused_from,
         )
 
 
@@ -86,7 +84,6 @@ class _Run:
     steps: dict[int, _Step] = dataclasses.field(default_factory=dict)
     setup: list[_Call] = dataclasses.field(default_factory=list)
     extraction: list[_Call] = dataclasses.field(default_factory=list)
-    superseded: list[_Call] = dataclasses.field(default_factory=list)
     ended: Mapping[str, Any] | None = None
     outputs: dict[str, ValueRecord] | None = None
     resumes: int = 0
@@ -110,7 +107,6 @@ class Assembly:
         self._version = VERSION
         self._runs: dict[str, _Run] = {}
         self._calls: dict[str, _Call] = {}
-        self._reused_ids: set[str] = set()
         self._prompts: dict[str, StoredPrompt] = {}
         self._cache = PromptCache()
         self._tools: dict[str, tuple[_Step, int]] = {}  # the place of each
@@ -225,6 +221,12 @@ class Assembly:
                 name, read.count(event, "bytes") or 0, read.number(event, "seconds", 0.0)
             )
 
+    def _forgotten(self, event: Mapping[str, Any]) -> None:
+        name = read.string(event, "file")
+        for step in self._run_of(event).steps.values():
+            if step.checkpoint is not None and step.checkpoint.path == name:
+                step.checkpoint = None
+
     def _call(self, event: Mapping[str, Any]) -> None:
         call_id, kind = read.string(event, "call"), read.string(event, "kind")
         after = read.optional_string(event, "after")
@@ -275,17 +277,6 @@ class Assembly:
         if call is not None:
             call.error = read.error_of(event, self._reader)
 
-    def _reused(self, event: Mapping[str, Any]) -> None:
-        """A resumed run has used a recorded reply: the call has all that the other one had."""
-        call = self._calls.get(read.string(event, "call"))
-        source = self._calls.get(read.string(event, "of"))
-        if call is None or source is None:
-            return
-        call.attempts = source.attempts
-        call.outputs, call.finish_reason = source.outputs, source.finish_reason
-        call.error, call.reused_from = source.error, source.call_id
-        self._reused_ids.add(source.call_id)
-
     def _tool(self, event: Mapping[str, Any]) -> None:
         step, call_id = self._step_of(event), read.string(event, "call")
         if step is None:
@@ -316,7 +307,6 @@ class Assembly:
             seconds=read.number(event, "seconds", 0.0),
             result=None if result is None else read.value_of(result, self._reader),
             error=read.error_of(event, self._reader),
-            reused_from=read.optional_string(event, "of"),
         )
 
     def _end(self, event: Mapping[str, Any]) -> None:
@@ -373,11 +363,6 @@ class Assembly:
             notes=tuple(self.notes) if nesting == 0 else (),
             events=self._events,
             resumes=run.resumes,
-            superseded=tuple(
-                call.record()
-                for call in run.superseded
-                if call.call_id not in self._reused_ids and call.reused_from is None
-            ),
             reader=self._reader,
         )
 
@@ -418,10 +403,10 @@ _TAKERS = {
     "step": Assembly._step,
     "cell": Assembly._cell,
     "checkpoint": Assembly._checkpoint,
+    "forgotten": Assembly._forgotten,
     "call": Assembly._call,
     "attempt": Assembly._attempt,
     "failed": Assembly._failed,
-    "reused": Assembly._reused,
     "tool": Assembly._tool,
     "tool_end": Assembly._tool_end,
     "end": Assembly._end,

@@ -19,6 +19,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from dspy_rlm.repl.guest.answers import answered
 from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 Call = Callable[..., Any]
@@ -65,6 +66,8 @@ class Batch(list[Any]):
 def front(name: str, call: Call) -> Any:
     """Returns the function that a cell gets under a name."""
     match name:
+        case "sub_llm" | "sub_llm_batched" | "llm_query" | "llm_query_batched":
+            return answered(call)
         case "predict":
             return _typed(call, rebuild_result)
         case "predict_batched":
@@ -88,11 +91,29 @@ def front(name: str, call: Call) -> Any:
             return _final_var
         case "SHOW_VARS":
             return _show_vars
+        case "HISTORY":
+            return _history(call)
         case "dspy":
             from dspy_rlm.repl.guest.dspy_module import module
 
             return module(call)
     raise LookupError(name)
+
+
+def _history(call: Call) -> Call:
+    """Returns the function that adds the newest steps to one list and returns it."""
+    steps: list[Any] = []
+    fetched = [0]  # in a list: the harness restores the variables of its functions before each cell
+
+    def history() -> list[Any]:
+        """Returns the steps of this run so far: dicts with step, reasoning, code and output."""
+        while more := call(fetched[0]):
+            fetched[0] += len(more)
+            steps.extend(more)
+        return steps
+
+    history.__name__ = history.__qualname__ = "HISTORY"
+    return history
 
 
 def _typed(
@@ -177,13 +198,17 @@ def _rows(values: list[Any], classes: Classes, cls: Any, take: Callable[..., Any
 
 
 def _sub_run(value: Any, classes: Classes, cls: Any) -> Any:
-    """Returns the outputs of a sub-run; its `status` is no field of the cell's own class."""
+    """Returns the outputs of a sub-run; the facts about it, as its `status`, are no fields of the cell's own class."""
     if cls is None or type(value).__name__ != "SubRun":
         return rebuild_result(value, classes, cls)
-    status = vars(value).pop("status")
+    fields = classes.fields(cls)
+    facts = {name: vars(value).pop(name) for name in list(vars(value)) if name not in fields}
     result = rebuild_result(value, classes, cls)
-    with contextlib.suppress(AttributeError, TypeError, ValueError):  # the class has no room for it
-        object.__setattr__(result, "status", status)
+    with contextlib.suppress(
+        AttributeError, TypeError, ValueError
+    ):  # the class has no room for them
+        for name, fact in facts.items():
+            object.__setattr__(result, name, fact)
     return result
 
 
@@ -289,7 +314,7 @@ def _show_vars() -> Listing:
 
 def _measured(value: Any) -> str:
     """Returns the type of a value, with those of its elements, and its size."""
-    kind = type(value)
+    kind = str if isinstance(value, str) else type(value)
     name = kind.__name__
     if kind in (str, bytes, bytearray):
         return f"{name}, {len(value):,} {'characters' if kind is str else 'bytes'}"

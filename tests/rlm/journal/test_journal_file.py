@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dspy_rlm.journal.file import JournalFile
+from dspy_rlm.journal.file import JournalFile, try_lock
 from dspy_rlm.journal.places import Place, new_journal
 
 
@@ -181,3 +181,15 @@ def test_a_closed_journal_takes_no_more(journal):
 
     assert journal.sync()
     assert [event["e"] for event in events(journal.path)] == ["journal", "end"]
+
+
+def test_a_journal_is_locked_until_it_is_closed(journal):
+    """Another process cannot resume a run that goes on; as soon as it has ended, it can."""
+    handle = os.open(journal.path, os.O_WRONLY)
+    try:
+        before = try_lock(handle)
+        journal.close()
+
+        assert (before, try_lock(handle)) == (False, True)
+    finally:
+        os.close(handle)

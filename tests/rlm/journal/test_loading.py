@@ -101,18 +101,17 @@ class TestIncomplete:
 
 
 class TestResumed:
-    def test_a_step_that_is_begun_again_replaces_the_first(self, path):
-        """Answers that the resumed run uses are not counted twice; those that it does not are kept aside."""
+    def test_the_calls_of_all_lives_belong_to_their_step(self, path):
+        """A run that goes on writes nothing again: a step has the calls from before the kill and those from after."""
         record = written(
             path, HEAD, RUN, {"e": "iteration", "run": "r", "it": 1}, call("a", 1), answer("a", "1"),
-            call("b", 1), answer("b", "2"), {"e": "resumed", "run": "r"},
-            *step(1, call("c", 1), {"e": "reused", "run": "r", "call": "c", "of": "a"}),
+            call("b", 1), {"e": "resumed", "run": "r"}, *step(1, call("r:r1.1", 1), answer("r:r1.1", "2")),
         )  # fmt: skip
 
-        (again,) = record.steps[0].calls
-        assert (again.call_id, again.reused_from, again.reply) == ("c", "a", ["1"])
-        assert [one.call_id for one in record.superseded] == ["b"]
-        assert (record.resumes, record.events) == (1, 14)
+        assert [(one.call_id, one.answered) for one in record.steps[0].calls] == [
+            ("a", True), ("b", False), ("r:r1.1", True),
+        ]  # fmt: skip
+        assert (record.resumes, record.events) == (1, 13)
 
     def test_a_resumed_run_has_not_ended(self, path):
         """The end of a run that was resumed afterwards is that of the last time."""

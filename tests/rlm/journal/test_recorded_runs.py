@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import logging
 import os
 from pathlib import Path
@@ -186,6 +187,21 @@ def test_the_root_sees_the_same_with_and_without(play, tmp_path):
     assert prompts[0] == prompts[1]
 
 
+def test_typed_outputs_are_recorded(play, tmp_path):
+    """An output of a declared type is stored in a form that this type reads back."""
+    signature = dspy.Signature("q -> day: datetime.date", custom_types={"datetime": datetime})
+    rlm, _ = play(
+        signature,
+        "import datetime\nSUBMIT(datetime.date(2026, 1, 2))",
+        journal=tmp_path / "run.jsonl",
+    )
+
+    record = load(rlm(q="?").run.journal)
+
+    stored = record.outputs["day"]
+    assert (stored.kind, record.value(stored)) == ("json", "2026-01-02")
+
+
 class TestFailures:
     def test_each_attempt_is_recorded(self, play, tmp_path):
         """A call that is answered at the second attempt has both, the first with its error."""
@@ -357,6 +373,20 @@ class TestCheckpoints:
         state = dspy_rlm_checkpoint(record, first.path)
         assert state.memory_bytes > 0
 
+    def test_the_latest_two_are_kept(self, play, tmp_path, monkeypatch):
+        """With `auto` the disk does not fill: older states are removed, and their steps no longer name them."""
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.AUTO_SECONDS", 0.0)
+        monkeypatch.setattr("dspy_rlm.journal.checkpoints.MAX_SHARE", float("inf"))
+        rlm, _ = play(
+            "q -> answer: str", "x = 1", "x += 1", "x += 1", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl",
+        )  # fmt: skip
+
+        record = load(rlm(q="?").run.journal)
+
+        saved = [step.checkpoint.path if step.checkpoint else "" for step in record.steps]
+        assert saved == ["", f"{record.run_id}-2.checkpoint", f"{record.run_id}-3.checkpoint", ""]
+        assert {path.name for path in tmp_path.glob("*/*.checkpoint")} == set(saved[1:3])
+
     def test_short_cells_are_not_saved(self, play, tmp_path):
         """With `auto`, cells that are run again in no time need no state."""
         rlm, _ = play(
@@ -366,6 +396,18 @@ class TestCheckpoints:
         record = load(rlm(q="?").run.journal)
 
         assert [step.checkpoint for step in record.steps] == [None, None]
+
+    def test_a_state_with_values_of_the_host_is_not_saved(self, play, tmp_path):
+        """A file has no handles: the REPL would begin with inputs that it cannot read."""
+        (tmp_path / "page.txt").write_text("a page")
+        rlm, _ = play(
+            "page -> answer: str", "x = len(page)", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl", checkpoints="every",
+        )  # fmt: skip
+
+        record = load(rlm(page=dspy_rlm.TextFile(tmp_path / "page.txt")).run.journal)
+
+        assert [step.checkpoint for step in record.steps] == [None, None]
+        assert (record.inputs["page"].kind, record.inputs["page"].size) == ("file", 6)
 
 
 def dspy_rlm_checkpoint(record: RunRecord, name: str) -> Any:

@@ -1,8 +1,7 @@
-"""The number of calls of one LM at once: at most the setting, and fewer while the server refuses some of them.
+"""The number of calls of one LM that a run has in flight: the setting `max_concurrency`.
 
-A server with a few slots, or a key with a limit of parallel requests, answers 429 to the rest. After such an answer
-only as many calls are sent as the server had accepted at that moment; each run of answers allows one more
-(additive increase, as in TCP's congestion control, RFC 5681). A `Retry-After` holds back all calls of the LM.
+A limit that the program has set is that of a server or a key, so all runs of the process share its gate. What the server itself
+allows, and limits per minute, are in `limiter.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,9 +22,6 @@ from dspy_rlm.errors import SignatureError
 
 # Calls of one LM in flight at the same time.
 DEFAULT_CONCURRENCY = 16
-
-# Rounds of answers without a refusal before one more call is sent at once: each attempt may cost a refused request.
-ROUNDS_TO_GROW = 4
 
 Concurrency = int | Mapping[str, int] | None
 
@@ -47,18 +42,6 @@ class Entry:
         """Like `wait`, for an event loop."""
         await wait_async(self.granted)
 
-    def seconds_held_back(self) -> float:
-        """Returns the rest of the time for which the server asked to send nothing."""
-        return self._gate.seconds_held_back()
-
-    def answered(self) -> None:
-        """Records that the server took the call."""
-        self._gate.grow()
-
-    def refused(self, retry_after: float | None) -> bool:
-        """Records that the server refused the call; returns whether others were in flight beside it."""
-        return self._gate.shrink(retry_after)
-
     def leave(self) -> None:
         """Leaves the queue, or ends the call. Idempotent; never blocks."""
         self._gate.leave(self)
@@ -67,20 +50,12 @@ class Entry:
 class Gate:
     """The calls of one LM in flight, and those that wait. Thread-safe."""
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Creates a gate for at most `most` calls at once. `clock` returns seconds."""
+    def __init__(self, most: int) -> None:
+        """Creates a gate for at most `most` calls at once."""
         self.most = most
-        self._clock = clock
         self._lock = threading.Lock()  # guards everything below
-        self._room = float(most)
         self._in_flight: set[Entry] = set()
         self._waiting: deque[Entry] = deque()
-        self._held_until = 0.0
-
-    @property
-    def room(self) -> int:
-        """The calls that may be in flight at present."""
-        return int(self._room)
 
     def enter(self) -> Entry:
         """Queues a call, to be waited for."""
@@ -100,28 +75,8 @@ class Gate:
             entry.granted.cancel()
             self._admit()
 
-    def grow(self) -> None:
-        """Allows a little more after an answer."""
-        with self._lock:
-            self._room = min(self.most, self._room + 1 / (ROUNDS_TO_GROW * self._room))
-            self._admit()
-
-    def shrink(self, retry_after: float | None) -> bool:
-        """Allows only as many calls as are in flight beside a refused one; see `Entry.refused`."""
-        with self._lock:
-            others = len(self._in_flight) - 1
-            self._room = float(max(1, min(int(self._room), others)))
-            if retry_after:
-                self._held_until = max(self._held_until, self._clock() + retry_after)
-            return others > 0
-
-    def seconds_held_back(self) -> float:
-        """See `Entry.seconds_held_back`."""
-        with self._lock:
-            return max(0.0, self._held_until - self._clock())
-
     def _admit(self) -> None:
-        while self._waiting and len(self._in_flight) < int(self._room):
+        while self._waiting and len(self._in_flight) < self.most:
             entry = self._waiting.popleft()
             with contextlib.suppress(InvalidStateError):  # left meanwhile
                 entry.granted.set_result(None)

@@ -1,0 +1,1 @@
+"""The limits of models that all runs of the process keep together."""

@@ -1,0 +1,1 @@
+"""Calls that need no request, because their answers are kept: recorded by a journal, or in a memo on disk."""
