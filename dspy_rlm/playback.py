@@ -13,8 +13,8 @@ import dspy
 
 from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.lms.kept_answers.recorded import Answers
 from dspy_rlm.middleware import HostFunction
+from dspy_rlm.recording import Answers
 from sandbox_runtime import Checkpoint, Sandbox
 
 

@@ -26,7 +26,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactor
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
-from dspy_rlm.lms.kept_answers.memo import RunMemo
+from dspy_rlm.lms.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas

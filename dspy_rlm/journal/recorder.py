@@ -287,6 +287,8 @@ class _CallLog:
             fields["error"] = packer.text(call.error)
         if attempt.finish_reason:
             fields["finish"] = attempt.finish_reason
+        if attempt.refusal:
+            fields["refusal"] = packer.text(attempt.refusal)
         if attempt.was_cut:
             fields["cut"] = True
         if not attempt.is_final:

@@ -130,6 +130,9 @@ class AttemptRecord:
     was_cut: bool = False
     """True if the reply ended at its limit of tokens."""
 
+    refusal: Text = ""
+    """The words of a refusal, if they are beside the text of the reply."""
+
     is_final: bool = True
     """False if the reply was cut by the budget, and the call sent again."""
 

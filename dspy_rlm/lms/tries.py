@@ -212,6 +212,7 @@ class Tries:
                 ending.finish_reason,
                 ending.is_cut,
                 not self._is_cut_by_budget(place, reading),
+                ending.refusal,
             )
         )
         self._permit.used(tokens, sent=not cached)

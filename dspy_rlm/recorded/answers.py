@@ -7,10 +7,9 @@ from collections.abc import Iterable
 
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
-from dspy_rlm.journal.records import AttemptRecord, CallRecord
-from dspy_rlm.lms.kept_answers.recorded import RecordedAnswer
+from dspy_rlm.journal.records import AttemptRecord, CallRecord, read_text
 from dspy_rlm.recorded.exceptions import rebuilt
-from dspy_rlm.recording import Attempt
+from dspy_rlm.recording import Attempt, RecordedAnswer
 from dspy_rlm.report import Call
 
 # The error of an attempt whose reply, if any, was lost with the process.
@@ -29,6 +28,7 @@ def answer_of(call: CallRecord, *, is_logged: bool = False) -> RecordedAnswer:
             call.finish_reason if at == last else "",
             attempt.was_cut,
             attempt.is_final,
+            read_text(attempt.refusal),
         )
         for at, attempt in enumerate(call.attempts)
     )

@@ -32,7 +32,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
+from dspy_rlm.lms.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room

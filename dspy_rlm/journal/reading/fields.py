@@ -137,6 +137,7 @@ def attempt_of(event: Event, reader: Reader) -> AttemptRecord:
         discounted=event.get("discounted") is True,
         replayed=(replayed[0], replayed[1]) if len(replayed) == 2 else None,
         was_cut=event.get("cut") is True,
+        refusal=text(event, "refusal", reader),
         is_final=event.get("again") is not True,
     )
 
