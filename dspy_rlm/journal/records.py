@@ -421,6 +421,9 @@ class RunRecord:
     unfinished: StepRecord | None = None
     """The step that was under way when the journal ends: its calls that were answered are in it."""
 
+    began_with: CheckpointRecord | None = None
+    """The state that the REPL began with, if earlier calls of a session had left some of it."""
+
     setup: tuple[CallRecord, ...] = ()
     """The calls of the setup code of a sub-run, before its first step."""
 

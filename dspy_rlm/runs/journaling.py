@@ -24,7 +24,7 @@ from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
 from dspy_rlm.middleware import Wrapper
 from dspy_rlm.recording import Recorder
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
 from dspy_rlm.signatures.tool_calls import call_text, doc_text
@@ -98,13 +98,17 @@ def recorded(
     output_chars: int,
     save: Callable[[], Checkpoint] | None,
     policy: str,
+    *,
+    is_new: bool = True,
 ) -> Sandbox:
-    """Returns the sandbox of a run, with its cells recorded."""
+    """Returns the sandbox of a run, with its cells recorded. `is_new` if nothing was in it but the inputs."""
     if not isinstance(recorder, RunRecorder):
         return sandbox
     checkpoints = None
     if save is not None and policy != "never":
         checkpoints = Checkpoints(recorder, save, cast(CheckpointPolicy, policy))
+        if not is_new:
+            checkpoints.before_cells()
     return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
 
 
@@ -140,6 +144,7 @@ def _start(
         "tools": list(config.tools),
         "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
         "policy": _policy(blueprint),
+        "kept": kept_variables(context),
         "seed": context.playback.seed if context.playback else None,
         "forked_from": context.playback.origin if context.playback else None,
         "packages": list(config.packages.imports) if config.packages else [],
