@@ -25,7 +25,7 @@ def book(ledger: Ledger, calls: Calls, records: Iterable[CallRecord], least: int
     """
     count = 0
     for record in records:
-        is_sent = record.lost is not None or any(not one.cached for one in record.attempts)
+        is_sent = any(not attempt.cached for attempt in record.attempts)
         count += is_sent and (record.is_sub_call or record.depth > 0)
         for spent in spent_of(record):
             ledger.book(CallPlan(record.model, Prompt(()), record.kind, record.depth), spent)

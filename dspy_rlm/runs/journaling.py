@@ -70,6 +70,7 @@ def with_recorder(
         packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
         recorder = RunRecorder(journal, packer, run_id, start)
     recorder.output_types = output_types
+    recorder.is_over = lambda: context.run_scope.reason is not None
     chars = max(context.limits.output_chars, RECORDED_CHARS)
     limits = dataclasses.replace(context.limits, output_chars=chars)
     return dataclasses.replace(context, recorder=recorder, limits=limits)
