@@ -22,6 +22,19 @@ MOVES = (
 )
 
 
+class Item(pydantic.BaseModel):
+    """A class of the program."""
+
+    size: int
+
+
+class Largest(dspy.Signature):
+    """Find the largest item."""
+
+    items: list[Item] = dspy.InputField()
+    best: Item = dspy.OutputField()
+
+
 def echo(request: Any) -> str:
     """A sub-LM whose answer depends on the prompt alone."""
     return request.prompt.upper()
@@ -89,15 +102,6 @@ class TestReplay:
 
     def test_classes_of_the_program_are_not_needed(self, play, journal):
         """Cells use their fields; the prompts, which document more of them, are not compared."""
-
-        class Item(pydantic.BaseModel):
-            size: int
-
-        class Largest(dspy.Signature):
-            """Find the largest item."""
-
-            items: list[Item] = dspy.InputField()
-            best: Item = dspy.OutputField()
 
         moves = "print(max(item.size for item in items))", "SUBMIT(best=Item(size=3))"
         rlm, _ = play(Largest, *moves, journal=journal)
