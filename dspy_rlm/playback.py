@@ -24,6 +24,9 @@ class Playback(Answers, Protocol):
     seed: str
     """The seed of the random numbers in its REPL."""
 
+    kept: str
+    """The variables that earlier calls of a session had left, as the prompt lists them."""
+
     played: int
     """The number of steps that are complete in the record."""
 

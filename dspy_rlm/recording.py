@@ -78,6 +78,9 @@ class Answers(Protocol):
 class CallLog(Protocol):
     """The record of one LM call."""
 
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records that a request is sent, with the tokens and dollars that are reserved for it. Never raises."""
+
     def attempted(self, attempt: Attempt) -> None:
         """Records one request, before its reply is used. Never raises."""
 
@@ -100,6 +103,9 @@ class Recorder(Protocol):
 
 
 class _NoCall:
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing."""
+
     def attempted(self, attempt: Attempt) -> None:
         """Records nothing."""
 

@@ -80,6 +80,16 @@ def _unheard(_note: str) -> None:
     """Drops a note where there is no observation."""
 
 
+def kept_variables(context: RunContext) -> str:
+    """Returns the variables that earlier calls of a session have left in the REPL, as prompts list them."""
+    if context.depth > 0:
+        return ""
+    if context.playback is not None:
+        return context.playback.kept
+    kept: str = getattr(context.pool, "kept_variables", "")
+    return kept
+
+
 @dataclasses.dataclass(frozen=True)
 class RunContext:
     """A run's place in the tree of runs, and what its sub-calls and sub-runs share with it."""

@@ -23,7 +23,7 @@ from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
-from dspy_rlm.recorded import played_cells
+from dspy_rlm.recorded import played_cells, turns
 from dspy_rlm.repl import failures, typed_call
 from dspy_rlm.replies import (
     elements,
@@ -79,6 +79,7 @@ PUMPED = {
     ("dspy_rlm/evidence/nearest.py", None): ["a", " ", "a ", ".", "a."],
     ("dspy_rlm/evidence/texts.py", None): ["a", "1", "\n", "a.", " "],
     ("dspy_rlm/journal/values.py", None): ["a", "0", "g"],
+    ("dspy_rlm/recorded/turns.py", None): [":r", ":r1", "1", ":r1.", ":r1.1"],
     ("dspy_rlm/recorded/played_cells.py", None): ["<cell ", "<cell 1", "1", ">"],
     ("dspy_rlm/window/opaque.py", "'line ([0-9]{1,6})'"): ["line ", "line 1", "1", "line"],
     ("dspy_rlm/runs/own_lines.py", None): [
@@ -356,6 +357,7 @@ OF_MODULES = {
     "dspy_rlm/evidence/nearest.py": [nearest._WORD_START, re.compile(r"\S+")],
     "dspy_rlm/evidence/texts.py": [texts._LABEL],
     "dspy_rlm/journal/values.py": [journal_values._DIGEST],
+    "dspy_rlm/recorded/turns.py": [turns._PROCESS],
     "dspy_rlm/recorded/played_cells.py": [played_cells._CELL_NUMBER],
 }
 

@@ -36,12 +36,12 @@ def answer_of(call: CallRecord, *, is_logged: bool = False) -> RecordedAnswer:
 
 
 def spent_of(call: CallRecord) -> Iterable[Spent]:
-    """Yields what each attempt of a call took. A call that was under way has one of unknown amounts."""
+    """Yields what each request of a call took. One that has no end counts with what was reserved for it."""
     for attempt in call.attempts:
         yield _spent(call, attempt)
-    if not call.attempts and not call.answered and call.error is None:
+    if call.lost is not None:
         lost = Call(call.kind, call.model, call.depth, error=LOST)
-        yield Spent(lost, answered=False)
+        yield Spent(lost, answered=False, reserved=Amount(*call.lost))
 
 
 def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
@@ -59,7 +59,10 @@ def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
         attempt.error,
     )
     replayed = Amount() if attempt.replayed is None else Amount(*attempt.replayed)
-    return Spent(booked, not attempt.error, attempt.reply_bytes, attempt.discounted, replayed)
+    reserved = None if attempt.reserved is None else Amount(*attempt.reserved)
+    return Spent(
+        booked, not attempt.error, attempt.reply_bytes, attempt.discounted, reserved, replayed
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,9 +42,9 @@ class OwnCalls:
             if call.answered or (call.error is not None and not _is_retried(call, after))
         ]
         in_time = {call.call_id for call in calls[:last]}
-        self._left = deque(call for call in kept if call.call_id in in_time)
-        answered = {call.call_id for call in self._left}
-        self._lost = [call for call in calls if call.call_id not in answered]
+        self._answers = {call.call_id for call in kept if call.call_id in in_time}
+        self._left = deque(calls)
+        self._lost: list[CallRecord] = []
 
     def take(self, kind: str) -> CallRecord | None:
         """Takes the next call; None if none of this kind is next.
@@ -52,6 +52,9 @@ class OwnCalls:
         Raises:
             BudgetExceededError: The recorded run had no turn left here, by its clock.
         """
+        # In their order: what a lost call has taken may decide about the turns after it, and not about those before.
+        while self._left and self._left[0].call_id not in self._answers:
+            self._lost.append(self._left.popleft())
         if not self._left:
             return None
         if self._left[0].kind == kind:
@@ -60,6 +63,9 @@ class OwnCalls:
             raise BudgetExceededError(
                 "The time of the recorded run was over here.", limit="max_seconds"
             )
+        if (kind, self._left[0].kind) == ("extract", "action"):  # this run has no turn left
+            self._lost += self._left
+            self._left.clear()
         return None
 
     def take_lost(self) -> list[CallRecord]:

@@ -36,6 +36,7 @@ class PooledPlayback:
     def __init__(self, record: RunRecord) -> None:
         """Reads the prompts of all answered calls."""
         self.seed = seed_of(record)
+        self.kept = ""
         self.played = 0
         self.continues = None
         self.origin = None

@@ -94,6 +94,7 @@ class RunPlayback:
         """
         self.record, self.policy = record, policy
         self.seed = seed_of(record)
+        self.kept = str(record.config.get("kept") or "")
         self.continues: Any = record if policy.continues else None
         self.origin: Mapping[str, Any] | None = None
         if policy.forks:
@@ -222,7 +223,7 @@ class RunPlayback:
         if self._state is not None:
             return last, self._state
         steps = [step for step in self.record.steps if step.number <= last]
-        return saved_state(self.record, steps) if self.policy.restores else (0, None)
+        return saved_state(self.record, steps if self.policy.restores else ())
 
     def checkpoint(self) -> Checkpoint | None:
         """See `Playback`."""

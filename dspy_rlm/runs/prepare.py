@@ -44,7 +44,7 @@ from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
@@ -150,7 +150,7 @@ def prepare(
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
     if depth == 0:
-        run.show_kept(getattr(context.pool, "kept_variables", ""))
+        run.show_kept(kept_variables(context))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
