@@ -157,7 +157,7 @@ def unknown_types(record: RunRecord) -> list[str]:
 
 def _is_known(field: FieldRecord) -> bool:
     try:
-        _parsed(f"question -> {field.name}: {field.annotation}")
+        _parsed(f"of_{field.name} -> {field.name}: {field.annotation}")
     except Exception:  # noqa: BLE001 - whatever a text from a file does to the parser
         return False
     return True
