@@ -12,7 +12,8 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -61,11 +62,14 @@ class RunTracer:
         self._is_guest = backend.has_dspys_spans()
         self._iteration: Span | None = None
         self._cell: Span | None = None
-        self._outcome = Outcome()
+        self._outcome: Outcome | None = None
+        self._is_left = False
         self._facts: Attributes = {
             f"dspy_rlm.{name}": value for name, value in facts.items() if value is not None
         }
         self._run: Span | None = None
+        self._lock = threading.Lock()  # guards the next
+        self._spent: dict[int, list[float]] = {}
 
     # ---- The run ----
 
@@ -78,13 +82,24 @@ class RunTracer:
         return self
 
     def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
-        """Ends what is still open, with the exception that ended the run, if any."""
-        outcome = self._outcome
+        """Ends what is still open, with the exception that ended the run, if any.
+
+        The span of a run that is left without one, and has not told its end yet, waits for that: a run tells it when its
+        sandbox is closed.
+        """
+        outcome = self._outcome or Outcome()
         if error is not None and not outcome.error:
             outcome = Outcome(outcome.output, outcome.attributes, self._error(error))
         self._end_cell(Outcome(error=outcome.error))
         self._end_iteration(Outcome(error=outcome.error))
-        if self._run is not None and not self._is_guest:
+        self._is_left = True
+        if error is not None or self._outcome is not None:
+            self._end_run(outcome)
+
+    def _end_run(self, outcome: Outcome) -> None:
+        if self._is_guest:
+            self._add(self._run, outcome.attributes)
+        else:
             self._end(self._run, outcome)
 
     def take(self, event: Event) -> None:
@@ -121,6 +136,8 @@ class RunTracer:
                 failed = f"The run failed: {report.stopped_by}" if report.status == "failed" else ""
                 shown = None if outputs is None else self._clean(of.as_json(dict(outputs)))
                 self._outcome = Outcome(shown, of.report_attributes(figures), failed)
+                if self._is_left:
+                    self._end_run(self._outcome)
             case _:
                 pass
 
@@ -223,7 +240,7 @@ class RunTracer:
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[CallLog]:
         """Makes a span of an LM call; see `Recorder`."""
         if self._is_guest:
-            yield _Unlogged()
+            yield _GuestCall(self, self._caller())
             return
         span = self._start(
             f"{kind} {arguments.model}", "LLM", self._parent(self._caller()), None, {}
@@ -238,6 +255,16 @@ class RunTracer:
             log.ended(self._error(error))
             raise
         log.ended()
+
+    def spend(self, span: Span | None, figures: Sequence[float | None]) -> None:
+        """Adds the tokens and the cost of a call to what a span says of the calls below it."""
+        with self._lock:
+            totals = self._spent.setdefault(id(span), [0, 0, 0.0])
+            totals[:] = [total + (more or 0) for total, more in zip(totals, figures, strict=True)]
+            names = ("input_tokens", "output_tokens", "cost")
+            self._add(
+                span, {f"dspy_rlm.{name}": one for name, one in zip(names, totals, strict=True)}
+            )
 
     def _caller(self) -> Span | None:
         calling = _calling.get()
@@ -314,11 +341,17 @@ class RunTracer:
             return None
 
 
-class _Unlogged:
-    """The log of a call that another instrumentation has a span of."""
+class _GuestCall:
+    """An LM call that another instrumentation has a span of: its figures, which that one lacks, are added to our span above."""
+
+    def __init__(self, tracer: RunTracer, span: Span | None) -> None:
+        self._tracer = tracer
+        self._span = span
 
     def attempted(self, attempt: Attempt) -> None:
-        """Records nothing."""
+        """See `CallLog`."""
+        call = attempt.spent.call
+        self._tracer.spend(self._span, (call.input_tokens, call.output_tokens, call.cost))
 
 
 class _TracedCall:

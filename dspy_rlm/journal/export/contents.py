@@ -28,7 +28,7 @@ def value_of(run: RunRecord, value: ValueRecord | None) -> Any:
     if value.kind == "not_stored":
         return f"[{value.type or 'a value'}, not stored]"
     try:
-        plain = run.value(value) if run.reader is not None else value.data
+        plain = run.value(value)
         return to_jsonable_python(plain, fallback=repr, bytes_mode="base64", inf_nan_mode="strings")
     except (MissingValueError, ValueError):
         return MISSING

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.records import (
     AttemptRecord,
     CallRecord,
@@ -32,6 +33,24 @@ class PlainPrompt:
     def text(self) -> str:
         """See `Prompt`."""
         return "\n\n".join(f"[{m.get('role', '')}]\n{m.get('content', '')}" for m in self.content)
+
+
+class PlainReader:
+    """The values of a log, which are in its records; none is stored beside it."""
+
+    def text(self, sha256: str) -> str:
+        """See `Reader`."""
+        raise MissingValueError(f"The log has no text with the digest {sha256}.")
+
+    def data(self, sha256: str) -> bytes:
+        """See `Reader`."""
+        raise MissingValueError(f"The log has no value with the digest {sha256}.")
+
+    def restore(self, record: ValueRecord) -> Any:
+        """See `Reader`."""
+        if record.kind == "not_stored":
+            raise MissingValueError(record.note)
+        return record.data
 
 
 def prompt_of(prompt: Any) -> PlainPrompt:
@@ -124,4 +143,5 @@ def run_of(
         steps=tuple(steps),
         ended=ended,
         outputs=outputs,
+        reader=PlainReader(),
     )
