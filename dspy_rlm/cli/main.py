@@ -14,6 +14,7 @@ from typing import Any
 
 from dspy_rlm.cli.exit_codes import FAILED, INTERRUPTED, code_of
 from dspy_rlm.cli.options import add_journal, describe_ask
+from dspy_rlm.cli.recorded.options import add_commands
 from dspy_rlm.errors import InputError
 from dspy_rlm.terminal.escaping import printable, show, show_exception
 
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="ask a model about files")
     describe_ask(ask)
     ask.set_defaults(command=_ask)
+    add_commands(commands)
     doctor = commands.add_parser(
         "doctor",
         help="check this machine, and start a sandbox",
@@ -108,7 +110,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.asking import ask
+    from dspy_rlm.cli.ask_command import ask
 
     return ask(options)
 
