@@ -74,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     describe_ask(ask)
     ask.set_defaults(command=_ask)
     add_commands(commands)
+    serve = commands.add_parser(
+        "serve-policy",
+        help="serve scripted policies as models, to try commands without a key",
+        description="Serves the models openai/root and openai/sub, which are scripted policies, at an "
+        "OpenAI-compatible address. The address is the first line on stdout.",
+    )
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
+    )
+    serve.set_defaults(command=_serve)
     doctor = commands.add_parser(
         "doctor",
         help="check this machine, and start a sandbox",
@@ -100,6 +110,12 @@ def _demo(options: argparse.Namespace) -> int:
     from dspy_rlm.cli.demo.run import run_demo
 
     return run_demo(journal=options.journal)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.demo.serve import serve
+
+    return serve(options.port)
 
 
 def _doctor(options: argparse.Namespace) -> int:
