@@ -68,6 +68,10 @@ class RunRecorder:
         self.quiet_until = 0
         """The steps of a run that goes on which the journal has already."""
         self.host_calls = BusyTime()
+        self.is_over: Callable[[], bool] = lambda: True
+        """Returns whether the run sends nothing more: its work is cancelled a moment after its last event."""
+        self.in_flight: set[str] = set()
+        """The calls of the whole tree whose requests have no end yet; that of the root run counts."""
         self.journal = journal
         self.packer = packer
         self.iteration: int | None = None
@@ -200,7 +204,7 @@ class RunRecorder:
             case RunEnded(report=report, outputs=outputs):
                 self.emit("end", lambda: self._end(report, outputs))
                 if self._above is None:
-                    self.journal.close()
+                    self.journal.close(lambda: self.is_over() and not self.in_flight)
             case _:
                 pass
 
@@ -221,6 +225,8 @@ class RunRecorder:
     @contextlib.contextmanager
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[_CallLog]:
         """See `Recorder`."""
+        if kind == "extract":
+            self.iteration = None  # the turn that was to be next has no call
         log = _CallLog(self, self.new_call_id())
         self.emit("call", functools.partial(self._call, log.call_id, kind, depth, arguments))
         try:
@@ -261,9 +267,16 @@ class _CallLog:
         self.call_id = call_id
         self._recorder = recorder
 
+    def sent(self, tokens: float, cost: float) -> None:
+        """See `CallLog`."""
+        reserved = {"call": self.call_id, "reserved": [tokens, cost]}
+        self._recorder.root.in_flight.add(self.call_id)
+        self._recorder.emit("sent", lambda: reserved)
+
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""
         self._recorder.emit("attempt", lambda: self._attempt(attempt))
+        self._recorder.root.in_flight.discard(self.call_id)
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         spent, packer = attempt.spent, self._recorder.packer
@@ -287,6 +300,8 @@ class _CallLog:
             fields["error"] = packer.text(call.error)
         if attempt.finish_reason:
             fields["finish"] = attempt.finish_reason
+        if attempt.refusal:
+            fields["refusal"] = packer.text(attempt.refusal)
         if attempt.was_cut:
             fields["cut"] = True
         if not attempt.is_final:

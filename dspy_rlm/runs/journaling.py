@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -24,7 +25,8 @@ from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
 from dspy_rlm.middleware import Wrapper
 from dspy_rlm.recording import Recorder
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.repl.guest.signatures import Classes
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
 from dspy_rlm.signatures.tool_calls import call_text, doc_text
@@ -70,6 +72,7 @@ def with_recorder(
         packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
         recorder = RunRecorder(journal, packer, run_id, start)
     recorder.output_types = output_types
+    recorder.is_over = lambda: context.run_scope.reason is not None
     chars = max(context.limits.output_chars, RECORDED_CHARS)
     limits = dataclasses.replace(context.limits, output_chars=chars)
     return dataclasses.replace(context, recorder=recorder, limits=limits)
@@ -98,13 +101,17 @@ def recorded(
     output_chars: int,
     save: Callable[[], Checkpoint] | None,
     policy: str,
+    *,
+    is_new: bool = True,
 ) -> Sandbox:
-    """Returns the sandbox of a run, with its cells recorded."""
+    """Returns the sandbox of a run, with its cells recorded. `is_new` if nothing was in it but the inputs."""
     if not isinstance(recorder, RunRecorder):
         return sandbox
     checkpoints = None
     if save is not None and policy != "never":
         checkpoints = Checkpoints(recorder, save, cast(CheckpointPolicy, policy))
+        if not is_new:
+            checkpoints.before_cells()
     return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
 
 
@@ -129,6 +136,7 @@ def _start(
     settings = {
         "style": config.style,
         "on_exhausted": config.on_exhausted,
+        "adapter": type(dspy.settings.adapter).__name__ if dspy.settings.adapter else None,
         "budget": dataclasses.asdict(config.budget),
         "max_output_chars": config.limits.output_chars,
         "checkpoints": config.checkpoints,
@@ -138,8 +146,10 @@ def _start(
         },
         "descriptions": dict(context.models.descriptions),
         "tools": list(config.tools),
+        "classes": _classes(signature),
         "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
         "policy": _policy(blueprint),
+        "kept": kept_variables(context),
         "seed": context.playback.seed if context.playback else None,
         "forked_from": context.playback.origin if context.playback else None,
         "packages": list(config.packages.imports) if config.packages else [],
@@ -151,7 +161,7 @@ def _start(
         "depth": context.depth,
         "started": time.time(),
         "signature": {
-            "instructions": packer.text(signature.instructions),
+            "instructions": packer.secrets.clean(signature.instructions),
             "inputs": _fields(signature.input_fields, packer),
             "outputs": _fields(signature.output_fields, packer),
         },
@@ -161,6 +171,15 @@ def _start(
             for name, value in inputs.items()
         },
     }
+
+
+def _classes(signature: type[dspy.Signature]) -> dict[str, Any]:
+    """Returns the classes in a signature's types, by name: their fields with types, as cells describe their own."""
+    classes = Classes()
+    for field in (*signature.input_fields.values(), *signature.output_fields.values()):
+        with contextlib.suppress(Exception):  # a class of any kind
+            classes.text(field.annotation)
+    return classes.schemas
 
 
 def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:
@@ -179,7 +198,9 @@ def _fields(fields: Mapping[str, Any], packer: Packer) -> list[dict[str, Any]]:
         {
             "name": name,
             "annotation": annotation_text(field.annotation),
-            "description": packer.text(str((field.json_schema_extra or {}).get("desc") or "")),
+            "description": packer.secrets.clean(
+                str((field.json_schema_extra or {}).get("desc") or "")
+            ),
         }
         for name, field in fields.items()
     ]

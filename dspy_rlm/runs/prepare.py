@@ -32,7 +32,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
+from dspy_rlm.lms.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
@@ -44,7 +44,7 @@ from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
@@ -57,6 +57,7 @@ from dspy_rlm.runs.journaling import (
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
+from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
@@ -105,6 +106,7 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
+    context = with_tracer(context)
     ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -125,7 +127,12 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
+        [
+            *sinks,
+            *([playback.observe] if playback else []),
+            *recording_sinks(context.recorder),
+            *tracing_sinks(context),
+        ],
         config.types,
         ledger,
         depth,
@@ -151,7 +158,7 @@ def prepare(
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
     if depth == 0:
-        run.show_kept(getattr(context.pool, "kept_variables", ""))
+        run.show_kept(kept_variables(context))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -182,6 +189,7 @@ def prepare(
         *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
         *(repeated if goes_on else []),
+        *tracing_wrappers(context, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -199,7 +207,7 @@ def prepare(
         answers=playback,
         on_retry=run.retried,
         on_answer=run.window.counted,
-        recorder=context.recorder,
+        recorder=context.call_recorder,
     )
     last = Meter(
         ledger,
@@ -214,7 +222,7 @@ def prepare(
         allowance=context.allowance,
         answers=playback,
         on_retry=run.retried,
-        recorder=context.recorder,
+        recorder=context.call_recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))

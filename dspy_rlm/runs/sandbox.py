@@ -30,7 +30,7 @@ from dspy_rlm.errors import (
 )
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
 from dspy_rlm.runs.journaling import recorded, unrecorded
@@ -128,6 +128,7 @@ class PreparedRun:
         """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""
         over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
+            opened.enter_context(self.context.tracer or contextlib.nullcontext())
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
@@ -235,7 +236,10 @@ class PreparedRun:
             save = session.checkpoint if is_session(session) else None
             if context.playback is not None:
                 sandbox = context.playback.cells(sandbox, save)
-            yield recorded(sandbox, context.recorder, self.output_chars, save, self.checkpoints)
+            yield recorded(
+                *(sandbox, context.recorder, self.output_chars, save, self.checkpoints),
+                is_new=context.playback is not None or not kept_variables(context),
+            )
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:
@@ -369,6 +373,7 @@ class OffloadedSandbox:
 async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbox]:
     """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(prepared.context.tracer or contextlib.nullcontext())
         stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
         work = OffloadedSandbox(prepared)
         stack.callback(work.release)

@@ -149,6 +149,7 @@ def _check(
     done.requests = len(exchanges)
     done.failed_requests = sum(not _is_whole(exchange) for exchange in exchanges)
     attempts: list[tuple[str, AttemptRecord]] = []
+    lost = 0
     if report.journal is not None:
         record: RunRecord = load(report.journal)
         attempts = [
@@ -157,12 +158,15 @@ def _check(
             for attempt in call.attempts
             if not attempt.cached
         ]
+        lost = sum(call.lost is not None for call in record.calls())
         if record.notes:
             done.problems.append(f"the journal has notes: {record.notes}")
-    done.abandoned = len(report.under_way) + sum(_was_abandoned(one) for _, one in attempts)
-    _check_requests(exchanges, attempts, report, done)
-    _check_tokens(exchanges, attempts, report, done)
-    _check_cost(exchanges, attempts, report, done)
+    # In a report those of the first process are `under_way`; in one of a resumed run they are calls with an error.
+    lost = max(lost, len(report.under_way))
+    done.abandoned = lost + sum(_was_abandoned(one) for _, one in attempts)
+    _check_requests(exchanges, attempts, report, done, lost)
+    _check_tokens(exchanges, attempts, report, done, lost)
+    _check_cost(exchanges, attempts, report, done, lost)
     _check_limits(exchanges, report, limits, done)
 
 
@@ -172,28 +176,26 @@ def _is_whole(exchange: Exchange) -> bool:
 
 
 def _was_abandoned(attempt: AttemptRecord) -> bool:
-    """Returns whether the run did not wait for a request."""
-    return attempt.input_tokens is None and attempt.error.partition(":")[0] in _ABANDONED
+    """Returns whether the run did not wait for a request. It may have reached the server, or not."""
+    kind = attempt.error.partition(":")[0]
+    # The sub-calls in flight end with the error of the root LM that can never answer.
+    return kind in _ABANDONED or (kind == "LMAuthError" and attempt.input_tokens is None)
 
 
-_ABANDONED = (
-    "RunEndedError",
-    "CancelledError",
-    "BudgetExceededError",
-    "LMAuthError",
-    "KeyboardInterrupt",
-)
+_ABANDONED = ("RunEndedError", "CancelledError", "BudgetExceededError", "KeyboardInterrupt")
 
 
 def _check_requests(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     calls = sum(usage.calls for usage in report.usage)
-    if calls != len(attempts) + len(report.under_way):
+    # The report of a run that was cancelled is made at once: its threads may still send a request before they end.
+    late = len(attempts) + lost - calls
+    if late < 0 or (late > 0 and not (done.resumes == 0 and "CancelledError" in done.ended_by)):
         done.problems.append(
-            f"{calls} calls in the report, {len(attempts)} in the journal, {len(report.under_way)} under way"
+            f"{calls} calls in the report, {len(attempts)} in the journal, and {lost} without an end"
         )
-    if not 0 <= calls - len(exchanges) <= done.abandoned:
+    if not 0 <= calls + max(late, 0) - len(exchanges) <= done.abandoned:
         done.problems.append(
             f"{calls} calls in the report, {len(exchanges)} on the server, {done.abandoned} abandoned"
         )
@@ -205,7 +207,7 @@ def _check_requests(
 
 
 def _check_tokens(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     """Checks that each answer has the server's tokens, and the report their sum."""
     answered = Counter((one.model, *tokens_of(one)) for one in exchanges if one.reply is not None)
@@ -214,7 +216,7 @@ def _check_tokens(
         for model, one in attempts
         if one.input_tokens is not None and (one.input_tokens or one.output_tokens)
     )
-    unknown = sum(one.input_tokens is None for _, one in attempts) + len(report.under_way)
+    unknown = sum(one.input_tokens is None for _, one in attempts) + lost
     if extra := known - answered:
         done.problems.append(f"tokens of no request: {list(extra)[:5]}")
     left = answered - known
@@ -229,10 +231,10 @@ def _check_tokens(
 
 
 def _check_cost(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     dollars = sum(map(cost_of, exchanges))
-    unknown = any(one.cost is None for _, one in attempts) or bool(report.under_way)
+    unknown = any(one.cost is None for _, one in attempts) or lost > 0
     if unknown != (report.cost is None):
         done.problems.append(
             f"the cost is {report.cost}, and that of a request is unknown: {unknown}"
