@@ -10,15 +10,15 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.cli.envelope import answer_text, envelope, write_whole
-from dspy_rlm.cli.event_lines import EventLines
+from dspy_rlm.cli.asking.envelope import answer_text, envelope, write_whole
+from dspy_rlm.cli.asking.event_lines import EventLines
+from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
+from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
+from dspy_rlm.cli.asking.request import Request
+from dspy_rlm.cli.asking.tool_functions import tools_of
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
-from dspy_rlm.cli.models import how_to_configure, lm_of, no_model, sub_lms_of
 from dspy_rlm.cli.notes import Notes
-from dspy_rlm.cli.questions import checked_signature, load_source, load_variable, source_name
-from dspy_rlm.cli.request import Request
-from dspy_rlm.cli.tool_functions import tools_of
 from dspy_rlm.journal import load
 from dspy_rlm.replaying.stand_ins import built
 from dspy_rlm.report import RunReport
@@ -61,7 +61,7 @@ def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
     planned = _resumed(request) if request.resume else _new(request)
     if request.dry_run:
         # It has LMs of its own, which send nothing.
-        from dspy_rlm.cli.dry_run import dry_run
+        from dspy_rlm.cli.asking.dry_run import dry_run
 
         emit(request, dry_run(request, planned.module, planned.inputs))
         return 0

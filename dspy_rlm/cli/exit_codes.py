@@ -41,20 +41,20 @@ INTERRUPTED = 130
 
 # The first that fits applies, so a class stands before its bases. By package: our own names and DSPy's must not mix.
 _CODES = (
-    ("dspy_rlm.PriceUnknownError", CONFIGURATION),
-    ("dspy_rlm.BudgetExceededError", BUDGET),
-    ("dspy_rlm.RunExhaustedError", BUDGET),
-    ("dspy_rlm.RunInterruptedError", INTERRUPTED),
-    ("dspy_rlm.JournalError", INPUT),
-    ("dspy_rlm.InputError", INPUT),
-    ("dspy_rlm.SignatureError", USAGE),
-    ("dspy.LMAuthError", AUTHENTICATION),
-    ("dspy.LMConfigurationError", AUTHENTICATION),
-    ("dspy.LMError", MODEL),
-    ("dspy.AdapterParseError", MODEL),
-    ("dspy.CodeInterpreterError", SANDBOX),
-    ("sandbox_runtime.SandboxError", SANDBOX),
-    ("builtins.KeyboardInterrupt", INTERRUPTED),
+    (("dspy_rlm", "PriceUnknownError"), CONFIGURATION),
+    (("dspy_rlm", "BudgetExceededError"), BUDGET),
+    (("dspy_rlm", "RunExhaustedError"), BUDGET),
+    (("dspy_rlm", "RunInterruptedError"), INTERRUPTED),
+    (("dspy_rlm", "JournalError"), INPUT),
+    (("dspy_rlm", "InputError"), INPUT),
+    (("dspy_rlm", "SignatureError"), USAGE),
+    (("dspy", "LMAuthError"), AUTHENTICATION),
+    (("dspy", "LMConfigurationError"), AUTHENTICATION),
+    (("dspy", "LMError"), MODEL),
+    (("dspy", "AdapterParseError"), MODEL),
+    (("dspy", "CodeInterpreterError"), SANDBOX),
+    (("sandbox_runtime", "SandboxError"), SANDBOX),
+    (("builtins", "KeyboardInterrupt"), INTERRUPTED),
 )
 
 
@@ -75,7 +75,7 @@ def code_of(error: BaseException) -> int | None:
     if isinstance(error, CommandError):
         return error.code
     names = _names(error)
-    if "dspy_rlm.RunFailedError" in names and "dspy_rlm.RunExhaustedError" not in names:
+    if ("dspy_rlm", "RunFailedError") in names and ("dspy_rlm", "RunExhaustedError") not in names:
         return _code_of_run(error)
     return next((code for name, code in _CODES if name in names), None)
 
@@ -84,14 +84,14 @@ def _code_of_run(error: BaseException) -> int:
     cause = error.__cause__
     if cause is None:
         return MODEL
-    if "dspy.AdapterParseError" in _names(cause):
+    if ("dspy", "AdapterParseError") in _names(cause):
         # A turn whose reply cannot be read is lost, no more. So this one was the extraction, after the last turn.
         return BUDGET
     return code_of(cause) or MODEL
 
 
-def _names(error: BaseException) -> set[str]:
-    return {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(error).__mro__}
+def _names(error: BaseException) -> set[tuple[str, str]]:
+    return {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(error).__mro__}
 
 
 def code_of_answer(status: str, stopped_by: str, *, allow_partial: bool) -> int:

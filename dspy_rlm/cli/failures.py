@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from dspy_rlm.cli import exit_codes
-from dspy_rlm.cli.request import Request
+from dspy_rlm.cli.asking.request import Request
 
 _ADVICE = {
     exit_codes.BUDGET: "Raise the limit, such as --max-iterations, --max-cost or --max-seconds; --on-exhausted partial returns "
@@ -34,7 +34,7 @@ def explain(error: Exception, request: Request | None = None) -> str:
     if code in _ADVICE:
         lines.append(_ADVICE[code])
     if code == exit_codes.AUTHENTICATION:
-        from dspy_rlm.cli.models import how_to_configure
+        from dspy_rlm.cli.asking.models import how_to_configure
 
         model = _model(error) or (request.model if request else None)
         lines.append(f"\n{how_to_configure(model) if model else how_to_configure()}")

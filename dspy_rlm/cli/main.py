@@ -14,6 +14,7 @@ from typing import Any
 
 from dspy_rlm.cli.exit_codes import FAILED, INTERRUPTED, code_of
 from dspy_rlm.cli.options import add_journal, describe_ask
+from dspy_rlm.cli.recorded.options import add_commands
 from dspy_rlm.errors import InputError
 from dspy_rlm.terminal.escaping import printable, show, show_exception
 
@@ -72,6 +73,17 @@ def _parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help="ask a model about files")
     describe_ask(ask)
     ask.set_defaults(command=_ask)
+    add_commands(commands)
+    serve = commands.add_parser(
+        "serve-policy",
+        help="serve scripted policies as models, to try commands without a key",
+        description="Serves the models openai/root and openai/sub, which are scripted policies, at an "
+        "OpenAI-compatible address. The address is the first line on stdout.",
+    )
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
+    )
+    serve.set_defaults(command=_serve)
     doctor = commands.add_parser(
         "doctor",
         help="check this machine, and start a sandbox",
@@ -100,6 +112,12 @@ def _demo(options: argparse.Namespace) -> int:
     return run_demo(journal=options.journal)
 
 
+def _serve(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.demo.serve import serve
+
+    return serve(options.port)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     import subprocess
 
@@ -108,7 +126,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.asking import ask
+    from dspy_rlm.cli.ask_command import ask
 
     return ask(options)
 

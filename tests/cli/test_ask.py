@@ -9,7 +9,7 @@ import dspy
 import pytest
 from command_line import Server
 
-from dspy_rlm.cli.request import named_models, prices
+from dspy_rlm.cli.asking.request import named_models, prices
 from dspy_rlm.journal import load
 from dspy_rlm.testing import Action, PolicyServer, rules, scripted
 

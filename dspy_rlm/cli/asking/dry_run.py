@@ -15,9 +15,9 @@ import dspy
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import described
 from dspy_rlm.budget.token_bounds import prompt_of
-from dspy_rlm.cli.bill import LMFacts, bill_text, worst_case
-from dspy_rlm.cli.models import NO_KEY, lm_of, sub_lms_of
-from dspy_rlm.cli.request import Request
+from dspy_rlm.cli.asking.bill import LMFacts, bill_text, worst_case
+from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
+from dspy_rlm.cli.asking.request import Request
 from dspy_rlm.lms.call_arguments import REPLY_LIMITS
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
 from dspy_rlm.report_text import count

@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 from pydantic_core import to_jsonable_python
 
+from dspy_rlm.cli.asking.request import STDERR
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
-from dspy_rlm.cli.request import STDERR
 from dspy_rlm.events import Event
 from dspy_rlm.report import RunReport
 

@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 
+from dspy_rlm.cli.asking.request import STDERR, Request, request_of
 from dspy_rlm.cli.exit_codes import INTERRUPTED, code_of
 from dspy_rlm.cli.failures import explain, named
 from dspy_rlm.cli.notes import Notes
-from dspy_rlm.cli.request import STDERR, Request, request_of
 
 
 def ask(options: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def _print_envelope(error: BaseException, code: int, request: Request | None) -> None:
-    from dspy_rlm.cli.envelope import envelope, write_whole
+    from dspy_rlm.cli.asking.envelope import envelope, write_whole
     from dspy_rlm.terminal.escaping import show_exactly
 
     run = getattr(error, "run", None)

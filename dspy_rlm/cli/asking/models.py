@@ -9,8 +9,8 @@ from typing import Any
 import dspy
 from dspy import LMError
 
+from dspy_rlm.cli.asking.request import MODEL_VARIABLE, SUB_MODEL_VARIABLE
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
-from dspy_rlm.cli.request import MODEL_VARIABLE, SUB_MODEL_VARIABLE
 
 HOW_TO_CONFIGURE = """\
 Name a model, and give its key the way its provider wants it:
