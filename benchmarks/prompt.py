@@ -176,7 +176,7 @@ def _run_dspy(case: Case, url: str) -> str:
 
 
 def _run_rlms(case: Case, url: str) -> str:
-    from rlm import RLM  # type: ignore[import-not-found]
+    from rlm import RLM
 
     options = {"model_name": "root", "base_url": url, "api_key": "none"}
     rlm = RLM(backend="openai", backend_kwargs=options)
@@ -185,7 +185,7 @@ def _run_rlms(case: Case, url: str) -> str:
 
 
 def _run_predict_rlm(case: Case, url: str) -> str:
-    from predict_rlm import (  # type: ignore[import-not-found]
+    from predict_rlm import (
         PredictRLM,
         ValidatingChatAdapter,
     )

@@ -187,7 +187,7 @@ def run_peer(url: str, model: str) -> str:
 
 def run_rlms(url: str, model: str) -> str:
     """Returns the answer of the RLM paper's own implementation."""
-    from rlm import RLM  # type: ignore[import-not-found]
+    from rlm import RLM
 
     options = {"model_name": model, "base_url": url, "api_key": "none"}
     try:

@@ -11,9 +11,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NoReturn, TypeVar, cast, get_args
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
+
+import platformdirs
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.lms.memo import open_memo
 from dspy_rlm.report import OnExhausted
 from sandbox_runtime import CodeType, HandleType, Limits, Pool, Rule, ValueType
 
@@ -21,6 +26,9 @@ F = TypeVar("F", bound=Callable[..., None])
 
 # The default of `max_iterations`, as in dspy.RLM.
 MAX_ITERATIONS = 20
+
+MemoOption: TypeAlias = "str | PathLike[str] | bool | None"
+"""The argument `memo=` of an RLM: a file or a folder, or True for the user's data folder."""
 
 # The names under which other libraries take the LM in their constructors.
 _OF_LM = frozenset({"lm", "model", "llm", "root_lm", "api_key"})
@@ -129,3 +137,24 @@ def _rule_example(value: Any) -> str:
         f"A rule says how a class crosses to the sandbox: dspy_rlm.HandleType({name}) keeps its objects on "
         "the host; dspy_rlm.ValueType and dspy_rlm.CodeType copy them."
     )
+
+
+def checked_memo(memo: Any) -> str | None:
+    """Returns the path of the file that keeps answers, which is opened; None if none is to.
+
+    Raises:
+        SignatureError: It is no path, or cannot be used.
+    """
+    if memo is None or memo is False:
+        return None
+    if memo is not True and not isinstance(memo, (str, PathLike)):
+        raise SignatureError(
+            f"memo must be a file or a folder, True for the user's data folder, or None, not {memo!r:.200}."
+        )
+    path = platformdirs.user_data_path("dspy-rlm") if memo is True else Path(memo).expanduser()
+    if memo is True or path.is_dir():
+        path /= "answers.sqlite"
+    try:
+        return str(open_memo(str(path.absolute())).path)
+    except OSError as error:
+        raise SignatureError(f"memo={str(memo)!r}: {error}. Pass another file.") from error

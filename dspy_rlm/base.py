@@ -10,8 +10,10 @@ from dspy import CodeInterpreter
 
 from dspy_rlm.arguments import (
     MAX_ITERATIONS,
+    MemoOption,
     checked_ending,
     checked_limits,
+    checked_memo,
     checked_pool,
     checked_rules,
     checked_turns,
@@ -81,6 +83,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         validators: Sequence[Validator] = (),
         track_coverage: bool = False,
         require_coverage: RequiredCoverage = None,
+        memo: MemoOption = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -127,6 +130,8 @@ class RLMBase(Configured, Portable, dspy.Module):
             track_coverage: Whether `run.coverage` has the parts of the inputs that LMs were shown.
             require_coverage: The fraction that LMs must have been shown of each input, or of some by name, before a
                 SUBMIT is accepted.
+            memo: A file that keeps answers of sub-LMs from run to run, or True for one in the user's data folder;
+                see docs/reuse.md.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -161,6 +166,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
             style=checked_style(style),
+            memo=checked_memo(memo),
             view=HistoryOptions(history_tokens, compaction, observations),
             **checked_ending(on_exhausted, stop_seconds),
             journal=checked_journal(journal),

@@ -81,6 +81,9 @@ class RLMConfig:
     playback: Playback | None = None
     """How the run went before, for the one run that repeats it."""
 
+    memo: str | None = None
+    """The file that keeps answers of sub-LMs from run to run; None: none are kept."""
+
     view: HistoryOptions = dataclasses.field(default_factory=HistoryOptions)
     """What the root LM sees of its earlier steps."""
 
@@ -175,6 +178,7 @@ class Configured:
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
     style = Setting[str]()
+    memo = Setting["str | None"]()
     history_tokens = Setting["int | None"]("view")
     compaction = Setting[Compaction]("view")
     observations = Setting[Observations]("view")

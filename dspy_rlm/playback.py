@@ -13,8 +13,8 @@ import dspy
 
 from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.lms.recorded import Answers
 from dspy_rlm.middleware import HostFunction
+from dspy_rlm.recording import Answers
 from sandbox_runtime import Checkpoint, Sandbox
 
 
@@ -23,6 +23,9 @@ class Playback(Answers, Protocol):
 
     seed: str
     """The seed of the random numbers in its REPL."""
+
+    kept: str
+    """The variables that earlier calls of a session had left, as the prompt lists them."""
 
     played: int
     """The number of steps that are complete in the record."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import dspy
 
 from dspy_rlm.dspy_bridge.pickling import Portable
-from dspy_rlm.lms.saved_state import lm_state
+from dspy_rlm.dspy_bridge.saved_lms import lm_state
 from dspy_rlm.prompts.history import abridge_history
 from dspy_rlm.values.previews import preview
 

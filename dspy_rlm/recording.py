@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -35,9 +35,51 @@ class Attempt:
     is_final: bool = True
     """False if the reply was cut by the budget: the call is sent again."""
 
+    refusal: str = ""
+    """The words of a refusal, if they are beside the text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedAnswer:
+    """A call as it went: its attempts, then its reply or its error."""
+
+    attempts: Sequence[Attempt]
+    """Its requests in order. The last one has the reply, as DSPy returned it."""
+
+    error: Exception | None = None
+    """The error that the call ended with; None if it was answered."""
+
+    is_logged: bool = False
+    """True if the journal of the run has the call already."""
+
+    @property
+    def reply(self) -> Any:
+        """The reply; None if there is none."""
+        return self.attempts[-1].outputs if self.attempts else None
+
+    def with_reply(self, outputs: Any) -> RecordedAnswer:
+        """Returns the answer with another reply."""
+        last = dataclasses.replace(self.attempts[-1], outputs=outputs, was_cut=False)
+        return dataclasses.replace(self, attempts=(*self.attempts[:-1], last))
+
+
+class Answers(Protocol):
+    """The recorded answers of one run. Safe to share between threads."""
+
+    def answer(self, kind: str, arguments: CallArguments) -> RecordedAnswer | None:
+        """Takes the recorded answer to a call; None if there is none, and the call is to be sent.
+
+        Args:
+            kind: The purpose of the call: see `Call.kind`.
+            arguments: Its arguments.
+        """
+
 
 class CallLog(Protocol):
     """The record of one LM call."""
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records that a request is sent, with the tokens and dollars that are reserved for it. Never raises."""
 
     def attempted(self, attempt: Attempt) -> None:
         """Records one request, before its reply is used. Never raises."""
@@ -61,6 +103,9 @@ class Recorder(Protocol):
 
 
 class _NoCall:
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing."""
+
     def attempted(self, attempt: Attempt) -> None:
         """Records nothing."""
 
@@ -109,6 +154,11 @@ class RecordedTwice:
 class _TwoLogs:
     outer: CallLog
     inner: CallLog
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """See `CallLog`."""
+        self.inner.sent(tokens, cost)
+        self.outer.sent(tokens, cost)
 
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""

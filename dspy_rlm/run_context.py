@@ -26,6 +26,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactor
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
+from dspy_rlm.lms.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
@@ -81,6 +82,16 @@ def _semaphore() -> threading.Semaphore:
 
 def _unheard(_note: str) -> None:
     """Drops a note where there is no observation."""
+
+
+def kept_variables(context: RunContext) -> str:
+    """Returns the variables that earlier calls of a session have left in the REPL, as prompts list them."""
+    if context.depth > 0:
+        return ""
+    if context.playback is not None:
+        return context.playback.kept
+    kept: str = getattr(context.pool, "kept_variables", "")
+    return kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +163,9 @@ class RunContext:
 
     coverage: Sequence[Coverage] = ()
     """The coverage of the inputs of this run and of the runs around it, as far as they track it."""
+
+    memo: RunMemo | None = None
+    """The answers of sub-LMs that are kept on disk; None: none are."""
 
     playback: Playback | None = None
     """How the run went before, if it is repeated."""
@@ -273,6 +287,7 @@ class RunContext:
             included=included,
             allowance=self.allowance,
             answers=self.playback,
+            memo=self.memo,
             recorder=self.call_recorder,
         )
         return metered(lm, meter)

@@ -17,10 +17,13 @@ import pytest
 
 import dspy_rlm
 from dspy_rlm.events import ActionChosen
+from dspy_rlm.evidence import blocks, coverage, nearest, texts
+from dspy_rlm.journal import values as journal_values
 from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
 from dspy_rlm.prompts import untrusted_text as untrusted
+from dspy_rlm.recorded import played_cells, turns
 from dspy_rlm.repl import failures, typed_call
 from dspy_rlm.replies import (
     elements,
@@ -71,6 +74,13 @@ PUMPED = {
         "=",
         "a" * 31 + " ",
     ],
+    ("dspy_rlm/evidence/blocks.py", None): ["'", '"', "'a", "a", " ", "1", "(1", "- ", "a:", "\n"],
+    ("dspy_rlm/evidence/coverage.py", None): ["\\", "\\n", "n"],
+    ("dspy_rlm/evidence/nearest.py", None): ["a", " ", "a ", ".", "a."],
+    ("dspy_rlm/evidence/texts.py", None): ["a", "1", "\n", "a.", " "],
+    ("dspy_rlm/journal/values.py", None): ["a", "0", "g"],
+    ("dspy_rlm/recorded/turns.py", None): [":r", ":r1", "1", ":r1.", ":r1.1"],
+    ("dspy_rlm/recorded/played_cells.py", None): ["<cell ", "<cell 1", "1", ">"],
     ("dspy_rlm/window/opaque.py", "'line ([0-9]{1,6})'"): ["line ", "line 1", "1", "line"],
     ("dspy_rlm/runs/own_lines.py", None): [
         "[",
@@ -178,6 +188,7 @@ ANCHORED = {
 # Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
+    "dspy_rlm/evidence/options.py": "the user's own signature",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
     "dspy_rlm/testing/history.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
@@ -339,6 +350,18 @@ def pumped(units):
             yield lambda n, first=first, unit=unit: (first + unit * (n // len(unit) + 1))[:n]
 
 
+# Those of modules all of whose expressions are constants; a word's end is looked for in so many characters only.
+OF_MODULES = {
+    "dspy_rlm/evidence/blocks.py": [blocks._QUOTED, blocks._LABEL],
+    "dspy_rlm/evidence/coverage.py": [coverage._ESCAPE],
+    "dspy_rlm/evidence/nearest.py": [nearest._WORD_START, re.compile(r"\S+")],
+    "dspy_rlm/evidence/texts.py": [texts._LABEL],
+    "dspy_rlm/journal/values.py": [journal_values._DIGEST],
+    "dspy_rlm/recorded/turns.py": [turns._PROCESS],
+    "dspy_rlm/recorded/played_cells.py": [played_cells._CELL_NUMBER],
+}
+
+
 def compiled(path, source):
     """Returns the expressions as compiled by their module."""
     if path == "dspy_rlm/prompts/untrusted_text.py":
@@ -348,6 +371,8 @@ def compiled(path, source):
         by_source |= {repr(expression.pattern): [expression] for expression in constants}
         by_source["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
         return by_source.get(source, [untrusted._LINE])
+    if path in OF_MODULES:
+        return OF_MODULES[path]
     if path == "sandbox_runtime/rpc/protocol.py":
         return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":

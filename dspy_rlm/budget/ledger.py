@@ -51,6 +51,9 @@ class Spent:
     discounted: bool = False
     """True if a part of the prompt was charged at a lower price, as with a provider's cache."""
 
+    reserved: Amount | None = None
+    """The amount that was reserved for a call of an earlier process: its bound, if the actual one is unknown."""
+
     replayed: Amount = dataclasses.field(default_factory=Amount)
     """The amount that the reply of a cache had taken when it was computed. It counts only in `Ledger.left`."""
 
@@ -193,6 +196,8 @@ class Ledger:
             if self.budget.is_metered:
                 reservation.prompt = self._bounds.prompt(plan)
                 reservation.amount = self._bounds.most(plan, reservation.prompt, plan.asks_for)
+                if spent.reserved is not None:
+                    reservation.amount = spent.reserved
             self._queue.in_flight[reservation] = None
         self.settle(reservation, spent)
 
@@ -224,7 +229,10 @@ class Ledger:
         elif spent.answered:
             self._unpriced = call.model
         else:
-            self._unbounded = self._unbounded or not reservation.prompt.is_priced
+            is_bounded = reservation.prompt.is_priced or bool(
+                spent.reserved and spent.reserved.cost
+            )
+            self._unbounded = self._unbounded or not is_bounded
         self._spent = self._spent.plus(Amount(tokens, cost))
         if call.kind == "action":
             self._turns[call.depth] = Amount(tokens, cost, call.seconds)

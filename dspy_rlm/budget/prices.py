@@ -81,14 +81,14 @@ def described(lm: dspy.BaseLM) -> Model:
     """
     if not isinstance(lm, dspy.LM) or not isinstance(lm.engine, str):
         return Model()
-    from dspy_rlm.dspy_internals.model_table import model_info, resolve
+    from dspy_rlm.dspy_internals.model_table import resolve, table_entry
 
     try:
         route = resolve(lm)
         provider, name = route.provider, route.model
     except Exception:  # noqa: BLE001 - no route of DSPy's own: LiteLLM reads the name itself
         provider, _, name = lm.model.rpartition("/")
-    return Model(model_info(provider, name) or model_info(lm.model.partition("/")[0], name))
+    return Model(table_entry(provider, name) or table_entry(lm.model.partition("/")[0], name))
 
 
 def _is_rate(value: Any) -> bool:

@@ -290,16 +290,23 @@ class Coverage:
 
     def _measured(self, text: _Text) -> tuple[_Text, int, Ranges]:
         """Returns the text with its length, and the ranges that were shown of it."""
-        length, seen = _length(text.one), text.seen
-        if not text.one.is_lazy and seen.total:
-            # Passages below twice the width may have been missed.
-            seen = Ranges()
-            for start, end in text.seen:
-                seen.add(start, end)
-            for start, end in list(text.seen.gaps(length)):
-                if end - start < 2 * self._width:
-                    seen.add(start, end)
-        return text, length, seen
+        length, seen, one = _length(text.one), text.seen, text.one
+        if not seen.total:
+            is_blank = isinstance(one.text, str) and one.text[:1].isspace() and one.text.isspace()
+            return text, 0 if is_blank else length, seen
+        # Passages below twice the width may have been missed, and blank ones are.
+        filled = Ranges()
+        for start, end in text.seen:
+            filled.add(start, end)
+        for start, end in list(text.seen.gaps(length)):
+            if isinstance(one.text, LazyText):
+                is_missed = end - start < 2 * _LEAST_WIDTH and text.read.covers(start, end)
+            else:
+                is_blank = one.text[start].isspace() and one.slice(start, end).isspace()
+                is_missed = is_blank or end - start < 2 * self._width
+            if is_missed:
+                filled.add(start, end)
+        return text, length, filled
 
 
 def _is_exact(texts: Collection[_Text]) -> bool:

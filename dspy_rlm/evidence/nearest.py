@@ -192,7 +192,7 @@ def _whole_words(passage: Passage) -> str:
     end = start + len(passage.text)
     after = _WORD_START.match(passage.one.slice(end, end + _MAX_WORD_CHARS))
     head = before[0] if before and _WORD_START.match(passage.text) else ""
-    tail = after[0] if after and _WORD_END.search(passage.text) else ""
+    tail = after[0] if after and _WORD_END.search(passage.text[-1:]) else ""
     return f"{head}{passage.text}{tail}"
 
 

@@ -33,6 +33,11 @@ class Ranges:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._starts, self._ends, strict=True)
 
+    def covers(self, start: int, end: int) -> bool:
+        """Returns whether all positions from `start` to before `end` are there."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and self._ends[at] >= end
+
     def gaps(self, length: int) -> Iterator[tuple[int, int]]:
         """Yields the ranges that are missing, up to a length."""
         at = 0

@@ -75,9 +75,9 @@ class BoundValidator:
         named: dict[str, Any] = {}
         for keyword, source in self.parameters:
             if source == "*outputs":
-                value: Any = dspy.Prediction(**outputs)
+                value: Any = dspy.Prediction(dict(outputs))
             elif source == "*inputs":
-                value = dspy.Example(**inputs)
+                value = dspy.Example(dict(inputs))
             else:
                 value = outputs[source] if source in outputs else inputs.get(source)
             if keyword:

@@ -52,11 +52,22 @@ class Checkpoints:
         self._last_seconds = 0.0
         self._kept: list[Path] = []
 
+    def before_cells(self) -> None:
+        """Saves the state that a run begins with, if earlier calls of a session have left some of it. Never raises."""
+        if self._policy != "never":
+            with contextlib.suppress(OSError):  # the next event meets it again, and says so
+                self._recorder.begin()  # the state lies beside the journal
+            self._save_for(0)
+
     def after_cell(self, iteration: int | None, seconds: float) -> None:
         """Saves the state after a cell, if the policy says so. Never raises."""
         self._unsaved_seconds += seconds
         if iteration is None or self._policy == "never" or not self._is_due():
             return
+        self._save_for(iteration)
+        self._unsaved_seconds = 0.0
+
+    def _save_for(self, iteration: int) -> None:
         try:
             self._write(iteration)
         except (SandboxError, OSError) as error:
@@ -64,7 +75,6 @@ class Checkpoints:
             self._last_seconds = max(self._last_seconds, self._unsaved_seconds * MAX_SHARE)
             problem = {"error": str(error)[:500]}
             self._recorder.emit("no_checkpoint", lambda: problem)
-        self._unsaved_seconds = 0.0
 
     def _is_due(self) -> bool:
         if self._policy == "auto":
@@ -88,9 +98,11 @@ class Checkpoints:
         self._last_seconds = time.monotonic() - began
         size = path.stat().st_size
         self._recorder.emit(
-            "checkpoint",
+            "checkpoint" if iteration else "begins_with",
             lambda: {"file": path.name, "bytes": size, "seconds": self._last_seconds},
         )
+        if not iteration:  # it is needed as long as the journal is
+            return
         self._kept.append(path)
         if self._policy == "auto":
             self._forget()

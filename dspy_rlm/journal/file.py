@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 SYNC_SECONDS = 1.0
 
+# The time that a run that has ended may still write what its requests in flight took: they are being cancelled.
+QUIET_SECONDS = 2.0
+
+# The interval at which it is looked whether they have ended.
+LOOK_SECONDS = 0.01
+
 # More values than this since the last time: one call for the whole system is cheaper.
 MAX_SYNCED_VALUES = 200
 
@@ -50,6 +56,8 @@ class JournalFile:
         self._is_torn = seq > 0  # what a killed process has begun may be at its end
         self._lost = 0
         self._closed = False
+        self._until: float | None = None  # the end of the wait for requests in flight
+        self._is_quiet: Callable[[], bool] = lambda: True
         self._values: list[Path] = []
         self._close_handle: Callable[[], object] = lambda: None
 
@@ -110,17 +118,37 @@ class JournalFile:
                 "The journal %s is not complete; the run goes on. %s", self.path or "", self.problem
             )
 
-    def close(self) -> None:
-        """Ends the journal: later events are dropped. Waits for nothing."""
+    def close(self, is_quiet: Callable[[], bool] = lambda: True) -> None:
+        """Ends the journal: later events are dropped. Waits for nothing.
+
+        Args:
+            is_quiet: Returns whether there is no request in flight any more. Until then, or for a moment, what these took
+                is still written.
+        """
         with self._lock:
+            self._is_quiet, self._until = is_quiet, time.monotonic() + QUIET_SECONDS
+            self._end()
+        _syncer.mark(self, at_once=True)
+
+    def _end(self) -> None:
+        if self._closed or self._until is None:
+            return
+        if self._is_quiet() or time.monotonic() >= self._until:
             self._closed = True
             if self._handle >= 0:
                 _unlock(self._handle)  # the run can be resumed before the last fsync has ended
-        _syncer.mark(self, at_once=True)
+
+    @property
+    def is_closing(self) -> bool:
+        """True if the run has ended, and its requests in flight have not."""
+        return self._until is not None and not self._closed
 
     def sync(self) -> bool:
         """Calls fsync for what was written. Returns whether the journal is closed, with its file."""
         with self._lock:
+            self._end()
+            if self._until is not None and not self._closed:
+                return False  # again in a moment
             values, self._values = self._values, []
             closed, handle = self._closed, self._handle
             if closed:
@@ -203,18 +231,18 @@ class _Syncer:
                 start_thread(self._work, "rlm-journal")
 
     def _work(self) -> None:
+        waiting: list[JournalFile] = []
         while True:
             with self._changed:
                 if not self._closing:
-                    self._changed.wait(SYNC_SECONDS)
-                files = {*self._dirty, *self._closing}
+                    self._changed.wait(LOOK_SECONDS if waiting else SYNC_SECONDS)
+                files = {*self._dirty, *self._closing, *waiting}
                 self._dirty.clear()
                 self._closing.clear()
                 if not files:
                     self._runs = False
                     return
-            for file in files:
-                file.sync()
+            waiting = [file for file in files if not file.sync() and file.is_closing]
             del files
 
 

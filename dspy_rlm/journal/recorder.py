@@ -68,9 +68,15 @@ class RunRecorder:
         self.quiet_until = 0
         """The steps of a run that goes on which the journal has already."""
         self.host_calls = BusyTime()
+        self.is_over: Callable[[], bool] = lambda: True
+        """Returns whether the run sends nothing more: its work is cancelled a moment after its last event."""
+        self.in_flight: set[str] = set()
+        """The calls of the whole tree whose requests have no end yet; that of the root run counts."""
         self.journal = journal
         self.packer = packer
         self.iteration: int | None = None
+        self.output_types: Mapping[str, Any] = {}
+        """The declared types of the outputs."""
         self.root: RunRecorder = above.root if above else self
         self._above = above
         self._parent_call = parent_call.get() if above else None
@@ -138,19 +144,24 @@ class RunRecorder:
         if self._has_begun:
             return
         with self._lock:
-            first, self._has_begun = not self._has_begun, True
-            if not first:
-                return
-            if self._above is None:
-                self.journal.begin(self.run_id)
-            else:
-                self._above.begin()
-            fields = dict(self._start(self.packer))
-            if self._above is not None:
-                fields["parent_call"] = self._parent_call
-            is_resumed = self.resumes > 0 and self._above is None
-            self._write("resumed" if is_resumed else "run", fields)
+            first = not self._has_begun
+            try:
+                fields = self._write_start() if first else {}
+            finally:
+                self._has_begun = True  # only now: events of other threads come after the first one
         self._hash_large_files(fields.get("inputs", {}))
+
+    def _write_start(self) -> dict[str, Any]:
+        if self._above is None:
+            self.journal.begin(self.run_id)
+        else:
+            self._above.begin()
+        fields = dict(self._start(self.packer))
+        if self._above is not None:
+            fields["parent_call"] = self._parent_call
+        is_resumed = self.resumes > 0 and self._above is None
+        self._write("resumed" if is_resumed else "run", fields)
+        return fields
 
     def _hash_large_files(self, inputs: Mapping[str, Mapping[str, Any]]) -> None:
         """Adds the digests of large files, which take time, from another thread."""
@@ -193,7 +204,7 @@ class RunRecorder:
             case RunEnded(report=report, outputs=outputs):
                 self.emit("end", lambda: self._end(report, outputs))
                 if self._above is None:
-                    self.journal.close()
+                    self.journal.close(lambda: self.is_over() and not self.in_flight)
             case _:
                 pass
 
@@ -204,7 +215,8 @@ class RunRecorder:
         packed = None
         if outputs is not None:
             packed = {
-                name: packed_value(value, Any, self.packer) for name, value in outputs.items()
+                name: packed_value(value, self.output_types.get(name, Any), self.packer)
+                for name, value in outputs.items()
             }
         return {"report": self.packer.json(dumped)[0], "outputs": packed}
 
@@ -213,6 +225,8 @@ class RunRecorder:
     @contextlib.contextmanager
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[_CallLog]:
         """See `Recorder`."""
+        if kind == "extract":
+            self.iteration = None  # the turn that was to be next has no call
         log = _CallLog(self, self.new_call_id())
         self.emit("call", functools.partial(self._call, log.call_id, kind, depth, arguments))
         try:
@@ -253,9 +267,16 @@ class _CallLog:
         self.call_id = call_id
         self._recorder = recorder
 
+    def sent(self, tokens: float, cost: float) -> None:
+        """See `CallLog`."""
+        reserved = {"call": self.call_id, "reserved": [tokens, cost]}
+        self._recorder.root.in_flight.add(self.call_id)
+        self._recorder.emit("sent", lambda: reserved)
+
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""
         self._recorder.emit("attempt", lambda: self._attempt(attempt))
+        self._recorder.root.in_flight.discard(self.call_id)
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         spent, packer = attempt.spent, self._recorder.packer
@@ -279,6 +300,8 @@ class _CallLog:
             fields["error"] = packer.text(call.error)
         if attempt.finish_reason:
             fields["finish"] = attempt.finish_reason
+        if attempt.refusal:
+            fields["refusal"] = packer.text(attempt.refusal)
         if attempt.was_cut:
             fields["cut"] = True
         if not attempt.is_final:

@@ -130,8 +130,14 @@ class AttemptRecord:
     was_cut: bool = False
     """True if the reply ended at its limit of tokens."""
 
+    refusal: Text = ""
+    """The words of a refusal, if they are beside the text of the reply."""
+
     is_final: bool = True
     """False if the reply was cut by the budget, and the call sent again."""
+
+    reserved: tuple[float, float] | None = None
+    """The tokens and the dollars that were reserved for it; zeros without a limit that needs them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,6 +176,9 @@ class CallRecord:
     """The error that the call ended with; None if it was answered, or under way when the journal ends."""
 
     started_at: float = 0.0
+    lost: tuple[float, float] | None = None
+    """The tokens and the dollars that were reserved for a request of which there is no end: the process was killed, or did
+    not wait for it. None if there is no such request."""
 
     @property
     def answered(self) -> bool:
@@ -411,6 +420,9 @@ class RunRecord:
 
     unfinished: StepRecord | None = None
     """The step that was under way when the journal ends: its calls that were answered are in it."""
+
+    began_with: CheckpointRecord | None = None
+    """The state that the REPL began with, if earlier calls of a session had left some of it."""
 
     setup: tuple[CallRecord, ...] = ()
     """The calls of the setup code of a sub-run, before its first step."""

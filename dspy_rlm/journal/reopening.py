@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dspy_rlm.journal.errors import JournalError
-from dspy_rlm.journal.file import JournalFile, try_lock
+from dspy_rlm.journal.file import LOOK_SECONDS, QUIET_SECONDS, JournalFile, try_lock
 from dspy_rlm.journal.packing import Packer
 from dspy_rlm.journal.recorder import RunRecorder
 from dspy_rlm.journal.records import RunRecord
@@ -40,7 +41,7 @@ def resumed_recorder(
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise JournalError(f"{path} is not a regular file.")
-        if not try_lock(handle):
+        if not _locked(handle):
             raise JournalError(f"The run of {path} goes on: another one writes its journal.")
     except BaseException:
         os.close(handle)
@@ -52,6 +53,22 @@ def resumed_recorder(
     return RunRecorder(
         journal, packer, record.run_id, lambda _packer: fields, resumes=record.resumes + 1
     )
+
+
+def wait_for_end(path: str | os.PathLike[str]) -> None:
+    """Waits, for a moment, until a run that has just ended has written everything."""
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        _locked(file.fileno())
+
+
+def _locked(handle: int) -> bool:
+    """Takes the lock of a journal; returns False if another run keeps it."""
+    deadline = time.monotonic() + QUIET_SECONDS + 1.0
+    while not try_lock(handle):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def _remove_unfinished(path: Path) -> None:

@@ -13,14 +13,20 @@ from typing import Any, TypeAlias
 
 from dspy import LMError
 
+from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.call_queue import Reservation
+from dspy_rlm.budget.ledger import Spent
+from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.limiting.gate import Entry
 from dspy_rlm.limiting.limiter import Permit
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.repeating import repeat
+from dspy_rlm.lms.endings import Ending
+from dspy_rlm.lms.faults import is_permanent
+from dspy_rlm.lms.meter import Charge, Meter
 from dspy_rlm.lms.tries import StaleReplyError, Tries
+from dspy_rlm.recording import NOT_RECORDED, CallLog, RecordedAnswer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +65,17 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
         if recorded is not None:
             lm.reply = repeat(lm, arguments, charge, recorded)
             return lm.reply
+        key = meter.memo and meter.memo.key(meter.kind, arguments)
+        if meter.memo and key:
+            recorded = meter.memo.answer(key, meter.kind, meter.depth, arguments)
+            if recorded is not None:
+                lm.reply = repeat(lm, arguments, charge, recorded)
+                return lm.reply
         with meter.recorder.calling(meter.kind, meter.depth, arguments) as log:
-            return (yield from _sent(lm, Tries(lm, arguments, charge, log)))
+            reply = yield from _sent(lm, Tries(lm, arguments, charge, log))
+        if meter.memo and key:
+            meter.memo.keep(key, lm)
+        return reply
 
 
 def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
@@ -128,3 +143,71 @@ async def adrive(
                 step = steps.send(result)
     except StopIteration as end:
         return end.value
+
+
+# ---- Recorded calls ----
+
+
+def repeat(lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer) -> Any:
+    """Books a recorded call, and returns its reply. Raises its error."""
+    meter: Meter = lm._meter
+    recorder = NOT_RECORDED if recorded.is_logged else meter.recorder
+    with recorder.calling(meter.kind, meter.depth, arguments) as log:
+        return _repeat(lm, arguments, charge, recorded, log)
+
+
+def _repeat(
+    lm: Any, arguments: CallArguments, charge: Charge, recorded: RecordedAnswer, log: CallLog
+) -> Any:
+    meter: Meter = lm._meter
+    for attempt in recorded.attempts:
+        spent = attempt.spent
+        log.attempted(attempt)
+        charge.sent = charge.sent or not spent.call.cached
+        if spent.answered:
+            is_first = meter.ledger.note_answered(arguments.digest())
+            charge.replayed = spent.call.cached and is_first
+        spent = _at_own_price(meter, arguments.model, spent)
+        meter.ledger.book(_plan(lm, arguments), spent)
+        if spent.answered:
+            meter.on_answer(arguments.chars, spent.call.input_tokens or None)
+        if meter.allowance is not None:
+            meter.allowance.book(spent.replayed.cost if spent.call.cached else spent.call.cost)
+    error = recorded.error
+    if error is None:
+        last = recorded.attempts[-1]
+        lm.reply_ending = Ending(last.finish_reason, last.refusal, last.was_cut)
+        lm.reply_was_cut = last.was_cut
+        return recorded.reply
+    if isinstance(error, LMError) and is_permanent(error) and meter.charged:
+        meter.tree.cancel(error)
+    raise error
+
+
+def _plan(lm: Any, arguments: CallArguments) -> CallPlan:
+    """Returns the plan of the call, from which the bounds of later ones are learned."""
+    meter: Meter = lm._meter
+    budget = meter.ledger.budget
+    return CallPlan(
+        model=arguments.model,
+        prompt=arguments.content() if budget.is_metered else Prompt(()),
+        kind=meter.kind,
+        depth=meter.depth,
+        chars=arguments.chars,
+        reply_tokens=arguments.reply_limit() or lm._described.longest_reply,
+        longest_prompt=lm._described.longest_prompt,
+        candidates=arguments.candidates(),
+        price=lambda tokens: (
+            budget.price(arguments.model) or lm._described.price(tokens, arguments.merged)
+        ),
+        final=meter.final,
+    )
+
+
+def _at_own_price(meter: Meter, model: str, spent: Spent) -> Spent:
+    """Returns what a call took, at the user's price for its model, if there is one."""
+    call, own = spent.call, meter.ledger.budget.price(model)
+    if own is None or call.cached or call.input_tokens is None or call.output_tokens is None:
+        return spent
+    cost = own.of(call.input_tokens, call.output_tokens)
+    return dataclasses.replace(spent, call=dataclasses.replace(call, cost=cost))

@@ -72,8 +72,16 @@ class CallArguments:
         )
         return self.prompt, {**self.options, **dict.fromkeys(names, tokens)}
 
-    def digest(self) -> bytes:
-        """Returns a digest of the call, which equal calls share."""
+    def digest(self, without: frozenset[str] = frozenset()) -> bytes:
+        """Returns a digest of the call, which equal calls share. Options `without` are left out."""
+        if without:
+            of_lm, options = (
+                {name: value for name, value in side.items() if name not in without}
+                for side in (self._of_lm, self.options)
+            )
+            digest = hashlib.sha256()
+            _add(digest, (self.model, of_lm, self.prompt, options))
+            return digest.digest()
         known = self._known
         if known is None or known[0] != (self.model, self._of_lm):
             known = begun_digest(self.model, self._of_lm)

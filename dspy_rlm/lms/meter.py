@@ -12,8 +12,8 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
-from dspy_rlm.lms.recorded import Answers
-from dspy_rlm.recording import NOT_RECORDED, Recorder
+from dspy_rlm.lms.memo import RunMemo
+from dspy_rlm.recording import NOT_RECORDED, Answers, Recorder
 from sandbox_runtime import check_call
 
 # The kinds of calls that a run makes itself; its code causes all others.
@@ -62,6 +62,8 @@ class Meter:
 
     answers: Answers | None = None
     """The recorded answers of a run that is repeated: such a call is not sent."""
+    memo: RunMemo | None = None
+    """The answers on disk that calls of code may have; None: none are kept."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
 

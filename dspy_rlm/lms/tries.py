@@ -157,6 +157,7 @@ class Tries:
     def sending(self, place: Reservation) -> Iterator[Reading]:
         """Books one try. The caller passes the outputs to the reading."""
         meter, lm = self._meter, self._lm
+        self._log.sent(place.amount.tokens, place.amount.cost)
         reading = Reading(dspy.settings.usage_tracker)
         began, error = time.monotonic(), ""
         # The entry of the history says what a reply costs and how it ended. Where the program wants no history, only this
@@ -212,6 +213,7 @@ class Tries:
                 ending.finish_reason,
                 ending.is_cut,
                 not self._is_cut_by_budget(place, reading),
+                ending.refusal,
             )
         )
         self._permit.used(tokens, sent=not cached)

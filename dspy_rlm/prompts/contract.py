@@ -258,7 +258,8 @@ def sandbox_rules(
     """Returns the rules of our sandbox."""
     seconds = (limits or Limits()).cell_seconds
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
-    packages = "".join(f", `{name}`" for name in modules)
+    *first, last = ["", *(f"`{name}`" for name in modules)]
+    packages = f"{', '.join(first)} and {last}" if last else ""
     return (
         f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
         f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
-from dspy_rlm.journal.records import AttemptRecord, CallRecord
-from dspy_rlm.lms.recorded import RecordedAnswer
+from dspy_rlm.journal.records import AttemptRecord, CallRecord, read_text
 from dspy_rlm.recorded.exceptions import rebuilt
-from dspy_rlm.recording import Attempt
+from dspy_rlm.recording import Attempt, RecordedAnswer
 from dspy_rlm.report import Call
 
 # The error of an attempt whose reply, if any, was lost with the process.
@@ -29,6 +28,7 @@ def answer_of(call: CallRecord, *, is_logged: bool = False) -> RecordedAnswer:
             call.finish_reason if at == last else "",
             attempt.was_cut,
             attempt.is_final,
+            read_text(attempt.refusal),
         )
         for at, attempt in enumerate(call.attempts)
     )
@@ -36,12 +36,12 @@ def answer_of(call: CallRecord, *, is_logged: bool = False) -> RecordedAnswer:
 
 
 def spent_of(call: CallRecord) -> Iterable[Spent]:
-    """Yields what each attempt of a call took. A call that was under way has one of unknown amounts."""
+    """Yields what each request of a call took. One that has no end counts with what was reserved for it."""
     for attempt in call.attempts:
         yield _spent(call, attempt)
-    if not call.attempts and not call.answered and call.error is None:
+    if call.lost is not None:
         lost = Call(call.kind, call.model, call.depth, error=LOST)
-        yield Spent(lost, answered=False)
+        yield Spent(lost, answered=False, reserved=Amount(*call.lost))
 
 
 def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
@@ -59,7 +59,10 @@ def _spent(call: CallRecord, attempt: AttemptRecord) -> Spent:
         attempt.error,
     )
     replayed = Amount() if attempt.replayed is None else Amount(*attempt.replayed)
-    return Spent(booked, not attempt.error, attempt.reply_bytes, attempt.discounted, replayed)
+    reserved = None if attempt.reserved is None else Amount(*attempt.reserved)
+    return Spent(
+        booked, not attempt.error, attempt.reply_bytes, attempt.discounted, reserved, replayed
+    )
 
 
 @dataclasses.dataclass(frozen=True)

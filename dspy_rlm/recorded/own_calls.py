@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.journal.records import CallRecord
+from dspy_rlm.recorded.turns import process_of
 
 # The kinds of a run's own calls.
 OWN = ("action", "extract", "adapter")
+
+
+def _is_retried(call: CallRecord, after: CallRecord | None) -> bool:
+    """Returns whether a failed call has ended its process, and a resumed run has made it again."""
+    return after is not None and process_of(after.call_id) > process_of(call.call_id)
 
 
 class OwnCalls:
@@ -29,8 +36,15 @@ class OwnCalls:
         last = max((at for at, call in enumerate(calls) if call.answered), default=-1) + 1
         if not retries:
             last = len(calls)
-        self._left = deque(call for call in calls[:last] if call.answered or call.error is not None)
-        self._lost = [call for call in calls if call not in self._left]
+        kept = [
+            call
+            for call, after in itertools.zip_longest(calls, calls[1:])
+            if call.answered or (call.error is not None and not _is_retried(call, after))
+        ]
+        in_time = {call.call_id for call in calls[:last]}
+        self._answers = {call.call_id for call in kept if call.call_id in in_time}
+        self._left = deque(calls)
+        self._lost: list[CallRecord] = []
 
     def take(self, kind: str) -> CallRecord | None:
         """Takes the next call; None if none of this kind is next.
@@ -38,6 +52,9 @@ class OwnCalls:
         Raises:
             BudgetExceededError: The recorded run had no turn left here, by its clock.
         """
+        # In their order: what a lost call has taken may decide about the turns after it, and not about those before.
+        while self._left and self._left[0].call_id not in self._answers:
+            self._lost.append(self._left.popleft())
         if not self._left:
             return None
         if self._left[0].kind == kind:
@@ -46,6 +63,9 @@ class OwnCalls:
             raise BudgetExceededError(
                 "The time of the recorded run was over here.", limit="max_seconds"
             )
+        if (kind, self._left[0].kind) == ("extract", "action"):  # this run has no turn left
+            self._lost += self._left
+            self._left.clear()
         return None
 
     def take_lost(self) -> list[CallRecord]:

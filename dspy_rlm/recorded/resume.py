@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import os
@@ -16,6 +17,7 @@ from dspy_rlm.journal import load
 from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.journal.lines import loaded
 from dspy_rlm.journal.records import RunRecord
+from dspy_rlm.journal.reopening import wait_for_end
 from dspy_rlm.recorded.endings import has_outputs, prediction_of
 from dspy_rlm.recorded.inputs import recorded_inputs
 from dspy_rlm.recorded.keys import record_of, signature_text
@@ -39,6 +41,7 @@ class Resumable:
             JournalError: It is no journal, is of a run of another signature or style, or is being written.
             InputError: An input is missing, or is not the one that the run began with.
         """
+        wait_for_end(path)
         own, record = cast(Configured, self), load(path)
         if has_outputs(record):
             return prediction_of(checked(record, own._config), own.signature)
@@ -48,6 +51,7 @@ class Resumable:
 
     async def aresume(self, path: str | os.PathLike[str], /, **inputs: Any) -> dspy.Prediction:
         """Like `resume`, without blocking the event loop while LMs and cells run."""
+        await asyncio.to_thread(wait_for_end, path)
         own, record = cast(Configured, self), load(path)
         if has_outputs(record):
             return prediction_of(checked(record, own._config), own.signature)

@@ -22,7 +22,6 @@ from dspy_rlm.events import IterationStarted
 from dspy_rlm.journal.digests import messages_of
 from dspy_rlm.journal.records import CallRecord, CellRecord, RunRecord, StepRecord, read_text
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.recorded import RecordedAnswer
 from dspy_rlm.middleware import HostFunction
 from dspy_rlm.playback import Playback
 from dspy_rlm.recorded.answers import Edit, answer_of
@@ -36,6 +35,7 @@ from dspy_rlm.recorded.played_cells import PlayedCells, notice_of
 from dspy_rlm.recorded.states import saved_state, seed_of
 from dspy_rlm.recorded.tools import played_tool
 from dspy_rlm.recorded.turns import Turn
+from dspy_rlm.recording import RecordedAnswer
 from sandbox_runtime import Checkpoint, Sandbox
 
 
@@ -94,6 +94,7 @@ class RunPlayback:
         """
         self.record, self.policy = record, policy
         self.seed = seed_of(record)
+        self.kept = str(record.config.get("kept") or "")
         self.continues: Any = record if policy.continues else None
         self.origin: Mapping[str, Any] | None = None
         if policy.forks:
@@ -222,7 +223,7 @@ class RunPlayback:
         if self._state is not None:
             return last, self._state
         steps = [step for step in self.record.steps if step.number <= last]
-        return saved_state(self.record, steps) if self.policy.restores else (0, None)
+        return saved_state(self.record, steps if self.policy.restores else ())
 
     def checkpoint(self) -> Checkpoint | None:
         """See `Playback`."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.journal.records import RunRecord, StepRecord
 from dspy_rlm.journal.values import folder_of
 from sandbox_runtime import Checkpoint, CheckpointError
@@ -14,15 +15,27 @@ logger = logging.getLogger(__name__)
 
 
 def saved_state(record: RunRecord, steps: Sequence[StepRecord]) -> tuple[int, Checkpoint | None]:
-    """Returns the last of these steps whose state can be loaded, and that state; 0 and None if there is none."""
-    for step in reversed(steps):
-        name = step.checkpoint.path if step.checkpoint else ""
+    """Returns the last of these steps whose state can be loaded, and that state.
+
+    Without one: 0 and the state that the REPL began with; None if it was empty.
+
+    Raises:
+        JournalError: It was not empty, and is not there.
+    """
+    candidates = [(step.number, step.checkpoint) for step in reversed(steps)]
+    for number, checkpoint in [*candidates, (0, record.began_with)]:
+        name = checkpoint.path if checkpoint else ""
         if not name or Path(name).name != name:
             continue
         try:
-            return step.number, Checkpoint.load(folder_of(Path(record.path)) / name)
+            return number, Checkpoint.load(folder_of(Path(record.path)) / name)
         except (CheckpointError, OSError) as error:
             logger.warning("A saved state is not used, and its cells are run again: %s", error)
+    if record.config.get("kept"):
+        raise JournalError(
+            f"{record.path} is of a call of a session that began with variables of earlier calls, and they were not "
+            'saved: with checkpoints="never", or with inputs that stay on the host, such a call cannot be repeated.'
+        )
     return 0, None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from dspy_rlm.journal.records import CallRecord, RunRecord, StepRecord, ToolRecord
@@ -33,6 +35,27 @@ class Equals(Generic[T]):
         return left
 
 
+# Errors of tools that did not end by themselves: the run was ending.
+_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "RunEndedError", "SystemExit"})
+
+# The part of a call's id that says in which process of a resumed run it was made.
+_PROCESS = re.compile(r":r(\d+)\.\d+$")
+
+
+def process_of(call_id: str) -> int:
+    """Returns the number of the process that made a call: 0 for the first one of its run."""
+    found = _PROCESS.search(call_id)
+    return int(found[1]) if found else 0
+
+
+def _last_processes(records: Iterable[tuple[str, CallRecord]]) -> dict[str, int]:
+    """Returns the last process that made each of several calls. What failed before in another one was made again."""
+    last: dict[str, int] = {}
+    for key, record in records:
+        last[key] = max(last.get(key, 0), process_of(record.call_id))
+    return last
+
+
 class Turn:
     """What is left of the record of one turn. The owner locks it."""
 
@@ -49,13 +72,17 @@ class Turn:
         self.tools: Equals[ToolRecord] = Equals()
         self.sub_runs: Equals[RunRecord] = Equals()
         self._lost: list[CallRecord] = []
-        for call in step.sub_calls:
-            if call.answered or (call.error is not None and not retries):
-                self.calls.add(content_key_of(call) if by_content else call.digest, call)
+        calls = [(content_key_of(c) if by_content else c.digest, c) for c in step.sub_calls]
+        last = _last_processes(calls)
+        for key, call in calls:
+            is_retried = retries or process_of(call.call_id) < last[key]
+            if call.answered or (call.error is not None and not is_retried):
+                self.calls.add(key, call)
             else:
                 self._lost.append(call)
         for tool in step.tools:
-            if tool.is_tool and (tool.result is not None or (tool.error and not retries)):
+            failed = tool.error is not None and tool.error.type not in _CANCELLED
+            if tool.is_tool and (tool.result is not None or failed):
                 self.tools.add(tool_key_of(tool), tool)
         for sub_run in step.sub_runs:
             self.sub_runs.add(sub_run_key_of(sub_run), sub_run)

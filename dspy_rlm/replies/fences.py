@@ -22,85 +22,12 @@ PYTHON_LABELS = frozenset(
 
 # Labels of blocks whose text is no Python, or is an output. A block with any other label may hold Python if it looks like it.
 _OTHER_LABELS = frozenset(
-    {
-        *(
-            "yaml",
-            "yml",
-            "toml",
-            "xml",
-            "html",
-            "css",
-            "csv",
-            "tsv",
-            "ini",
-            "log",
-            "logs",
-            "markdown",
-            "md",
-            "latex",
-            "tex",
-        ),
-        *(
-            "bash",
-            "sh",
-            "shell",
-            "zsh",
-            "console",
-            "terminal",
-            "powershell",
-            "cmd",
-            "bat",
-            "dockerfile",
-            "makefile",
-            "sql",
-        ),
-        *(
-            "javascript",
-            "js",
-            "jsx",
-            "typescript",
-            "ts",
-            "tsx",
-            "node",
-            "java",
-            "kotlin",
-            "scala",
-            "c",
-            "cpp",
-            "c++",
-            "csharp",
-        ),
-        *(
-            "c#",
-            "go",
-            "rust",
-            "ruby",
-            "rb",
-            "php",
-            "perl",
-            "lua",
-            "swift",
-            "r",
-            "julia",
-            "haskell",
-            "matlab",
-            "mermaid",
-            "http",
-        ),
-        *(
-            "output",
-            "out",
-            "result",
-            "results",
-            "stdout",
-            "stderr",
-            "observation",
-            "traceback",
-            "error",
-            "regex",
-            "graphql",
-        ),
-    }
+    """
+    yaml yml toml xml html css csv tsv ini log logs markdown md latex tex bash sh shell zsh console
+    terminal powershell cmd bat dockerfile makefile sql javascript js jsx typescript ts tsx node java
+    kotlin scala c cpp c++ csharp c# go rust ruby rb php perl lua swift r julia haskell matlab mermaid
+    http output out result results stdout stderr observation traceback error regex graphql
+    """.split()  # noqa: SIM905 - words, seven lines instead of seventy
 )
 
 _WRAPPERS = frozenset({"", "markdown", "md"})

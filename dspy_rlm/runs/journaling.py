@@ -24,7 +24,7 @@ from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
 from dspy_rlm.middleware import Wrapper
 from dspy_rlm.recording import Recorder
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
 from dspy_rlm.signatures.tool_calls import call_text, doc_text
@@ -49,11 +49,14 @@ def with_recorder(
         prelude: The code of the prompt's style.
     """
     start = functools.partial(_start, blueprint, context, lm, inputs, prelude)
+    outputs = blueprint.config.signature.output_fields
+    output_types = {name: field.annotation for name, field in outputs.items()}
     playback = context.playback
     goes_on = playback.continues if playback else None
     if isinstance(context.recorder, RunRecorder):
         recorder = context.recorder.sub_run(start, goes_on and goes_on.run_id)
         recorder.quiet_until = playback.played if playback and goes_on else 0
+        recorder.output_types = output_types
         return dataclasses.replace(context, recorder=recorder)
     place = place_of(blueprint.config.journal) if context.depth == 0 else None
     if place is None:
@@ -66,6 +69,8 @@ def with_recorder(
         journal = new_journal(place, run_id)
         packer = Packer(ValueWriter(journal), KnownSecrets(context.secrets))
         recorder = RunRecorder(journal, packer, run_id, start)
+    recorder.output_types = output_types
+    recorder.is_over = lambda: context.run_scope.reason is not None
     chars = max(context.limits.output_chars, RECORDED_CHARS)
     limits = dataclasses.replace(context.limits, output_chars=chars)
     return dataclasses.replace(context, recorder=recorder, limits=limits)
@@ -94,13 +99,17 @@ def recorded(
     output_chars: int,
     save: Callable[[], Checkpoint] | None,
     policy: str,
+    *,
+    is_new: bool = True,
 ) -> Sandbox:
-    """Returns the sandbox of a run, with its cells recorded."""
+    """Returns the sandbox of a run, with its cells recorded. `is_new` if nothing was in it but the inputs."""
     if not isinstance(recorder, RunRecorder):
         return sandbox
     checkpoints = None
     if save is not None and policy != "never":
         checkpoints = Checkpoints(recorder, save, cast(CheckpointPolicy, policy))
+        if not is_new:
+            checkpoints.before_cells()
     return RecordedSandbox(sandbox, recorder, output_chars, checkpoints)
 
 
@@ -136,6 +145,7 @@ def _start(
         "tools": list(config.tools),
         "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
         "policy": _policy(blueprint),
+        "kept": kept_variables(context),
         "seed": context.playback.seed if context.playback else None,
         "forked_from": context.playback.origin if context.playback else None,
         "packages": list(config.packages.imports) if config.packages else [],
@@ -147,7 +157,7 @@ def _start(
         "depth": context.depth,
         "started": time.time(),
         "signature": {
-            "instructions": packer.text(signature.instructions),
+            "instructions": packer.secrets.clean(signature.instructions),
             "inputs": _fields(signature.input_fields, packer),
             "outputs": _fields(signature.output_fields, packer),
         },
@@ -175,7 +185,9 @@ def _fields(fields: Mapping[str, Any], packer: Packer) -> list[dict[str, Any]]:
         {
             "name": name,
             "annotation": annotation_text(field.annotation),
-            "description": packer.text(str((field.json_schema_extra or {}).get("desc") or "")),
+            "description": packer.secrets.clean(
+                str((field.json_schema_extra or {}).get("desc") or "")
+            ),
         }
         for name, field in fields.items()
     ]

@@ -32,6 +32,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
+from dspy_rlm.lms.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
@@ -43,7 +44,7 @@ from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
@@ -156,7 +157,7 @@ def prepare(
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
     if depth == 0:
-        run.show_kept(getattr(context.pool, "kept_variables", ""))
+        run.show_kept(kept_variables(context))
     secrets = context.secrets
     context = dataclasses.replace(
         context, note=lambda text: run.note(redact_secrets(text, secrets()))
@@ -329,6 +330,7 @@ def _context(
         Ledger(config.budget),
         config.models or Models({"": lm} if lm else {}),
         loop,
+        memo=RunMemo(open_memo(config.memo)) if config.memo else None,
         other_lms=(lm, dspy.settings.lm),
         tool_secrets=ToolSecrets(config.tools.values()),
         rules=config.types,

@@ -30,7 +30,7 @@ from dspy_rlm.errors import (
 )
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.middleware import HostFunction
-from dspy_rlm.run_context import RunContext
+from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
 from dspy_rlm.runs.journaling import recorded, unrecorded
@@ -236,7 +236,10 @@ class PreparedRun:
             save = session.checkpoint if is_session(session) else None
             if context.playback is not None:
                 sandbox = context.playback.cells(sandbox, save)
-            yield recorded(sandbox, context.recorder, self.output_chars, save, self.checkpoints)
+            yield recorded(
+                *(sandbox, context.recorder, self.output_chars, save, self.checkpoints),
+                is_new=context.playback is not None or not kept_variables(context),
+            )
 
     @contextlib.contextmanager
     def _keeping_time(self) -> Iterator[None]:

@@ -348,6 +348,9 @@ class _GuestCall:
         self._tracer = tracer
         self._span = span
 
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing: a span has what a call took."""
+
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""
         call = attempt.spent.call
@@ -387,6 +390,9 @@ class _TracedCall:
                 **of.content_attributes("input", last, content),
             },
         )
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing: a span has what a call took."""
 
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""

@@ -66,7 +66,7 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
         ]
     )
     retries, cached = dice.choice([0, 1, 2]), dice.random() < 0.2
-    cancel = dice.uniform(0.05, 1.5) if dice.random() < 0.25 else None
+    cancel = dice.choice([1, 2, 5, 15, 30]) if dice.random() < 0.25 else None
     resumes = "max_seconds" not in limits
     setup = f"{odds} {limits} retries={retries} cache={cached} cancel={cancel} cells={cells}"
     done = Trial(setup)
@@ -81,7 +81,9 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
             prices=PRICES, **{"max_llm_calls": 200, "max_iterations": 8, **limits},
         )  # fmt: skip
         with dspy.context(lm=lms["root"], adapter=dspy.ChatAdapter()):
-            report = _run(rlm, done, cancel, is_async=cancel is not None or dice.random() < 0.3)
+            report = _run(
+                rlm, books, done, cancel, is_async=cancel is not None or dice.random() < 0.3
+            )
             if report.status == "failed" and report.journal and resumes:
                 books.faults_end = True
                 done.resumes += 1
@@ -91,18 +93,18 @@ def trial(number: int, seed: int, pool: Any) -> Trial:
     return done
 
 
-def _run(rlm: RLM, done: Trial, cancel: float | None, *, is_async: bool) -> RunReport:
+def _run(rlm: RLM, books: Books, done: Trial, cancel: int | None, *, is_async: bool) -> RunReport:
     """Runs the RLM, and returns its report, however it ends."""
     try:
-        report = asyncio.run(_cancelled(rlm, cancel)) if is_async else rlm(question="?").run
+        report = asyncio.run(_cancelled(rlm, books, cancel)) if is_async else rlm(question="?").run
     except RunFailedError as failed:
         report = failed.run
     done.ended_by = f"{report.status} {report.stopped_by}"
     return report
 
 
-async def _cancelled(rlm: RLM, after: float | None) -> RunReport:
-    """Runs the RLM, and cancels it after so many seconds."""
+async def _cancelled(rlm: RLM, books: Books, after: int | None) -> RunReport:
+    """Runs the RLM, and cancels it after so many requests."""
 
     async def work() -> RunReport:
         try:
@@ -112,7 +114,8 @@ async def _cancelled(rlm: RLM, after: float | None) -> RunReport:
         return report
 
     task = asyncio.create_task(work())
-    await asyncio.wait([task], timeout=after)
+    while not task.done() and (after is None or len(books.server.requests) < after):
+        await asyncio.sleep(0.005)
     task.cancel()
     return await task
 
@@ -146,6 +149,7 @@ def _check(
     done.requests = len(exchanges)
     done.failed_requests = sum(not _is_whole(exchange) for exchange in exchanges)
     attempts: list[tuple[str, AttemptRecord]] = []
+    lost = 0
     if report.journal is not None:
         record: RunRecord = load(report.journal)
         attempts = [
@@ -154,12 +158,15 @@ def _check(
             for attempt in call.attempts
             if not attempt.cached
         ]
+        lost = sum(call.lost is not None for call in record.calls())
         if record.notes:
             done.problems.append(f"the journal has notes: {record.notes}")
-    done.abandoned = len(report.under_way) + sum(_was_abandoned(one) for _, one in attempts)
-    _check_requests(exchanges, attempts, report, done)
-    _check_tokens(exchanges, attempts, report, done)
-    _check_cost(exchanges, attempts, report, done)
+    # In a report those of the first process are `under_way`; in one of a resumed run they are calls with an error.
+    lost = max(lost, len(report.under_way))
+    done.abandoned = lost + sum(_was_abandoned(one) for _, one in attempts)
+    _check_requests(exchanges, attempts, report, done, lost)
+    _check_tokens(exchanges, attempts, report, done, lost)
+    _check_cost(exchanges, attempts, report, done, lost)
     _check_limits(exchanges, report, limits, done)
 
 
@@ -169,26 +176,22 @@ def _is_whole(exchange: Exchange) -> bool:
 
 
 def _was_abandoned(attempt: AttemptRecord) -> bool:
-    """Returns whether the run did not wait for a request."""
-    return attempt.input_tokens is None and attempt.error.partition(":")[0] in _ABANDONED
+    """Returns whether the run did not wait for a request. It may have reached the server, or not."""
+    kind = attempt.error.partition(":")[0]
+    # The sub-calls in flight end with the error of the root LM that can never answer.
+    return kind in _ABANDONED or (kind == "LMAuthError" and attempt.input_tokens is None)
 
 
-_ABANDONED = (
-    "RunEndedError",
-    "CancelledError",
-    "BudgetExceededError",
-    "LMAuthError",
-    "KeyboardInterrupt",
-)
+_ABANDONED = ("RunEndedError", "CancelledError", "BudgetExceededError", "KeyboardInterrupt")
 
 
 def _check_requests(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     calls = sum(usage.calls for usage in report.usage)
-    if calls != len(attempts) + len(report.under_way):
+    if calls != len(attempts) + lost:
         done.problems.append(
-            f"{calls} calls in the report, {len(attempts)} in the journal, {len(report.under_way)} under way"
+            f"{calls} calls in the report, {len(attempts)} in the journal, and {lost} without an end"
         )
     if not 0 <= calls - len(exchanges) <= done.abandoned:
         done.problems.append(
@@ -202,7 +205,7 @@ def _check_requests(
 
 
 def _check_tokens(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     """Checks that each answer has the server's tokens, and the report their sum."""
     answered = Counter((one.model, *tokens_of(one)) for one in exchanges if one.reply is not None)
@@ -211,7 +214,7 @@ def _check_tokens(
         for model, one in attempts
         if one.input_tokens is not None and (one.input_tokens or one.output_tokens)
     )
-    unknown = sum(one.input_tokens is None for _, one in attempts) + len(report.under_way)
+    unknown = sum(one.input_tokens is None for _, one in attempts) + lost
     if extra := known - answered:
         done.problems.append(f"tokens of no request: {list(extra)[:5]}")
     left = answered - known
@@ -226,10 +229,10 @@ def _check_tokens(
 
 
 def _check_cost(
-    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial
+    exchanges: list[Exchange], attempts: list[Any], report: RunReport, done: Trial, lost: int
 ) -> None:
     dollars = sum(map(cost_of, exchanges))
-    unknown = any(one.cost is None for _, one in attempts) or bool(report.under_way)
+    unknown = any(one.cost is None for _, one in attempts) or lost > 0
     if unknown != (report.cost is None):
         done.problems.append(
             f"the cost is {report.cost}, and that of a request is unknown: {unknown}"

@@ -86,7 +86,7 @@ def trial(
             kills -= 1
             if child.exitcode not in (0, -signal.SIGKILL):
                 done.problems.append(f"the process ended with {child.exitcode}")
-                break
+                return done
             for key in _undone(journal) if _has_begun(journal) else ():
                 del answered[key]
             _check_paid_once(server.requests[at:], answered, done)
@@ -94,7 +94,7 @@ def trial(
             if result.exists():
                 break
             answered = _answered(journal)
-        done.redone = bool(_undone(journal))
+        done.redone = journal.exists() and bool(_undone(journal))
         _check_end(server.requests[first:], result, journal, expected, done)
         left = [path.name for path in folder.iterdir() if path.name not in _EXPECTED]
         if left:

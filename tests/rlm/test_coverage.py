@@ -136,6 +136,19 @@ class TestShown:
 
         assert coverage.report()["doc"].fraction == 1
 
+    def test_blank_text_does_not_count(self):
+        """There is nothing to see in it, whether it is all of a text or a gap."""
+        blank = "\n" * 500
+        coverage = Coverage(
+            {"doc": f"{DOC[:300]}{blank}{DOC[300:600]}", "pages": [" ", blank], "empty": ""}
+        )
+
+        coverage.show(DOC[:300])
+        coverage.show(DOC[300:600])
+
+        assert coverage.shares() == {"doc": 1.0, "pages": 1.0, "empty": 1.0}
+        assert coverage.unread(1.0) == []
+
     def test_rows_of_a_batch_are_exact(self):
         """Each text of a list was sent as a whole; short ones too."""
         pages = ["yes", "no", *(prose(30, seed=page) for page in range(3)), "42 km"]
@@ -214,6 +227,22 @@ class TestOnTheHost:
         assert report.exact
         assert report.read == 4000 / len(DOC)
         assert spans(coverage, "log") == [(6000, 7000)]
+
+    def test_a_short_piece_that_was_read_is_not_missed(self, tmp_path):
+        """The end of a file, sent with the other chunks; one that was not read is."""
+        path = tmp_path / "log.txt"
+        path.write_text(DOC[:1010])
+        coverage = Coverage({"log": TextFile(path)})
+        log = coverage.watched()["log"]
+
+        log.delivered(0, log.read(0, 1000))
+        coverage.show(DOC[:1000])
+        before = coverage.report()["log"].fraction
+        log.delivered(1000, log.read(1000, 1010))
+        coverage.show(f"And: {DOC[1000:1010]}!")
+
+        assert before < 1
+        assert coverage.report()["log"].fraction == 1
 
     def test_a_watched_text_is_what_it_was(self, tmp_path):
         """An instance of its class, with the same operations."""

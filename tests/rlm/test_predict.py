@@ -580,6 +580,7 @@ class Holder:
 class TestTypesOfTheCell:
     """Every name that a cell gives to a type can be used in the text of a signature."""
 
+    @pytest.mark.sampled(13)
     @pytest.mark.parametrize(
         ("written", "reply", "result"),
         [

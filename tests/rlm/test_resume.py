@@ -189,7 +189,7 @@ class TestAnswersAreNotPaidTwice:
         rlm, _ = play("text -> answer: str", *BATCH, sub=echo, journal=journal)
         rlm(text=TEXT)
         begun = [
-            n for n, line in enumerate(journal.read_bytes().splitlines()) if b'"e":"call"' in line
+            n for n, line in enumerate(journal.read_bytes().splitlines()) if b'"e":"sent"' in line
         ]
 
         again = rlm.resume(cut(journal, begun[1] + 1, tmp_path))

@@ -19,7 +19,7 @@ class TestPackages:
         rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=["networkx"])
 
         assert rlm(n=3).path == [0, 1, 2]
-        assert "standard library, `networkx` and" in str(server.requests[0])
+        assert "standard library and `networkx`;" in str(server.requests[0])
 
     def test_those_of_a_lock_file(self, play, tmp_path):
         """A path of a lock file is accepted in place of names."""
@@ -29,7 +29,7 @@ class TestPackages:
         rlm, server = play("n: int -> path: list[int]", SHORTEST, packages=lock)
 
         assert rlm(n=3).path == [0, 1, 2]
-        assert "standard library, `networkx` and" in str(server.requests[0])
+        assert "standard library and `networkx`;" in str(server.requests[0])
 
     def test_a_copy_of_the_module_has_them(self, play):
         """A deep copy, as optimizers make it, has the same packages."""
@@ -43,7 +43,7 @@ class TestPackages:
         rlm, server = play("n: int -> path: list[int]", SHORTEST, pool=pool)
         try:
             assert rlm(n=3).path == [0, 1, 2]
-            assert "standard library, `networkx` and" in str(server.requests[0])
+            assert "standard library and `networkx`;" in str(server.requests[0])
             assert (rlm.limits.memory_bytes, rlm.limits.cell_seconds) == (2**29, 7)
             own = RLM("a -> b", pool=pool, packages=[], limits=Limits(cell_seconds=5))
             assert (own.packages, own.limits.cell_seconds) == (None, 5)

@@ -9,7 +9,8 @@ import signal
 
 import pytest
 
-from dspy_rlm import InputError, Pool, RunFailedError, SignatureError, TextFile
+from dspy_rlm import InputError, Pool, RunFailedError, SignatureError, TextFile, open_repl, replay
+from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.testing import Action, Fault, scripted
 
 
@@ -113,6 +114,38 @@ class TestKept:
         with rlm.session(docs="x") as ask:
             assert ask(q="a").answer == "False"
             assert ask(q="b").answer == "['secret']"
+
+
+class TestRecorded:
+    """The journal of a later call has the REPL that it began with."""
+
+    CALLS = ("words = docs.split()\nSUBMIT('a')", "words.append(q)\nSUBMIT(' '.join(words))")
+
+    def test_it_can_be_repeated_alone(self, play, pool, tmp_path):
+        rlm, _ = play("docs, q -> answer", turns(*self.CALLS)[0], pool=pool, journal=tmp_path)
+        with rlm.session(docs="one two") as ask:
+            ask(q="x")
+            path = ask(q="three").run.journal
+
+        with open_repl(path, step=1) as repl:
+            assert repl.run("words").output == "['one', 'two', 'three']\n"
+        repeated = replay(path)
+        assert repeated.same, repeated
+        assert repeated.steps == 1
+
+    def test_it_is_refused_where_the_variables_were_not_saved(self, play, pool, tmp_path):
+        rlm, _ = play(
+            *("docs, q -> answer", turns(*self.CALLS)[0]),
+            pool=pool,
+            journal=tmp_path,
+            checkpoints="never",
+        )
+        with rlm.session(docs="one two") as ask:
+            ask(q="x")
+            path = ask(q="three").run.journal
+
+        with pytest.raises(JournalError, match="variables of earlier calls"):
+            replay(path)
 
 
 class TestEnds:

@@ -225,6 +225,7 @@ def tool(source, name=None) -> dspy.Tool:
 class TestCalls:
     """Cells call tools by position or by name, and arguments arrive where they belong."""
 
+    @pytest.mark.sampled(23)
     @pytest.mark.parametrize(
         ("source", "code", "expected"),
         [

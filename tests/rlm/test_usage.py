@@ -241,6 +241,7 @@ class TestHistory:
 
 @both
 @pytest.mark.parametrize("engine", ["litellm", "auto"])
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("cost", "booked"), [(0.25, 0.25), (0.0, 0.0), (-1.0, None), (None, None)])
 def test_the_cost_in_the_header_of_a_proxy_is_booked(cost, booked, engine, how):
     """LiteLLM's proxy knows the price of a call, and says so in a header of its response."""

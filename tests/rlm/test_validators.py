@@ -156,6 +156,19 @@ class TestParameters:
 
         assert done["total"] == 2
 
+    def test_fields_may_have_any_name(self):
+        """Also those of DSPy's own arguments and attributes."""
+        signature = dspy.Signature("base, outputs -> items: int, keys: int")
+        inputs = {"base": "b", "outputs": "o"}
+
+        def check(outputs, prediction, inputs, keys):
+            assert (outputs, keys) == ("o", 2)
+            assert (prediction["items"], inputs["base"]) == (1, "b")
+
+        answers = Answers(signature, inputs=inputs, validators=[check])
+
+        assert answers.submitted({"items": 1, "keys": 2}) == {"items": 1, "keys": 2}
+
     def test_the_outputs_of_a_validator_are_those_it_takes(self):
         """Only these are asked for again."""
         assert bound(lambda total, doc: True, SIGNATURE).outputs == ("total",)

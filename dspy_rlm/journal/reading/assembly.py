@@ -42,6 +42,7 @@ class _Call:
     outputs: tuple[Any, ...] | None = None
     finish_reason: str = ""
     error: ErrorRecord | None = None
+    sent: tuple[float, float] | None = None
 
     def record(self) -> CallRecord:
         return CallRecord(
@@ -51,6 +52,7 @@ class _Call:
             outputs=self.outputs,
             finish_reason=self.finish_reason,
             error=self.error,
+            lost=self.sent,
         )
 
 
@@ -82,6 +84,7 @@ class _Run:
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     inputs: dict[str, ValueRecord] = dataclasses.field(default_factory=dict)
     steps: dict[int, _Step] = dataclasses.field(default_factory=dict)
+    began_with: CheckpointRecord | None = None
     setup: list[_Call] = dataclasses.field(default_factory=list)
     extraction: list[_Call] = dataclasses.field(default_factory=list)
     ended: Mapping[str, Any] | None = None
@@ -93,6 +96,15 @@ class _Run:
         if number not in self.steps:
             self.steps[number] = _Step(number, time)
         return self.steps[number]
+
+
+def _saved(event: Mapping[str, Any]) -> CheckpointRecord | None:
+    name = read.string(event, "file")
+    if PurePath(name).name != name or not name.endswith(".checkpoint"):
+        return None
+    return CheckpointRecord(
+        name, read.count(event, "bytes") or 0, read.number(event, "seconds", 0.0)
+    )
 
 
 class Assembly:
@@ -214,12 +226,12 @@ class Assembly:
         )
 
     def _checkpoint(self, event: Mapping[str, Any]) -> None:
-        step = self._step_of(event)
-        name = read.string(event, "file")
-        if step is not None and PurePath(name).name == name and name.endswith(".checkpoint"):
-            step.checkpoint = CheckpointRecord(
-                name, read.count(event, "bytes") or 0, read.number(event, "seconds", 0.0)
-            )
+        step, saved = self._step_of(event), _saved(event)
+        if step is not None and saved is not None:
+            step.checkpoint = saved
+
+    def _begins_with(self, event: Mapping[str, Any]) -> None:
+        self._run_of(event).began_with = _saved(event)
 
     def _forgotten(self, event: Mapping[str, Any]) -> None:
         name = read.string(event, "file")
@@ -261,11 +273,17 @@ class Assembly:
         else:
             run.setup.append(call)
 
+    def _sent(self, event: Mapping[str, Any]) -> None:
+        call = self._calls.get(read.string(event, "call"))
+        if call is not None:
+            call.sent = read.reserved_of(event)
+
     def _attempt(self, event: Mapping[str, Any]) -> None:
         call = self._calls.get(read.string(event, "call"))
         if call is None:
             return
-        attempt = read.attempt_of(event, self._reader)
+        attempt = read.attempt_of(event, self._reader, call.sent)
+        call.sent = None
         call.attempts.append(attempt)
         call.finish_reason = read.string(event, "finish", "")
         outputs = event.get("outputs")
@@ -356,6 +374,7 @@ class Assembly:
             inputs=run.inputs,
             steps=tuple(done),
             unfinished=self._step_record(pending, nesting) if pending else None,
+            began_with=run.began_with,
             setup=_records(run.setup),
             extraction=_records(run.extraction),
             ended=run.ended,
@@ -403,8 +422,10 @@ _TAKERS = {
     "step": Assembly._step,
     "cell": Assembly._cell,
     "checkpoint": Assembly._checkpoint,
+    "begins_with": Assembly._begins_with,
     "forgotten": Assembly._forgotten,
     "call": Assembly._call,
+    "sent": Assembly._sent,
     "attempt": Assembly._attempt,
     "failed": Assembly._failed,
     "tool": Assembly._tool,

@@ -117,7 +117,17 @@ def error_of(event: Event, reader: Reader) -> ErrorRecord | None:
     )
 
 
-def attempt_of(event: Event, reader: Reader) -> AttemptRecord:
+def reserved_of(event: Event) -> tuple[float, float]:
+    """Returns the tokens and dollars that were reserved for a request."""
+    amounts = [float(n) for n in items(event, "reserved") if type(n) in (int, float)]
+    if len(amounts) != 2:
+        raise InvalidEventError("reserved is no pair of numbers")
+    return amounts[0], amounts[1]
+
+
+def attempt_of(
+    event: Event, reader: Reader, reserved: tuple[float, float] | None = None
+) -> AttemptRecord:
     """Returns the record of an attempt."""
     chars = [n if type(n) is int else 0 for n in items(event, "chars")][:3]
     chars += [0] * (3 - len(chars))
@@ -137,7 +147,9 @@ def attempt_of(event: Event, reader: Reader) -> AttemptRecord:
         discounted=event.get("discounted") is True,
         replayed=(replayed[0], replayed[1]) if len(replayed) == 2 else None,
         was_cut=event.get("cut") is True,
+        refusal=text(event, "refusal", reader),
         is_final=event.get("again") is not True,
+        reserved=reserved,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import logging
 import os
 from pathlib import Path
@@ -184,6 +185,21 @@ def test_the_root_sees_the_same_with_and_without(play, tmp_path):
         prompts.append([exchange.messages for exchange in server.requests_to("root")])
 
     assert prompts[0] == prompts[1]
+
+
+def test_typed_outputs_are_recorded(play, tmp_path):
+    """An output of a declared type is stored in a form that this type reads back."""
+    signature = dspy.Signature("q -> day: datetime.date", custom_types={"datetime": datetime})
+    rlm, _ = play(
+        signature,
+        "import datetime\nSUBMIT(datetime.date(2026, 1, 2))",
+        journal=tmp_path / "run.jsonl",
+    )
+
+    record = load(rlm(q="?").run.journal)
+
+    stored = record.outputs["day"]
+    assert (stored.kind, record.value(stored)) == ("json", "2026-01-02")
 
 
 class TestFailures:
