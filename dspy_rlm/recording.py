@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -120,6 +120,50 @@ class NotRecorded:
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[CallLog]:
         """Records nothing."""
         yield _NO_CALL
+
+
+class RecordedTwice:
+    """Two records of one run: its journal, and its spans."""
+
+    def __init__(self, first: Recorder, calls: Callable[..., Any]) -> None:
+        """`calls` records LM calls as `Recorder.calling` does."""
+        self._first = first
+        self._calls = calls
+
+    @property
+    def path(self) -> str | None:
+        """See `Recorder`."""
+        return self._first.path
+
+    @property
+    def problem(self) -> str:
+        """See `Recorder`."""
+        return self._first.problem
+
+    @contextlib.contextmanager
+    def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[CallLog]:
+        """See `Recorder`."""
+        with (
+            self._calls(kind, depth, arguments) as outer,
+            self._first.calling(kind, depth, arguments) as inner,
+        ):
+            yield _TwoLogs(outer, inner)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TwoLogs:
+    outer: CallLog
+    inner: CallLog
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """See `CallLog`."""
+        self.inner.sent(tokens, cost)
+        self.outer.sent(tokens, cost)
+
+    def attempted(self, attempt: Attempt) -> None:
+        """See `CallLog`."""
+        self.inner.attempted(attempt)
+        self.outer.attempted(attempt)
 
 
 _NO_CALL = _NoCall()

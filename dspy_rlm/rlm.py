@@ -45,6 +45,7 @@ from dspy_rlm.runs.loop import (
 )
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
+from dspy_rlm.runs.tracing import aperforming, performing
 from sandbox_runtime.helpers import hiding, run_in_thread
 
 T = TypeVar("T")
@@ -101,7 +102,10 @@ class RLM(RLMBase, Outcomes, InSessions, Resumable):
         ):
             sandbox = prepared.open_sandbox(opened)
             with _dspy_settings(prepared, self.generate_action), prepared.stopped_by_signals():
-                drive(_steps(prepared, self.generate_action), perform)
+                drive(
+                    _steps(prepared, self.generate_action),
+                    performing(prepared.context.tracer, perform),
+                )
         return prepared.run.prediction()
 
     async def aforward(
@@ -130,7 +134,8 @@ class RLM(RLMBase, Outcomes, InSessions, Resumable):
             with _ending_with_report(prepared, self.generate_action):
                 sandbox, thread = await work.open()
                 with _dspy_settings(prepared, self.generate_action):
-                    await adrive(_steps(prepared, self.generate_action), perform, thread)
+                    traced = aperforming(prepared.context.tracer, perform)
+                    await adrive(_steps(prepared, self.generate_action), traced, thread)
                 prediction = await thread.run(prepared.run.prediction)
                 await work.close()
         return prediction

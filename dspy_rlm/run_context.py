@@ -33,9 +33,10 @@ from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.playback import Playback
-from dspy_rlm.recording import NOT_RECORDED, Recorder
+from dspy_rlm.recording import NOT_RECORDED, RecordedTwice, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
+from dspy_rlm.tracing.run_tracer import RunTracer
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import Slot, classes_in
@@ -58,6 +59,9 @@ class OuterRun:
 
     lent: tuple[object, ...] = ()
     """The factories of the caller's own interpreters that are busy with this run or one around it."""
+
+    tracer: RunTracer | None = None
+    """The spans of the run, if it is traced."""
 
 
 def current_outer_run() -> OuterRun:
@@ -168,6 +172,9 @@ class RunContext:
     recorder: Recorder = NOT_RECORDED
     """Records the run; that of the run above until a sub-run has its own."""
 
+    tracer: RunTracer | None = None
+    """The spans of the run; those of the run above until a sub-run has its own. None: it is not traced."""
+
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
 
@@ -238,6 +245,11 @@ class RunContext:
         """The kinds of classes that a cell can define for a signature, in words."""
         return class_kinds(self.packages.imports if self.packages else ())
 
+    @property
+    def call_recorder(self) -> Recorder:
+        """Records LM calls: in the journal, and as spans."""
+        return RecordedTwice(self.recorder, self.tracer.calling) if self.tracer else self.recorder
+
     @functools.cached_property
     def types(self) -> Mapping[str, type]:
         """The classes in the annotations, by name."""
@@ -276,7 +288,7 @@ class RunContext:
             allowance=self.allowance,
             answers=self.playback,
             memo=self.memo,
-            recorder=self.recorder,
+            recorder=self.call_recorder,
         )
         return metered(lm, meter)
 
@@ -301,7 +313,10 @@ class RunContext:
                 "This run is part of another that has the same interpreter, and one interpreter cannot "
                 "do both. Give the inner one an interpreter_factory, or none for our sandbox."
             )
-        with _entering(OuterRun(slot or outer.slot, self.work_scope, (*outer.lent, *lent))):
+        inner = OuterRun(
+            slot or outer.slot, self.work_scope, (*outer.lent, *lent), self.tracer or outer.tracer
+        )
+        with _entering(inner):
             yield
 
     @contextlib.contextmanager

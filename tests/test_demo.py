@@ -258,7 +258,7 @@ class TestWholeLibrary:
         run = demo(*alone)
 
         assert run.returncode == 0, run.stdout + run.stderr
-        assert "asked within this process instead of over HTTP" in " ".join(run.stdout.split())
+        assert "called in this process instead of over HTTP" in " ".join(run.stdout.split())
 
 
 class TestCommand:

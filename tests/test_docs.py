@@ -51,7 +51,9 @@ def test_examples_are_python(page):
         compile(example, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
-@pytest.mark.parametrize("name", ["context", "journal", "resume", "reuse", "sessions", "values"])
+@pytest.mark.parametrize(
+    "name", ["context", "journal", "resume", "reuse", "sessions", "tracing", "values"]
+)
 def test_the_first_example_prints_what_its_comment_says(name, capsys):
     """The page's first example runs unchanged, in a real sandbox."""
     example = examples(PROJECT / "docs" / f"{name}.md")[0]

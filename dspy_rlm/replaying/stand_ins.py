@@ -176,7 +176,7 @@ def unknown_types(record: RunRecord) -> list[str]:
 
 def _is_known(field: FieldRecord, classes: Mapping[str, Any]) -> bool:
     try:
-        _parsed(f"question -> {field.name}: {field.annotation}", classes)
+        _parsed(f"of_{field.name} -> {field.name}: {field.annotation}", classes)
     except Exception:  # noqa: BLE001 - whatever a text from a file does to the parser
         return False
     return True

@@ -57,6 +57,7 @@ from dspy_rlm.runs.journaling import (
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
+from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
@@ -105,6 +106,7 @@ def prepare(
     context = _context(blueprint, factory, loop, lm)
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
+    context = with_tracer(context)
     ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -117,6 +119,7 @@ def prepare(
         context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks += [watch(depth) for watch in config.watchers]
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
     sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]
@@ -124,7 +127,12 @@ def prepare(
         config.signature,
         variables,
         config.budget,
-        [*sinks, *([playback.observe] if playback else []), *recording_sinks(context.recorder)],
+        [
+            *sinks,
+            *([playback.observe] if playback else []),
+            *recording_sinks(context.recorder),
+            *tracing_sinks(context),
+        ],
         config.types,
         ledger,
         depth,
@@ -181,6 +189,7 @@ def prepare(
         *([coverage.wrapper] if coverage else []),
         *recording_wrappers(context.recorder, config.tools),
         *(repeated if goes_on else []),
+        *tracing_wrappers(context, config.tools),
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.
@@ -198,7 +207,7 @@ def prepare(
         answers=playback,
         on_retry=run.retried,
         on_answer=run.window.counted,
-        recorder=context.recorder,
+        recorder=context.call_recorder,
     )
     last = Meter(
         ledger,
@@ -213,7 +222,7 @@ def prepare(
         allowance=context.allowance,
         answers=playback,
         on_retry=run.retried,
-        recorder=context.recorder,
+        recorder=context.call_recorder,
     )
     adapter = bounded_adapter(
         functools.partial(metered_adapter, meter=dataclasses.replace(last, kind="adapter"))

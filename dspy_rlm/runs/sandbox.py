@@ -128,6 +128,7 @@ class PreparedRun:
         """Yields a stack for what the run opens. Leaving closes all of it, and cancels the run's work."""
         over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
+            opened.enter_context(self.context.tracer or contextlib.nullcontext())
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
@@ -372,6 +373,7 @@ class OffloadedSandbox:
 async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbox]:
     """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(prepared.context.tracer or contextlib.nullcontext())
         stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
         work = OffloadedSandbox(prepared)
         stack.callback(work.release)

@@ -35,7 +35,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> Ru
     file_path = Path(path).absolute()
     assembly = Assembly(file_path, StoredValues(file_path))
     damaged = 0
-    with _opened(file_path, max_bytes) as file:
+    with open_log(file_path, max_bytes) as file:
         for event in _events(file):
             try:
                 if event is None:
@@ -51,7 +51,13 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_FILE_BYTES) -> Ru
     return assembly.record()
 
 
-def _opened(path: Path, max_bytes: int) -> BinaryIO:
+def open_log(path: Path, max_bytes: int) -> BinaryIO:
+    """Opens a file of lines.
+
+    Raises:
+        JournalError: It is no regular file, or too large.
+        OSError: It cannot be read.
+    """
     # Opening a named pipe instead of a file would block.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
