@@ -238,6 +238,7 @@ class TestTheReplIsAsItWas:
             in server.requests[-1].prompt
         )
 
+    @pytest.mark.nightly
     def test_a_saved_state_is_not_run_again(self, play, journal, tmp_path):
         """With checkpoints, the REPL is what it was, whatever its cells depended on."""
         moves = (
@@ -284,6 +285,7 @@ class TestWhatFailedIsTriedAgain:
         assert "BudgetExceededError" in again.trajectory[1]["output"]
         assert (again.answer, again.run.llm_calls) == (whole.answer, 8) == ("0", 8)
 
+    @pytest.mark.nightly
     def test_time_before_counts(self, play, journal, tmp_path):
         """The seconds of earlier processes count towards `max_seconds`, those between them do not."""
         rlm, _ = play(
