@@ -113,8 +113,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "journal":
-        return import_module("dspy_rlm.journal")
+    if name in ("journal", "tracing"):
+        return import_module(f"dspy_rlm.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'dspy_rlm' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
