@@ -15,43 +15,42 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dspy_rlm.errors import (
-    BudgetExceededError,
-    InputError,
-    RLMError,
-    RunExhaustedError,
-    RunFailedError,
-    RunPausedError,
-    SignatureError,
-    SubCallError,
-    ValidatorError,
-)
-from dspy_rlm.report import Call, RunReport, Step, Usage
-from dspy_rlm.run_result import RunResult
-from sandbox_runtime import (
-    CodeType,
-    Directory,
-    HandleType,
-    Limits,
-    PackageError,
-    Pool,
-    TextFile,
-    TextStream,
-    ValueType,
-)
-
 if TYPE_CHECKING:
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
+    from dspy_rlm.errors import (
+        BudgetExceededError,
+        InputError,
+        RLMError,
+        RunExhaustedError,
+        RunFailedError,
+        RunPausedError,
+        SignatureError,
+        SubCallError,
+        ValidatorError,
+    )
     from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.replaying.branches import branches
     from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
+    from dspy_rlm.report import Call, RunReport, Step, Usage
     from dspy_rlm.rlm import RLM
+    from dspy_rlm.run_result import RunResult
+    from sandbox_runtime import (
+        CodeType,
+        Directory,
+        HandleType,
+        Limits,
+        PackageError,
+        Pool,
+        TextFile,
+        TextStream,
+        ValueType,
+    )
 
 __all__ = [
     "RLM",
@@ -93,27 +92,53 @@ __all__ = [
     "uninstall",
 ]
 
-# These import DSPy, which takes a second; `dspy-rlm --help` does not need it.
-_LAZY = {
-    "OutputListener": "dspy_rlm.dspy_bridge.streaming",
-    "Quote": "dspy_rlm.evidence.quotes",
-    "RLM": "dspy_rlm.rlm",
-    "branches": "dspy_rlm.replaying.branches",
-    "compare": "dspy_rlm.replaying.compare",
-    "configure": "dspy_rlm.configuring",
-    "fork": "dspy_rlm.replaying.fork",
-    "open_repl": "dspy_rlm.replaying.open_repl",
-    "replay": "dspy_rlm.replaying.replay",
-    "SandboxInterpreter": "dspy_rlm.dspy_bridge.interpreter",
-    "Span": "dspy_rlm.evidence.quotes",
-    "StatusMessages": "dspy_rlm.dspy_bridge.streaming",
-    "install": "dspy_rlm.drop_in",
-    "uninstall": "dspy_rlm.drop_in",
+_MODULES = {
+    "dspy_rlm.configuring": ("configure",),
+    "dspy_rlm.drop_in": ("install", "uninstall"),
+    "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),
+    "dspy_rlm.dspy_bridge.streaming": ("OutputListener", "StatusMessages"),
+    "dspy_rlm.errors": (
+        "BudgetExceededError",
+        "InputError",
+        "RLMError",
+        "RunExhaustedError",
+        "RunFailedError",
+        "RunPausedError",
+        "SignatureError",
+        "SubCallError",
+        "ValidatorError",
+    ),
+    "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.replaying.branches": ("branches",),
+    "dspy_rlm.replaying.compare": ("compare",),
+    "dspy_rlm.replaying.fork": ("fork",),
+    "dspy_rlm.replaying.open_repl": ("open_repl",),
+    "dspy_rlm.replaying.replay": ("replay",),
+    "dspy_rlm.report": ("Call", "RunReport", "Step", "Usage"),
+    "dspy_rlm.rlm": ("RLM",),
+    "dspy_rlm.run_result": ("RunResult",),
+    "sandbox_runtime": (
+        "CodeType",
+        "Directory",
+        "HandleType",
+        "Limits",
+        "PackageError",
+        "Pool",
+        "TextFile",
+        "TextStream",
+        "ValueType",
+    ),
 }
+
+# Names are imported on first use: DSPy takes a second, the sandbox's package 0.2 s, and `dspy-rlm --help` needs neither.
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+# The modules that are attributes of the package without an import of their own.
+_PUBLIC_MODULES = frozenset({"errors", "journal", "report", "run_result", "tracing"})
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("journal", "tracing"):
+    if name in _PUBLIC_MODULES:
         return import_module(f"dspy_rlm.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'dspy_rlm' has no attribute {name!r}")

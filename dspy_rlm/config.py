@@ -69,6 +69,9 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
+    watchers: tuple[Callable[[int], Callable[[Any], None]], ...] = ()
+    """Functions that return an observer of the events of one run, by its depth; see `events.Sink`."""
+
     journal: str | bool | None = None
     """Where runs are recorded: see `journal.places`."""
 

@@ -1,1 +1,1 @@
-"""The command line: `dspy-rlm ask`, `demo` and `run`. No other folder imports it."""
+"""The command line, `dspy-rlm`. No other folder imports it."""

@@ -2,241 +2,213 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import dspy
-from dspy import LMAuthError, LMConfigurationError, LMError
-from pydantic_core import to_jsonable_python
 
-from dspy_rlm.cli.files import load_texts
-from dspy_rlm.errors import RunFailedError, SignatureError
+from dspy_rlm.cli.asking.envelope import answer_text, envelope, write_whole
+from dspy_rlm.cli.asking.event_lines import EventLines
+from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
+from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
+from dspy_rlm.cli.asking.request import Request
+from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
+from dspy_rlm.cli.journals import find_run, journal_of
+from dspy_rlm.cli.notes import Notes
+from dspy_rlm.journal import load
+from dspy_rlm.replaying.stand_ins import built
 from dspy_rlm.report import RunReport
 from dspy_rlm.report_text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
-from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
+from dspy_rlm.terminal.escaping import log_plainly, show_exactly
+from dspy_rlm.terminal.progress import Progress
+from dspy_rlm.tools.sources import normalize_tools
 
-MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
-
-HOW_TO_CONFIGURE = """\
-Name a model, and give its key the way its provider wants it:
-
-    export {key}=...
-    dspy-rlm ask FILE -q QUESTION --model {model}
-
-Any name that dspy.LM accepts works. The variables {model_variable} and {sub_model_variable} stand
-for --model and --sub-model. For a server that speaks OpenAI's API (vLLM, llama.cpp, LM Studio, Ollama):
-
-    dspy-rlm ask FILE -q QUESTION --model openai/NAME --api-base http://localhost:8000/v1
-
-No model at hand? "dspy-rlm demo" shows the engine at work without one."""
-
-# The variables for the keys of providers that are not called after them.
-KEY_VARIABLES = {
-    "fireworks_ai": "FIREWORKS_API_KEY",
-    "huggingface": "HF_TOKEN",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "vertex_ai": "GOOGLE_APPLICATION_CREDENTIALS",
-}
-
-# A self-hosted server usually requires no key, but the client must send one.
-NO_KEY = "none"
-
-# The longest JSON value that is printed on the same line as its name.
-SHORT_JSON_CHARS = 80
-
-# The exit code after Ctrl-C, also where there is an answer.
-INTERRUPTED = 130
+__all__ = [
+    "answer_text",
+    "checked_signature",
+    "how_to_configure",
+    "load_variable",
+    "run_ask",
+]
 
 
-@dataclass(frozen=True)
-class Request:
-    """The parsed arguments of the command."""
-
-    paths: Sequence[Path]
-    question: str
-    signature: str | None = None
-    model: str | None = None
-    sub_model: str | None = None
-    api_base: str | None = None
-    max_iterations: int = 20
-    max_llm_calls: int = 50
-    as_json: bool = False
-    quiet: bool = False
-
-
-def run_ask(request: Request) -> int:
+def run_ask(request: Request, notes: Notes) -> int:
     """Runs the question, prints outputs to stdout and everything else to stderr; returns the exit code.
 
     Raises:
-        InputError: A file cannot be read, or does not match the signature.
-        SignatureError: The signature, a limit or a model's name is invalid.
-        SandboxError: The sandbox cannot be opened.
+        Exception: There is no answer. `exit_codes.code_of` has its exit code.
     """
     log_plainly()
-    model = request.model or os.environ.get(MODEL_VARIABLE)
-    if not model:
-        _note(f"No model is configured, so nothing can answer.\n\n{how_to_configure()}")
-        return 2
-    sub_model = request.sub_model or os.environ.get(SUB_MODEL_VARIABLE)
-    lm = _lm(model, request.api_base)
-    sub_lm = _lm(sub_model, request.api_base) if sub_model else None
-    name, value, loaded = load_variable(request.paths)
-    rlm = RLM(
-        checked_signature(request.signature, name),
-        max_iterations=request.max_iterations,
-        max_llm_calls=request.max_llm_calls,
-        sub_lm=sub_lm,
-        verbose=not request.quiet,
-    )
-    if not request.quiet:
-        _note(f"{loaded}. Asking {model}{f' and {sub_model}' if sub_model else ''}.")
+    events = EventLines(request.events) if request.events else None
+    code: int | None = None
     try:
-        with dspy.context(lm=lm):
-            prediction = rlm(question=request.question, **{name: value})
-    except RunFailedError as error:
-        return _report_failure(error, request, model)
-    except LMError as error:  # found before the run began, such as a missing key
-        if request.as_json:
-            _print_json({"error": f"{type(error).__name__}: {error}"})
-        _note(f"dspy-rlm: no answer. {type(error).__name__}: {error}")
-        _note(f"\n{how_to_configure(error.model or model)}")
-        return 1
-    outputs = {name: prediction[name] for name in rlm.signature.output_fields}
-    if prediction.run.status == "partial":
-        _note(
-            f"dspy-rlm: {reason_of_extraction(prediction.run)}. Not found: "
-            f"{', '.join(prediction.run.missing) or 'nothing'}. The rest was not submitted."
-        )
-    if prediction.run.status == "extracted":
-        _note(
-            f"dspy-rlm: {reason_of_extraction(prediction.run)}. This answer was extracted from the steps, not "
-            "submitted."
-        )
+        code = _run(request, notes, events)
+    except BaseException as error:
+        code = code_of(error)
+        raise
+    finally:
+        if events is not None:
+            events.close(code)
+    return code
+
+
+def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
+    planned = _resumed(request) if request.resume else _new(request)
+    if request.dry_run:
+        # It has LMs of its own, which send nothing.
+        from dspy_rlm.cli.asking.dry_run import dry_run
+
+        emit(request, dry_run(request, planned.module, planned.inputs))
+        return 0
+    notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
+    with dspy.context(lm=planned.lm):
+        prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
+    run: RunReport = prediction.run
+    outputs = {name: prediction[name] for name in planned.module.signature.output_fields}
+    warnings = [*planned.warnings, *warnings_of(run)]
+    for warning in warnings_of(run):
+        notes.warning(f"dspy-rlm: {warning}")
+    code = code_of_answer(run.status, run.stopped_by, allow_partial=request.allow_partial)
     if request.as_json:
-        _print_json({"outputs": plain(outputs), **_facts(prediction.run)})
+        emit(request, envelope(exit_code=code, outputs=outputs, run=run, warnings=warnings))
     else:
         # The printed steps have already shown the cost.
-        _note(f"({spending(prediction.run)})" if request.quiet else "")
-        show_exactly(answer_text(outputs), sys.stdout)
-    return INTERRUPTED if prediction.run.stopped_by == "interrupted" else 0
+        if request.shows_steps:
+            notes.info("")
+        elif request.events is None:
+            notes.warning(f"({spending(run)})")
+        emit(request, answer_text(outputs))
+    return code
 
 
-def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
-    """Returns the source variable's name and value, and a description of what was loaded.
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A run that can start."""
 
-    Raises:
-        InputError: A file cannot be read, or there is none.
-    """
-    texts = load_texts(paths)
-    loaded = f"Loaded {texts.summary}"
-    if texts.skipped:
-        loaded = f"{loaded}; skipped {texts.skipped_summary}"
-    if len(paths) == 1 and not paths[0].is_dir():
-        return "text", next(iter(texts.by_path.values())), loaded
-    return "files", dict(texts.by_path), loaded
+    module: RLM
+    lm: dspy.BaseLM
+    inputs: Mapping[str, Any]
+    start: Callable[[RLM, Mapping[str, Any]], dspy.Prediction]
+    described: str
+    models: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
-def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
-    """Parses the signature, whose inputs must be the source variable and the question.
+def _new(request: Request) -> _Plan:
+    if not request.model:
+        raise no_model()
+    lm = lm_of(request.model, request.api_base)
+    sub_lm = sub_lms_of(request.sub_models, request.api_base)
+    source = load_source(request.paths)
+    signature = checked_signature(request.signature, source.name)
+    ending: dict[str, Any] = {"on_exhausted": request.on_exhausted} if request.on_exhausted else {}
+    module = RLM(
+        signature,
+        sub_lm=sub_lm,
+        tools=tools_of(request.tools),
+        journal=journal_of(request.journal),
+        track_coverage=request.as_json,
+        **request.budgets.set,
+        **ending,
+    )
+    skipped = (f"Files were left out: {source.skipped}.",) if source.skipped else ()
+    return _Plan(
+        module,
+        lm,
+        {source_name(signature): source.value, "question": request.question},
+        lambda module, inputs: module(**inputs),
+        source.described,
+        (request.model, *request.sub_models.values()),
+        skipped,
+    )
 
-    Raises:
-        SignatureError: It has other inputs, or is not a signature.
-    """
-    kind = "str" if name == "text" else "dict[str, str]"
-    signature = signature or f"{name}: {kind}, question: str -> answer: str"
-    example = f'--sig "{name}, question -> answer: str, lines: list[int]"'
-    try:
-        checked: type[dspy.Signature] = dspy.Signature(signature)
-    except Exception as error:  # DSPy's parser may raise anything
-        raise SignatureError(
-            f"{signature!r} is not a signature: {str(error).rstrip('.')}. Write {example}."
-        ) from error
-    names = list(checked.input_fields)
-    if sorted(names) != sorted([name, "question"]):
-        source = "there is one file, so it is" if name == "text" else "the files are"
-        raise SignatureError(
-            f"The signature needs the inputs {name!r} and 'question', and no others ({source} in "
-            f"{name!r}). It has {', '.join(map(repr, names)) or 'none'}. Write {example}."
+
+def _resumed(request: Request) -> _Plan:
+    """Returns the rest of a recorded run. LMs and limits are those of the record, where no flag has others."""
+    path = find_run(str(request.resume))
+    record = load(path)
+    recorded: Mapping[str, Any] = record.config.get("models") or {}
+    model = request.model or recorded.get("root")
+    if not model:
+        raise no_model()
+    lm = lm_of(model, request.api_base)
+    models = request.sub_models or {
+        name: str(sub) for name, sub in (recorded.get("sub") or {}).items()
+    }
+    module = built(record)
+    module.generate_action.lm = None
+    module.sub_lm = sub_lms_of(models, request.api_base)
+    limits = request.budgets.set
+    for name in ("max_output_chars", "max_concurrency"):
+        if name in limits:
+            setattr(module, name, limits.pop(name))
+    module.budget = dataclasses.replace(module.budget, **limits)
+    if request.on_exhausted:
+        module.on_exhausted = request.on_exhausted  # type: ignore[assignment]
+    module.track_coverage = request.as_json
+    tools = normalize_tools(tools_of(request.tools))
+    module._config = dataclasses.replace(module._config, tools={**module._config.tools, **tools})
+    inputs: dict[str, Any] = {}
+    if request.paths:
+        inputs[source_name(module.signature)] = load_source(request.paths).value
+    if request.question is not None:
+        inputs["question"] = request.question
+    return _Plan(
+        module,
+        lm,
+        inputs,
+        lambda module, inputs: module.resume(path, **inputs),
+        f"Going on with {path}",
+        (str(model), *models.values()),
+        record.notes,
+    )
+
+
+def _watched(module: RLM, request: Request, events: EventLines | None) -> RLM:
+    """Returns the module with the observers of its runs."""
+    watchers: list[Callable[[int], Callable[[Any], None]]] = []
+    if request.shows_steps:
+        watchers.append(lambda depth: Progress(depth, plain=request.plain))
+    if events is not None:
+        watchers.append(events.watcher)
+    module._config = dataclasses.replace(module._config, watchers=tuple(watchers))
+    return module
+
+
+def warnings_of(run: RunReport) -> list[str]:
+    """Returns what a reader of the answer has to know about it."""
+    found = []
+    if run.status == "partial":
+        found.append(
+            f"{reason_of_extraction(run)}. Not found: {', '.join(run.missing) or 'nothing'}. The rest was not "
+            "submitted."
         )
-    return checked
+    if run.status == "extracted":
+        found.append(
+            f"{reason_of_extraction(run)}. This answer was extracted from the steps, not submitted."
+        )
+    if run.journal_problem:
+        found.append(f"The journal is not complete: {run.journal_problem}")
+    return found
 
 
-def _lm(model: str, api_base: str | None) -> dspy.LM:
-    settings: dict[str, Any] = {}
-    if api_base:
-        settings["api_base"] = api_base
-        if model.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
-            settings["api_key"] = NO_KEY
+def emit(request: Request, answer: str | Mapping[str, Any]) -> None:
+    """Writes the answer, or a JSON object, to stdout or to the file of `--output`."""
+    text = answer if isinstance(answer, str) else json.dumps(answer, indent=2)
+    if request.output is None:
+        show_exactly(text, sys.stdout)
+        return
     try:
-        return dspy.LM(model, **settings)
-    except (LMError, ValueError) as error:
-        raise SignatureError(f"Cannot use the model {model!r}: {error}") from error
-
-
-def how_to_configure(model: str = "openai/gpt-5-mini") -> str:
-    """Explains how to name a model and to give its key, with the variable of the model's own provider."""
-    provider = model.partition("/")[0] if "/" in model else "openai"
-    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
-    return HOW_TO_CONFIGURE.format(
-        key=KEY_VARIABLES.get(provider, f"{name}_API_KEY"),
-        model=model,
-        model_variable=MODEL_VARIABLE,
-        sub_model_variable=SUB_MODEL_VARIABLE,
-    )
-
-
-def _report_failure(error: RunFailedError, request: Request, model: str) -> int:
-    cause = error.__cause__
-    if request.as_json:
-        _print_json({"error": f"{type(cause).__name__}: {cause}", **_facts(error.run)})
-    _note(f"dspy-rlm: no answer. {type(cause).__name__}: {cause}\nSpent: {spending(error.run)}.")
-    if isinstance(cause, LMAuthError | LMConfigurationError):
-        _note(f"\n{how_to_configure(model)}")
-    if request.api_base and not urlsplit(request.api_base).path.strip("/"):
-        _note("The --api-base has no path. That of most servers ends with /v1.")
-    return 1
-
-
-def _facts(run: RunReport) -> dict[str, Any]:
-    facts = run.dump()
-    del facts["trajectory"]
-    return facts
-
-
-def plain(value: Any) -> Any:
-    """Returns a value as JSON; values that JSON cannot represent become text."""
-    return to_jsonable_python(value, fallback=str)
-
-
-def answer_text(outputs: Mapping[str, Any]) -> str:
-    """Renders the outputs: a single one alone, several with their names; other values than text as JSON."""
-    texts = {name: _value_text(value) for name, value in outputs.items()}
-    if len(texts) == 1:
-        return next(iter(texts.values()))
-    return "\n".join(
-        f"{name}:\n{text}" if "\n" in text else f"{name}: {text}" for name, text in texts.items()
-    )
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    short = json.dumps(plain(value), ensure_ascii=False)
-    if len(short) <= SHORT_JSON_CHARS:
-        return short
-    return json.dumps(plain(value), ensure_ascii=False, indent=2)
-
-
-def _print_json(value: object) -> None:
-    show_exactly(json.dumps(value, indent=2), sys.stdout)
-
-
-def _note(text: str) -> None:
-    show(text, sys.stderr)
+        write_whole(request.output, f"{text}\n")
+    except OSError as error:
+        # It is paid for: rather on stdout than nowhere.
+        show_exactly(text, sys.stdout)
+        raise CommandError(
+            f"The answer cannot be written to {request.output}: {error.strerror}. It was printed instead.",
+            CONFIGURATION,
+        ) from error

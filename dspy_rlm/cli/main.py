@@ -6,25 +6,21 @@ Each command is imported when it is run, so that `--help` does not wait for DSPy
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dspy_rlm.cli.files import check_paths
-from dspy_rlm.errors import InputError, RLMError, SignatureError
-from dspy_rlm.terminal.escaping import printable, show, show_exactly, show_exception
-from sandbox_runtime import SandboxError
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+from dspy_rlm.cli.exit_codes import FAILED, INTERRUPTED, code_of
+from dspy_rlm.cli.options import add_journal, describe_ask
+from dspy_rlm.cli.recorded.options import add_commands
+from dspy_rlm.errors import InputError
+from dspy_rlm.terminal.escaping import printable, show, show_exception
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns the exit code: 0 for success, 2 for invalid arguments."""
+    """Runs a command and returns the exit code; `exit_codes` has all of them."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(
@@ -36,14 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.command(options)
         sys.stdout.flush()
-    except (InputError, SignatureError) as error:
-        return _complain(error, USAGE, as_json=options.command is _ask and options.json)
-    except (RLMError, SandboxError) as error:
-        return _complain(error, FAILED, as_json=options.command is _ask and options.json)
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except BrokenPipeError:
         return _unread()
+    except Exception as error:
+        found = code_of(error)
+        if found is None:
+            raise
+        from dspy_rlm.cli.failures import explain
+
+        show(f"dspy-rlm: {explain(error)}", sys.stderr)
+        return found
     return code
 
 
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Recursive Language Models for DSPy: a model answers questions about inputs of "
         "any size by working on them in a sandboxed Python REPL.",
     )
-    parser.add_argument("--version", action="version", version=f"dspy-rlm {_own_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     demo = commands.add_parser(
         "demo",
@@ -68,8 +68,22 @@ def _parser() -> argparse.ArgumentParser:
         description="Answers three questions about the source of the Python standard library. A "
         "scripted policy plays the language model. The exit code is 0 only if every answer was right.",
     )
+    add_journal(demo)
     demo.set_defaults(command=_demo)
-    _describe_ask(commands.add_parser("ask", help="ask a model about files"))
+    ask = commands.add_parser("ask", help="ask a model about files")
+    describe_ask(ask)
+    ask.set_defaults(command=_ask)
+    add_commands(commands)
+    serve = commands.add_parser(
+        "serve-policy",
+        help="serve scripted policies as models, to try commands without a key",
+        description="Serves the models openai/root and openai/sub, which are scripted policies, at an "
+        "OpenAI-compatible address. The address is the first line on stdout.",
+    )
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
+    )
+    serve.set_defaults(command=_serve)
     doctor = commands.add_parser(
         "doctor",
         help="check this machine, and start a sandbox",
@@ -90,66 +104,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _describe_ask(ask: argparse.ArgumentParser) -> None:
-    ask.description = (
-        "Answers a question about files. One file is the variable `text`; several, or a folder, are "
-        "`files`, a dict of texts by path. Hidden and binary files in a folder are left out."
-    )
-    ask.epilog = "The answer goes to stdout, everything else to stderr."
-    ask.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", type=Path)
-    ask.add_argument("-q", "--question", required=True, help="what to ask")
-    ask.add_argument(
-        "--sig",
-        metavar="SIGNATURE",
-        help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
-    )
-    ask.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
-    ask.add_argument(
-        "--sub-model",
-        help="the LM that its code calls (default: DSPY_RLM_SUB_MODEL, or the same LM)",
-    )
-    ask.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
-    ask.add_argument("--max-iterations", type=int, default=20, metavar="N", help="turns (20)")
-    ask.add_argument("--max-llm-calls", type=int, default=50, metavar="N", help="sub-LM calls (50)")
-    ask.add_argument("--json", action="store_true", help="print one JSON object")
-    ask.add_argument("--quiet", action="store_true", help="do not show the steps")
-    ask.set_defaults(command=_ask)
-
-
 def _demo(options: argparse.Namespace) -> int:
     # Without network, whatever the environment variables say.
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     from dspy_rlm.cli.demo.run import run_demo
 
-    return run_demo()
+    return run_demo(journal=options.journal)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.demo.serve import serve
+
+    return serve(options.port)
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    import subprocess
+
     command = [sys.executable, "-m", "sandbox_runtime", "doctor"]
     return subprocess.call([*command, "--json"] if options.json else command)
 
 
 def _ask(options: argparse.Namespace) -> int:
-    # Mistakes that need no DSPy to be found: importing it takes a second.
-    if not options.question.strip():
-        raise InputError("The question is empty. Write it after -q.")
-    check_paths(options.paths)
-    from dspy_rlm.cli.ask import Request, run_ask
+    from dspy_rlm.cli.ask_command import ask
 
-    return run_ask(
-        Request(
-            paths=options.paths,
-            question=options.question,
-            signature=options.sig,
-            model=options.model,
-            sub_model=options.sub_model,
-            api_base=options.api_base,
-            max_iterations=options.max_iterations,
-            max_llm_calls=options.max_llm_calls,
-            as_json=options.json,
-            quiet=options.quiet,
-        )
-    )
+    return ask(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -163,15 +142,6 @@ def _run(options: argparse.Namespace) -> int:
         show_exception(error.with_traceback(program_frames(error)), sys.stderr)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
     return 0
-
-
-def _complain(error: Exception, code: int, *, as_json: bool = False) -> int:
-    show(f"dspy-rlm: {error}", sys.stderr)
-    if as_json:
-        show_exactly(
-            json.dumps({"error": f"{type(error).__name__}: {error}"}, indent=2), sys.stdout
-        )
-    return code
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
@@ -189,11 +159,18 @@ def _unread() -> int:
     return FAILED
 
 
-def _own_version() -> str:
-    try:
-        return version("dspy-rlm")
-    except PackageNotFoundError:
-        return "(not installed)"
+class _Version(argparse.Action):
+    """Prints the version, which takes time to find out."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            own = version("dspy-rlm")
+        except PackageNotFoundError:
+            own = "(not installed)"
+        print(f"dspy-rlm {own}")
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -69,8 +69,13 @@ def place_of(journal: JournalOption) -> Place | None:
     if journal is None or journal is False:
         return None
     if journal is True:
-        return Place(Path(platformdirs.user_data_dir("dspy-rlm", appauthor=False)) / "journals")
+        return Place(data_folder())
     return Place(Path(journal).expanduser())
+
+
+def data_folder() -> Path:
+    """Returns the folder of journals among the user's data."""
+    return Path(platformdirs.user_data_dir("dspy-rlm", appauthor=False)) / "journals"
 
 
 def _default() -> tuple[JournalOption, str]:

@@ -13,6 +13,7 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.journal import load
 from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.journal.records import RunRecord
+from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.recorded.answers import Edit
 from dspy_rlm.recorded.inputs import recorded_inputs
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
@@ -27,6 +28,7 @@ def fork(
     step: int,
     rlm: RLM | None = None,
     lm: dspy.BaseLM | None = None,
+    sub_lm: SubLM = None,
     instructions: str | None = None,
     edit: Edit | str | Mapping[str, str] | None = None,
     to: JournalOption = None,
@@ -39,6 +41,8 @@ def fork(
         step: The last step that is taken from the record; 0 for none.
         rlm: The RLM to go on with, with its tools and LMs. None: one is built from the journal, with the configured LM.
         lm: The LM that writes the code after the step.
+        sub_lm: The LMs that code can call, if there is no `rlm`. None: the one that writes the code, under the names of
+            the record.
         instructions: The instructions of the task after the step.
         edit: What is changed in the step itself: other code, as a text, or an `Edit` or a dict with `code`, `output` or
             `reasoning`. Its cell then runs live.
@@ -53,7 +57,7 @@ def fork(
     record = load(journal)
     change = checked_edit(edit)
     check_step(record, step, least=1 if change else 0)
-    module = live_module(record, rlm, lm=lm, instructions=instructions)
+    module = live_module(record, rlm, lm=lm, sub_lm=sub_lm, instructions=instructions)
     values = recorded_inputs(record, module.signature, inputs)
     playback = RunPlayback(
         record,
@@ -70,6 +74,7 @@ def live_module(
     rlm: RLM | None,
     *,
     lm: dspy.BaseLM | None = None,
+    sub_lm: SubLM = None,
     instructions: str | None = None,
 ) -> RLM:
     """Returns an RLM that goes on after a recorded step, with LMs that answer.
@@ -88,6 +93,7 @@ def live_module(
         # Under the names that the recorded code uses.
         own = module._config.sub_lm
         sub: Any = dict.fromkeys(own, lm) if isinstance(own, Mapping) else lm
+        sub = checked_sub_lm(sub_lm) or sub
         module._config = dataclasses.replace(module._config, sub_lm=sub)
     return module
 

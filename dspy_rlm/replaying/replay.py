@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dspy
+from pydantic_core import to_jsonable_python
 
 from dspy_rlm.budget.budget import Price
 from dspy_rlm.errors import RunFailedError
@@ -24,6 +25,9 @@ from dspy_rlm.replaying.compare import Taken
 from dspy_rlm.replaying.stand_ins import module_for, unknown_types
 from dspy_rlm.report import RunReport, added
 from dspy_rlm.rlm import RLM
+
+# DSPy's adapters that need no arguments.
+_ADAPTERS = ("ChatAdapter", "JSONAdapter", "XMLAdapter")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +134,12 @@ def replay(
     )
     playback = RunPlayback(record, policy, differences)
     values = recorded_inputs(record, module.signature, inputs)
-    run, outputs = _run(module, playback, values)
+    with dspy.context(adapter=dspy.settings.adapter if rlm is not None else _adapter_of(record)):
+        run, outputs = _run(module, playback, values)
     if run is not None and record.ended is not None:
         differences += _ends(record, run, outputs)
     notes = [
-        f"The types of {', '.join(unknown)} are not in the journal; pass rlm= to compare prompts."
+        f"The journal has only the fields of the classes in {', '.join(unknown)}; pass rlm= to compare prompts too."
     ] * bool(unknown)
     return Replay(
         tuple(differences),
@@ -148,12 +153,18 @@ def replay(
     )
 
 
+def _adapter_of(record: RunRecord) -> dspy.Adapter | None:
+    """Returns the adapter that the run had, if it is one of DSPy's own without settings."""
+    name = record.config.get("adapter")
+    cls = getattr(dspy, name) if name in _ADAPTERS else None
+    return cls() if cls is not None else None
+
+
 def _run(module: RLM, playback: Any, values: Mapping[str, Any]) -> tuple[RunReport | None, Any]:
     """Runs the module. Returns its report, and its outputs if it has any."""
     module._config = dataclasses.replace(module._config, playback=playback)
     try:
-        with dspy.context(adapter=dspy.settings.adapter):
-            prediction = module(**values)
+        prediction = module(**values)
     except EndOfRecordError:
         return None, None
     except RunFailedError as error:
@@ -171,12 +182,20 @@ def _ends(record: RunRecord, run: RunReport, outputs: Any) -> list[Difference]:
     sides = [f"{one.status} ({one.stopped_by})" for one in (recorded, run)]
     if sides[0] != sides[1]:
         return [Difference("end", None, sides[0], sides[1], record.run_id)]
-    before = {name: value_key_of(value) for name, value in (record.outputs or {}).items()}
-    now = {name: value_key(value) for name, value in (outputs or {}).items()}
-    if before == now:
-        return []
-    shown = {name: record.value(value) for name, value in (record.outputs or {}).items()}
-    return [Difference("end", None, repr(shown), repr(outputs), record.run_id)]
+    found = []
+    for name, value in (record.outputs or {}).items():
+        now = (outputs or {}).get(name)
+        if value_key_of(value) == value_key(now) or value.kind == "not_stored":
+            continue
+        before = record.value(value)
+        if _plain(before) != _plain(now):
+            shown = f"{name} = {before!r}", f"{name} = {now!r}"
+            found.append(Difference("end", None, shown[0], shown[1], record.run_id))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return to_jsonable_python(value, fallback=repr)
 
 
 def _cost_at(record: RunRecord, prices: Mapping[str, tuple[float, float]] | None) -> float | None:

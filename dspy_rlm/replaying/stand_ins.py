@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.errors import InputError
 from dspy_rlm.journal.records import FieldRecord, RunRecord, read_text
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.recorded.exceptions import NotRecordedError
@@ -22,6 +23,9 @@ from dspy_rlm.rlm import RLM
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.signatures.parser import signature_of
 from sandbox_runtime import Limits
+
+# Kinds of values that no field of type `str` has.
+_NO_TEXT = ("json", "bytes", "npy", "parquet")
 
 
 class StandIn(dspy.LM):
@@ -90,8 +94,17 @@ def module_for(
 
 
 def built(record: RunRecord) -> RLM:
-    """Returns an RLM with the settings of the record, and with stand-ins for LMs and tools."""
+    """Returns an RLM with the settings of the record, and with stand-ins for LMs and tools.
+
+    Raises:
+        InputError: The run used packages.
+    """
     settings = record.config
+    if packages := settings.get("packages"):
+        raise InputError(
+            f"The run used packages ({', '.join(map(str, packages))}), which a journal does not name as a package index "
+            "does. Pass rlm=, an RLM with these packages."
+        )
     models: Mapping[str, Any] = settings.get("models", {})
     limits: Mapping[str, Any] = settings.get("budget", {})
     names = {field.name for field in dataclasses.fields(Budget)}
@@ -116,7 +129,6 @@ def built(record: RunRecord) -> RLM:
             stand_in_tool(name, settings.get("tool_docs", {}).get(name, {}))
             for name in settings.get("tools", ())
         ],
-        packages=settings.get("packages") or (),
         style=settings.get("style", "default"),
         on_exhausted=settings.get("on_exhausted", "extract"),
         limits=Limits(output_chars=settings.get("max_output_chars", Limits.output_chars)),
@@ -132,16 +144,23 @@ def built(record: RunRecord) -> RLM:
 
 
 def signature_from(record: RunRecord) -> type[dspy.Signature]:
-    """Returns the signature of a run. A type that only its program knows becomes `Any`."""
+    """Returns the signature of a run. Its classes have fields only; what cannot be built becomes `Any`."""
     recorded = record.signature
     known: dict[str, str] = {}
+    classes: Mapping[str, Any] = record.config.get("classes") or {}
     for field in (*recorded.inputs, *recorded.outputs):
-        known[field.name] = field.annotation if _is_known(field) else "Any"
+        known[field.name] = field.annotation if _is_known(field, classes) else "Any"
+
+    def written(field: FieldRecord) -> str:
+        value = record.inputs.get(field.name)
+        if known[field.name] == "str" and value is not None and value.kind in _NO_TEXT:
+            return field.name  # its type was not declared
+        return f"{field.name}: {known[field.name]}"
 
     def side(fields: tuple[FieldRecord, ...]) -> str:
-        return ", ".join(f"{field.name}: {known[field.name]}" for field in fields)
+        return ", ".join(map(written, fields))
 
-    signature: Any = _parsed(f"{side(recorded.inputs)} -> {side(recorded.outputs)}")
+    signature: Any = _parsed(f"{side(recorded.inputs)} -> {side(recorded.outputs)}", classes)
     for field in (*recorded.inputs, *recorded.outputs):
         if field.description:
             signature = signature.with_updated_fields(field.name, desc=read_text(field.description))
@@ -150,18 +169,18 @@ def signature_from(record: RunRecord) -> type[dspy.Signature]:
 
 
 def unknown_types(record: RunRecord) -> list[str]:
-    """Returns the names of the fields whose types only the program knows."""
+    """Returns the names of the fields with types of the program's own."""
     fields = (*record.signature.inputs, *record.signature.outputs)
-    return [field.name for field in fields if not _is_known(field)]
+    return [field.name for field in fields if not _is_known(field, {})]
 
 
-def _is_known(field: FieldRecord) -> bool:
+def _is_known(field: FieldRecord, classes: Mapping[str, Any]) -> bool:
     try:
-        _parsed(f"question -> {field.name}: {field.annotation}")
+        _parsed(f"of_{field.name} -> {field.name}: {field.annotation}", classes)
     except Exception:  # noqa: BLE001 - whatever a text from a file does to the parser
         return False
     return True
 
 
-def _parsed(text: str) -> type[dspy.Signature]:
-    return signature_of(text, {}, {}, class_kinds())
+def _parsed(text: str, classes: Mapping[str, Any]) -> type[dspy.Signature]:
+    return signature_of({"signature": text, "classes": classes}, {}, {}, class_kinds())

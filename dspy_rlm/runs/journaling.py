@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -24,6 +25,7 @@ from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
 from dspy_rlm.middleware import Wrapper
 from dspy_rlm.recording import Recorder
+from dspy_rlm.repl.guest.signatures import Classes
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
@@ -134,6 +136,7 @@ def _start(
     settings = {
         "style": config.style,
         "on_exhausted": config.on_exhausted,
+        "adapter": type(dspy.settings.adapter).__name__ if dspy.settings.adapter else None,
         "budget": dataclasses.asdict(config.budget),
         "max_output_chars": config.limits.output_chars,
         "checkpoints": config.checkpoints,
@@ -143,6 +146,7 @@ def _start(
         },
         "descriptions": dict(context.models.descriptions),
         "tools": list(config.tools),
+        "classes": _classes(signature),
         "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
         "policy": _policy(blueprint),
         "kept": kept_variables(context),
@@ -167,6 +171,15 @@ def _start(
             for name, value in inputs.items()
         },
     }
+
+
+def _classes(signature: type[dspy.Signature]) -> dict[str, Any]:
+    """Returns the classes in a signature's types, by name: their fields with types, as cells describe their own."""
+    classes = Classes()
+    for field in (*signature.input_fields.values(), *signature.output_fields.values()):
+        with contextlib.suppress(Exception):  # a class of any kind
+            classes.text(field.annotation)
+    return classes.schemas
 
 
 def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:

@@ -119,6 +119,7 @@ def prepare(
         context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
     sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks += [watch(depth) for watch in config.watchers]
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
     sinks += [*(one.sink_below for one in outer), *([coverage.sink] if coverage else [])]

@@ -58,9 +58,12 @@ class Progress:
     _numbers = itertools.count(1)
     _active: ClassVar[dict[int, list[Progress]]] = {}
 
-    def __init__(self, depth: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Prints nothing yet. `clock` returns seconds."""
+    def __init__(
+        self, depth: int = 0, clock: Callable[[], float] = time.monotonic, *, plain: bool = False
+    ) -> None:
+        """Prints nothing yet. `clock` returns seconds; with `plain`, there are no colours on a terminal either."""
         self._depth = depth
+        self._plain = plain
         self._clock = clock
         self._number = next(self._numbers)
         self._printed_at = clock()
@@ -73,7 +76,9 @@ class Progress:
             if isinstance(event, RunStarted):
                 others.append(self)
             label = f"run {self._number}" if len(others) > 1 else ""
-            print_event(event, label=label, indent=self._depth, line=self._line(event))
+            print_event(
+                event, label=label, indent=self._depth, line=self._line(event), plain=self._plain
+            )
             if isinstance(event, RunEnded) and self in others:
                 others.remove(self)
 
@@ -100,7 +105,9 @@ class Progress:
         return line
 
 
-def print_event(event: Event, *, label: str = "", indent: int = 0, line: str = "") -> None:
+def print_event(
+    event: Event, *, label: str = "", indent: int = 0, line: str = "", plain: bool = False
+) -> None:
     """Prints an event to stderr.
 
     Args:
@@ -108,11 +115,13 @@ def print_event(event: Event, *, label: str = "", indent: int = 0, line: str = "
         label: The name of the run, where several go on.
         indent: The depth of the run.
         line: The line for the progress of a sub-call.
+        plain: True for no colours, also on a terminal.
     """
     stream = sys.stderr
     margin = INDENT * indent
     width = max(terminal_width(stream) - len(margin), MIN_WIDTH)
-    text = render_event(event, width=width, colour=wants_colour(stream), label=label)
+    colour = wants_colour(stream) and not plain
+    text = render_event(event, width=width, colour=colour, label=label)
     if line:
         text = _indent(f"[{label}] {line}" if label else line, width)
     if text:

@@ -60,13 +60,13 @@ Post: TypeAlias = Callable[[str, bytes], Answer]
 
 
 class Listener:
-    """Serves on 127.0.0.1, on a free port, from construction until `close`.
+    """Serves on 127.0.0.1, on a free port or a certain one, from construction until `close`.
 
     `get` and `post` are called from many threads at once.
     """
 
-    def __init__(self, get: Get, post: Post) -> None:
-        self._server = _Connections(get, post)
+    def __init__(self, get: Get, post: Post, port: int = 0) -> None:
+        self._server = _Connections(get, post, port)
         self.port: int = self._server.server_address[1]
         self._accepting = threading.Thread(
             target=self._server.serve_forever,
@@ -88,13 +88,15 @@ class _Connections(socketserver.ThreadingTCPServer):
     """Runs one thread for each connection, and keeps the list of open ones."""
 
     daemon_threads = True
+    # A certain port can be served again at once. On Windows, two servers could share it.
+    allow_reuse_address = sys.platform != "win32"
     # The backlog: if more clients connect at the same instant, they wait.
     request_queue_size = 256
 
-    def __init__(self, get: Get, post: Post) -> None:
+    def __init__(self, get: Get, post: Post, port: int) -> None:
         self._lock = threading.Lock()  # guards _open
         self._open: dict[threading.Thread, socket.socket] = {}
-        super().__init__(("127.0.0.1", 0), partial(_Connection, get, post))
+        super().__init__(("127.0.0.1", port), partial(_Connection, get, post))
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(

@@ -78,6 +78,7 @@ class PolicyServer:
         models: Mapping[str, Player],
         *,
         faults: Mapping[str, Fault | Sequence[Fault]] | None = None,
+        port: int = 0,
     ) -> None:
         """Start serving.
 
@@ -85,6 +86,7 @@ class PolicyServer:
             models: The player of each model name, e.g. `{"root": policy(find)}`. Names of real
                 models make DSPy report their prices; prefer others.
             faults: The faults from the start, as for `fail`.
+            port: The port on 127.0.0.1; 0 for a free one.
         """
         self._models = dict(models)
         self._plan = FaultPlan()
@@ -95,7 +97,7 @@ class PolicyServer:
         self._arrivals = itertools.count(1)
         self._closing = threading.Event()
         self._close_lock = threading.Lock()  # allows one thread at a time to close
-        self._listener = Listener(self._get, self._post)
+        self._listener = Listener(self._get, self._post, port)
 
     def __enter__(self) -> Self:
         return self

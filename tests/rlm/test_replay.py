@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import pydantic
 import pytest
 
 from dspy_rlm import RLM, InputError, branches, compare, fork, open_repl, replay
@@ -19,6 +20,19 @@ MOVES = (
     "size = len(''.join(found))\nprint(size)",
     "SUBMIT(answer=str(size))",
 )
+
+
+class Item(pydantic.BaseModel):
+    """A class of the program."""
+
+    size: int
+
+
+class Largest(dspy.Signature):
+    """Find the largest item."""
+
+    items: list[Item] = dspy.InputField()
+    best: Item = dspy.OutputField()
 
 
 def echo(request: Any) -> str:
@@ -85,6 +99,27 @@ class TestReplay:
         again = replay(journal)
 
         assert again.same, again
+
+    def test_classes_of_the_program_are_not_needed(self, play, journal):
+        """Cells use their fields; the prompts, which document more of them, are not compared."""
+
+        moves = "print(max(item.size for item in items))", "SUBMIT(best=Item(size=3))"
+        rlm, _ = play(Largest, *moves, journal=journal)
+        rlm(items=[Item(size=1), Item(size=3)])
+
+        again = replay(journal)
+
+        assert again.same, again
+        assert again.outputs["best"].size == 3
+        assert "items, best" in again.notes[0]
+
+    def test_packages_need_the_rlm(self, recorded, journal):
+        """A journal names what can be imported, which is not what a package index calls it."""
+        text = journal.read_text().replace('"packages":[]', '"packages":["networkx"]')
+        journal.write_text(text)
+
+        with pytest.raises(InputError, match="networkx"):
+            replay(journal)
 
     def test_a_run_that_crashed_is_repeated_as_far_as_it_went(self, recorded, journal, tmp_path):
         """The end of its record is no difference."""

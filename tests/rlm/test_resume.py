@@ -59,7 +59,9 @@ def journal(tmp_path: Path) -> Path:
 
 
 class TestAnswersAreNotPaidTwice:
-    @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.8, 0.97])
+    @pytest.mark.parametrize(
+        "share", [0.4, 0.8, *(pytest.param(n, marks=pytest.mark.nightly) for n in (0.1, 0.6, 0.97))]
+    )
     def test_a_run_goes_on_from_any_line(self, play, journal, tmp_path, share):
         """Whatever was answered before is not sent again, and the outputs are those of the undisturbed run."""
         rlm, server = play("text -> answer: str", *BATCH, sub=echo, journal=journal)

@@ -25,6 +25,7 @@ from dspy import lm15
 from dspy_rlm.cli.demo.policies import play_root, play_sub
 from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
 from dspy_rlm.cli.files import Texts, load_python
+from dspy_rlm.cli.journals import journal_of
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.report import RunReport
 from dspy_rlm.report_text import count
@@ -112,12 +113,17 @@ class Result:
     right: bool
 
 
-def run_demo(root: Path | None = None) -> int:
+def run_demo(root: Path | None = None, journal: str | bool | None = None) -> int:
     """Runs the questions and prints everything; returns 0 only if every answer was correct.
 
     Args:
         root: The folder of source code to ask about. None: the standard library.
+        journal: The place of the journals, as `journal=` of an RLM.
+
+    Raises:
+        CommandError: No journal can be written there.
     """
+    journal = journal_of(journal)
     start = time.perf_counter()
     root = root or Path(sysconfig.get_path("stdlib"))
     _say(
@@ -130,18 +136,21 @@ def run_demo(root: Path | None = None) -> int:
         if not lms.over_http:
             _say(NO_LOOPBACK)
         results = [
-            _ask(number, question, texts, lms) for number, question in enumerate(QUESTIONS, 1)
+            _ask(number, question, texts, lms, journal)
+            for number, question in enumerate(QUESTIONS, 1)
         ]
     show(f"\n{table(results, texts)}\n", sys.stdout)
     show(summary(results, texts, time.perf_counter() - start), sys.stdout)
     return 0 if all(result.right for result in results) else 1
 
 
-def _ask(number: int, question: Question, texts: Texts, lms: DemoLMs) -> Result:
+def _ask(
+    number: int, question: Question, texts: Texts, lms: DemoLMs, journal: str | bool | None
+) -> Result:
     _say(f"\n=== Question {number} of {len(QUESTIONS)}: {question.text} ===")
     _say(f"RLM({question.signature!r})")
     signature = dspy.Signature(question.signature, question.instructions)
-    rlm = RLM(signature, sub_lm=lms.sub, verbose=True)
+    rlm = RLM(signature, sub_lm=lms.sub, verbose=True, journal=journal)
     try:
         with dspy.context(lm=lms.root):
             prediction = rlm(sources=texts.by_path, **question.inputs)
@@ -152,6 +161,8 @@ def _ask(number: int, question: Question, texts: Texts, lms: DemoLMs) -> Result:
     truths = question.right_answers(texts.by_path)
     right = answer in truths
     _say(f"\nAnswer: {answer_text(answer)}")
+    if prediction.run.journal:
+        _say(f"Journal: {prediction.run.journal}")
     if not right:
         _say(f"Truth: {' or '.join(map(answer_text, truths))}")
     _say(f"{'Right' if right else 'WRONG'}. The truth, computed on the host: {question.truth}.")

@@ -13,11 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import dspy
 import pytest
+from command_line import COMMAND, LOG, Server, environment, run
 
 from dspy_rlm.cli.ask import answer_text, checked_signature, how_to_configure, load_variable
 from dspy_rlm.cli.main import main
@@ -34,117 +33,6 @@ from dspy_rlm.testing import (
     rules,
     scripted,
 )
-
-COMMAND = [sys.executable, "-m", "dspy_rlm.cli.main"]
-
-LOG = "one\ntwo ERROR\nthree\nfour ERROR\n"
-
-
-@policy
-def find_errors(task: Task):
-    """A cell that finds the lines with ERROR, queries the sub-LM about them, and fits the signature."""
-    if "`files`" in task.variables_info:
-        look = "text = ''.join(files.values())\nprint(list(files))"
-    else:
-        look = "print(len(text))"
-    yield Action("How much is there?", look)
-    yield Action(
-        "Find them.",
-        "lines = [n for n, line in enumerate(text.split('\\n'), 1) if question in line]\n"
-        "meaning = sub_llm(f'{len(lines)} lines with {question}')\nprint(lines)",
-    )
-    fields = "answer=meaning, lines=lines" if "`lines`" in task.system else "answer=meaning"
-    yield Action("Tell.", f"SUBMIT({fields})")
-
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-class Server:
-    """A policy server, and commands that use it."""
-
-    def __init__(self, folder: Path, run: Run) -> None:
-        models = {
-            "root": find_errors,
-            "sub": rules([(r"^(\d+) lines", lambda m: f"It is bad: {m[1]}")]),
-        }
-        self.policies = PolicyServer(models)
-        self.folder = folder
-        self.run = run
-        self.arguments = ["--api-base", self.policies.base_url]
-        self.arguments += ["--model", "openai/root", "--sub-model", "openai/sub"]
-
-    def ask(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Runs `dspy-rlm ask` on this server's models."""
-        return self.run("ask", *self.arguments, *arguments, variables=variables)
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """An environment without model and key, with a separate cache."""
-    kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
-    for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
-        kept.pop(name, None)
-    return {**kept, "DSPY_CACHEDIR": str(folder / "cache"), "no_proxy": "127.0.0.1"}
-
-
-def run(
-    *arguments: str, folder: Path, variables: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a folder."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=folder,
-        env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path), **(variables or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a log, a folder of logs, and a binary."""
-    (tmp_path / "log.txt").write_text(LOG)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "a.txt").write_text("fine\n")
-    (tmp_path / "logs" / "b.txt").write_text(LOG)
-    (tmp_path / "logs" / "core").write_bytes(b"\0\1")
-    return tmp_path
-
-
-@pytest.fixture
-def run_here(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Runs commands in the folder, in this process, without a model, a key or replies of other tests."""
-    for name in os.environ.keys() - environment(folder).keys():
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(dspy, "cache", dspy.cache)
-    dspy.configure_cache(enable_disk_cache=False)
-
-    def run_here(
-        *arguments: str, variables: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as patch:
-            for name, value in (variables or {}).items():
-                patch.setenv(name, value)
-            code = main(arguments)
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
-
-    return run_here
-
-
-@pytest.fixture
-def server(folder: Path, run_here: Run) -> Iterator[Server]:
-    """A server whose root LM finds lines."""
-    server = Server(folder, run_here)
-    with server.policies:
-        yield server
-
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eevil\u2066 \x9b1m\x08\r\u200bend"
 
@@ -245,7 +133,7 @@ class TestTerminal:
 class TestAsk:
     def test_a_file_is_a_text(self, server):
         """Only the answer goes to stdout; loaded files, steps and the spending go to stderr."""
-        done = server.ask("log.txt", "-q", "ERROR")
+        done = server.ask("log.txt", "-q", "ERROR", "--plain")
 
         assert (done.returncode, done.stdout) == (0, "It is bad: 2\n"), done.stderr
         assert "Loaded 1 file, 31 bytes. Asking openai/root and openai/sub.\n" in done.stderr
@@ -255,7 +143,7 @@ class TestAsk:
     def test_a_folder_is_a_dict_of_texts(self, server):
         """A folder is a dict of texts by relative path; typed outputs are shown as JSON after their names."""
         signature = "files, question -> answer: str, lines: list[int]"
-        done = server.ask("logs", "-q", "ERROR", "--sig", signature)
+        done = server.ask("logs", "-q", "ERROR", "--sig", signature, "--plain")
 
         assert done.stdout == "answer: It is bad: 2\nlines: [3, 5]\n", done.stderr
         assert "['a.txt', 'b.txt']" in done.stderr
@@ -286,7 +174,7 @@ class TestAsk:
         server.policies.fail("root", Fault(status=500, after=1, times=None))
         done = server.ask("log.txt", "-q", "ERROR")
 
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (20, "")
         assert (
             "dspy-rlm: no answer. LMServerError: [openai/root] The server was told" in done.stderr
         )
@@ -299,7 +187,7 @@ class TestAsk:
         done = server.ask("log.txt", "-q", "ERROR", "--json", "--quiet")
         result = json.loads(done.stdout)
 
-        assert done.returncode == 1
+        assert done.returncode == 20
         assert result["error"].startswith("LMInvalidRequestError: ")
         assert (result["status"], result["iterations"], result["llm_calls"]) == ("failed", 2, 1)
 
@@ -307,7 +195,7 @@ class TestAsk:
         """The model is named but cannot be used: the message says how to configure it."""
         done = run_here("ask", "log.txt", "-q", "ERROR", "--model", "openai/gpt-5-mini")
 
-        assert done.returncode == 1
+        assert done.returncode == 21
         assert done.stderr.count("no API key found") == 1
         assert "export OPENAI_API_KEY=" in done.stderr
         assert "To fix" not in done.stderr
@@ -318,12 +206,12 @@ class TestAsk:
         address = ["--api-base", server.policies.base_url]
         done = run_here("ask", "log.txt", "-q", "ERROR", *options, *address)
 
-        assert done.returncode == 1
+        assert done.returncode == 21
         assert json.loads(done.stdout)["error"].startswith("LMNotConfiguredError: ")
         assert "export ANTHROPIC_API_KEY=" in done.stderr
         assert server.policies.requests == []
 
-    @pytest.mark.parametrize("quiet", [["--quiet"], []])
+    @pytest.mark.parametrize("quiet", [["--quiet"], ["--plain"]])
     def test_an_extracted_answer_is_no_submitted_one(self, run_here, quiet):
         """A line says that the turns were used up; the JSON has the status."""
         root = route(
@@ -336,7 +224,7 @@ class TestAsk:
             done = run_here("ask", "log.txt", "-q", "ERROR", *options)
             as_json = run_here("ask", "log.txt", "-q", "ERROR", "--json", *options)
 
-        assert (done.returncode, done.stdout) == (0, "a guess\n")
+        assert (done.returncode, done.stdout) == (3, "a guess\n")
         assert (
             "dspy-rlm: The turns were used up. This answer was extracted from the steps, not submitted."
         ) in done.stderr
@@ -377,30 +265,38 @@ class TestAsk:
 
 
 class TestMistakes:
-    """A usage mistake gives one message with the remedy, and exit code 2."""
+    """A usage mistake gives one message with the remedy, and the exit code of its kind."""
 
     @pytest.mark.parametrize(
-        ("arguments", "message"),
+        ("arguments", "code", "message"),
         [
-            (["logs", "--sig", "text, question -> a"], "needs the inputs 'files' and 'question'"),
-            (["log.txt", "--sig", "text -> a"], "It has 'text'. Write --sig \"text, question ->"),
-            (["log.txt", "--sig", "text, question"], "is not a signature: "),
-            (["logs", "--sig", "files: int, question -> a"], "files: expected int"),
-            (["log.txt", "--max-iterations", "0"], "max_iterations must be a whole number"),
-            (["log.txt", "--model", "openai/"], "Cannot use the model 'openai/'"),
-            (["nothing.txt"], "no such file or folder"),
-            (["empty.txt"], "the file is empty"),
-            (["/proc/self/mem"], "Cannot read /proc/self/mem: input/output error."),
-            (["logs/core"], "core is binary data, not a text"),
+            (
+                ["logs", "--sig", "text, question -> a"],
+                2,
+                "needs the inputs 'files' and 'question'",
+            ),
+            (
+                ["log.txt", "--sig", "text -> a"],
+                2,
+                "It has 'text'. Write --sig \"text, question ->",
+            ),
+            (["log.txt", "--sig", "text, question"], 2, "is not a signature: "),
+            (["logs", "--sig", "files: int, question -> a"], 10, "files: expected int"),
+            (["log.txt", "--max-iterations", "0"], 2, "max_iterations must be a whole number"),
+            (["log.txt", "--model", "openai/"], 11, "Cannot use the model 'openai/'"),
+            (["nothing.txt"], 10, "no such file or folder"),
+            (["empty.txt"], 10, "the file is empty"),
+            (["/proc/self/mem"], 10, "Cannot read /proc/self/mem: input/output error."),
+            (["logs/core"], 10, "core is binary data, not a text"),
         ],
     )
-    def test_it_is_told(self, folder, monkeypatch, capsys, arguments, message):
+    def test_it_is_told(self, folder, monkeypatch, capsys, arguments, code, message):
         """A mistake is reported before an LM is called or a sandbox started."""
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DSPY_RLM_MODEL", "openai/root")
         (folder / "empty.txt").write_text("")
 
-        assert main(["ask", *arguments, "-q", "Why?"]) == 2
+        assert main(["ask", *arguments, "-q", "Why?"]) == code
         output = capsys.readouterr()
         assert output.out == ""
         assert message in output.err
@@ -408,12 +304,12 @@ class TestMistakes:
 
     def test_an_empty_question_is_refused(self, folder, capsys):
         """A question of blanks would cost a run without an answer."""
-        assert main(["ask", str(folder / "log.txt"), "-q", "  ", "--model", "openai/root"]) == 2
+        assert main(["ask", str(folder / "log.txt"), "-q", "  ", "--model", "openai/root"]) == 10
         assert "The question is empty" in capsys.readouterr().err
 
     def test_a_mistake_is_json_too(self, capsys):
         """With --json there is one JSON object on stdout for a usage error as well."""
-        assert main(["ask", "nothing.txt", "-q", "Why?", "--json"]) == 2
+        assert main(["ask", "nothing.txt", "-q", "Why?", "--json"]) == 10
         output = capsys.readouterr()
         assert json.loads(output.out)["error"].startswith("InputError: Cannot read nothing.txt")
 
@@ -441,7 +337,7 @@ class TestMistakes:
             check=False,
         )
 
-        assert done.returncode == 2
+        assert done.returncode == 10
 
     @pytest.mark.parametrize(
         ("model", "variable"),
@@ -462,9 +358,9 @@ class TestMistakes:
         """Without a model, the message names a key, a model, a self-hosted server, and the demo."""
         monkeypatch.delenv("DSPY_RLM_MODEL", raising=False)
 
-        assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 2
+        assert main(["ask", str(folder / "log.txt"), "-q", "Why?"]) == 11
         output = capsys.readouterr().err
-        assert output.startswith("No model is configured")
+        assert output.startswith("dspy-rlm: No model is configured")
         for hint in (
             "export OPENAI_API_KEY",
             "--model openai/",
@@ -474,7 +370,7 @@ class TestMistakes:
         ):
             assert hint in output
 
-    @pytest.mark.parametrize("arguments", [[], ["ask"], ["ask", "x"], ["nothing"]])
+    @pytest.mark.parametrize("arguments", [[], ["ask", "--nothing"], ["fork"], ["nothing"]])
     def test_incomplete_commands_show_the_usage(self, capsys, arguments):
         """An incomplete command shows its usage."""
         with pytest.raises(SystemExit) as ended:

@@ -1,0 +1,1 @@
+"""The parts of `dspy-rlm ask`: its arguments, its models and inputs, its output, its dry run."""

@@ -1,0 +1,150 @@
+"""`dspy-rlm ask --dry-run`: what a run would send first, and the most that it could take. No LM is called.
+
+The first prompt is exact: the run is prepared as always, and its first request ends at the LM, which sends nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import dspy
+
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.prices import described
+from dspy_rlm.budget.token_bounds import prompt_of
+from dspy_rlm.cli.asking.bill import LMFacts, bill_text, worst_case
+from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
+from dspy_rlm.cli.asking.request import Request
+from dspy_rlm.lms.call_arguments import REPLY_LIMITS
+from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
+from dspy_rlm.report_text import count
+from dspy_rlm.rlm import RLM
+
+FORMAT, VERSION = "dspy-rlm/dry-run", 1
+
+# Tokens that the price of a first prompt is stated for.
+_USUAL_TOKENS = 10_000
+
+
+class _Sent(BaseException):
+    """The first request. No `Exception`: it leaves the run past every handler of errors."""
+
+    def __init__(self, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> None:
+        super().__init__("The first request of a dry run.")
+        self.messages = messages
+        self.options = options
+
+
+class _SendsNothing(dspy.LM):
+    """An LM whose requests end here."""
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        super().__init__(model, cache=False, **{"api_key": NO_KEY, **settings})
+
+    def __call__(self, prompt: Any = None, **options: Any) -> Any:
+        """Ends the run with the request."""
+        messages = options.pop("messages", None) or [{"role": "user", "content": prompt}]
+        raise _Sent(messages, options)
+
+
+def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | dict[str, Any]:
+    """Returns the facts of a run that is not started: as text, or as JSON if the request says so."""
+    lm = lm_of(str(request.model), request.api_base, _SendsNothing)
+    module._config = dataclasses.replace(
+        module._config,
+        sub_lm=sub_lms_of(request.sub_models, request.api_base, _SendsNothing),
+        journal=False,
+    )
+    first = _first_request(module, lm, inputs)
+    prompt = prompt_of(None, {**first.options, "messages": first.messages})
+    subs = module._config.models
+    sub_lms = list(subs.by_name.values()) if subs else [lm]
+    budget = module.budget
+    bill = worst_case(
+        budget,
+        _facts(lm, budget),
+        [_facts(one, budget) for one in sub_lms],
+        prompt.bytes,
+        module.max_output_chars,
+    )
+    sizes = [_size(name, value) for name, value in inputs.items()]
+    characters = sum(len(str(message["content"])) for message in first.messages)
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": request.model,
+        "sub_models": dict(request.sub_models),
+        "inputs": sizes,
+        "prompt_chars": characters,
+        "prompt_tokens": _tokens(characters),
+        "prompt_tokens_at_most": prompt.bytes,
+        "worst_case": bill.dump(),
+        "prompt": first.messages,
+    }
+    if request.as_json:
+        plain: dict[str, Any] = json.loads(json.dumps(facts, default=str))
+        return plain
+    return "\n".join(
+        [
+            "inputs:",
+            *(
+                f"  {one['name']}: {one['type']}, {count(one['items'], 'text')}, "
+                f"{one['chars']:,} characters, about {one['tokens']:,} tokens"
+                for one in sizes
+            ),
+            f"first prompt: {characters:,} characters, about {_tokens(characters):,} tokens "
+            f"(at most {prompt.bytes:,})",
+            "",
+            "at most:",
+            *(f"  {line}" for line in bill_text(bill).split("\n")),
+            "",
+            "first prompt:",
+            *(f"[{message['role']}]\n{message['content']}" for message in first.messages),
+        ]
+    )
+
+
+def _first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
+    with dspy.context(lm=lm, adapter=dspy.settings.adapter):
+        prepared = module.prepare(inputs, None, loop=None)
+        fields = prepared.run.action_inputs()
+        try:
+            with dspy.context(adapter=prepared.adapter):
+                module.generate_action(**prepared.prompt, **fields)
+        except _Sent as sent:
+            return sent
+    raise AssertionError("the LM of a dry run has answered")
+
+
+def _facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
+    model = described(lm)
+    limits = [lm.kwargs.get(name) for name in REPLY_LIMITS]
+    known = [limit for limit in limits if type(limit) is int and limit > 0]
+    price = budget.price(str(lm.model)) or model.price(_USUAL_TOKENS, {})
+    return LMFacts(
+        str(lm.model),
+        model.longest_prompt,
+        max(known, default=model.longest_reply),
+        # The highest: some models charge more for a long prompt.
+        budget.price(str(lm.model)) or model.price(model.longest_prompt or 0, {}) or price,
+    )
+
+
+def _size(name: str, value: Any) -> dict[str, Any]:
+    texts = list(value.values()) if isinstance(value, Mapping) else [value]
+    chars = sum(len(str(text)) for text in texts)
+    return {
+        "name": name,
+        "type": type(value).__name__,
+        "items": len(texts),
+        "chars": chars,
+        "tokens": _tokens(chars),
+    }
+
+
+def _tokens(chars: int) -> int:
+    """Returns the tokens of English text, by the common rule of thumb."""
+    return -(-chars // CHARS_A_TOKEN)

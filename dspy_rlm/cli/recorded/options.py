@@ -1,0 +1,197 @@
+"""The flags of the commands on recorded runs, as argparse has them. The commands are imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dspy_rlm.cli.options import add_journal
+
+RUN = "a recorded run: the path of its journal, its id, or `last`"
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the commands."""
+    _add_runs(commands.add_parser("runs", help="list, show, count or delete recorded runs"))
+    _add_replay(
+        commands.add_parser("replay", help="repeat a recorded run with its recorded answers")
+    )
+    _add_compare(commands.add_parser("compare", help="show where two recorded runs part"))
+    _add_fork(
+        commands.add_parser("fork", help="go on from a step of a recorded run with new answers")
+    )
+    _add_open(commands.add_parser("open", help="open the REPL of a step of a recorded run"))
+
+
+def _add_runs(runs: argparse.ArgumentParser) -> None:
+    runs.description = "Runs that were recorded with --journal. Without an action, lists them."
+    _add_folder(runs)
+    runs.set_defaults(command=_list, number=20, json=False)
+    actions = runs.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser(
+        "list", help="the newest runs", description="Lists the newest runs."
+    )
+    listing.add_argument("-n", dest="number", type=int, default=20, metavar="N", help="runs (20)")
+    listing.set_defaults(command=_list)
+    showing = actions.add_parser(
+        "show", help="one run", description="Shows a run with its steps, or one step as a whole."
+    )
+    showing.add_argument("run", metavar="RUN", help=RUN)
+    showing.add_argument("--step", type=int, metavar="K", help="this step only, as a whole")
+    showing.set_defaults(command=_show)
+    stats = actions.add_parser(
+        "stats",
+        help="totals of many runs",
+        description="Shows how runs ended, and what they took.",
+    )
+    stats.add_argument(
+        "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, all of the folder"
+    )
+    stats.set_defaults(command=_stats)
+    pruning = actions.add_parser(
+        "prune",
+        help="delete old runs",
+        description="Deletes the journals, with their values, that all criteria name. A run that goes on is kept.",
+    )
+    pruning.add_argument("--older-than", type=float, metavar="DAYS", help="runs older than that")
+    pruning.add_argument("--keep", type=int, metavar="N", help="all but the newest N")
+    pruning.add_argument("--status", metavar="STATUS", help="runs that ended so, such as failed")
+    pruning.add_argument("--dry-run", action="store_true", help="only show them")
+    pruning.set_defaults(command=_prune)
+    for action in (listing, showing, stats, pruning):
+        _add_folder(action, default=argparse.SUPPRESS)
+    for action in (listing, showing, stats):
+        _add_json(action)
+
+
+def _add_replay(replay: argparse.ArgumentParser) -> None:
+    replay.description = (
+        "Repeats a run in a new sandbox. Without --model nothing is sent: the exit code is 0 if the run is the same, "
+        "1 if it parts from its record. With --model, another LM writes the code."
+    )
+    replay.add_argument("run", metavar="RUN", help=RUN)
+    replay.add_argument("--model", help="another LM that writes the code")
+    replay.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
+    replay.add_argument(
+        "--price", dest="prices", metavar="MODEL=PROMPT,REPLY", action="append", default=[],
+        help="US dollars for a million tokens: what the run would have cost",
+    )  # fmt: skip
+    replay.add_argument(
+        "--no-prompts",
+        action="store_true",
+        help="do not compare the prompts, which differ by version",
+    )
+    _add_folder(replay)
+    _add_json(replay)
+    replay.set_defaults(command=_replay)
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.description = "Shows the first difference of two runs, and what each took. The exit code is 1 if they differ."
+    compare.add_argument("a", metavar="A", help=RUN)
+    compare.add_argument("b", metavar="B", help="the other one")
+    _add_folder(compare)
+    _add_json(compare)
+    compare.set_defaults(command=_compare)
+
+
+def _add_fork(fork: argparse.ArgumentParser) -> None:
+    fork.description = (
+        "Repeats a run up to a step with its recorded answers, and goes on from there with new ones. The journal of the "
+        "run is not changed."
+    )
+    fork.add_argument("run", metavar="RUN", help=RUN)
+    fork.add_argument(
+        "--step", type=int, required=True, metavar="K", help="the last recorded step; 0: none"
+    )
+    fork.add_argument("--model", help="the LM that writes the code (default: that of the run)")
+    fork.add_argument(
+        "--sub-model", dest="sub_models", metavar="[NAME=]MODEL", action="append", default=[],
+        help="the LM that its code calls (default: those of the run)",
+    )  # fmt: skip
+    fork.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
+    fork.add_argument("--instructions", metavar="TEXT", help="other instructions of the task")
+    fork.add_argument("--edit", metavar="FILE.py", type=Path, help="other code for the step itself")
+    fork.add_argument(
+        "--allow-partial", action="store_true", help="exit with 0 for a partial answer too"
+    )
+    add_journal(fork)
+    _add_folder(fork)
+    _add_json(fork)
+    fork.set_defaults(command=_fork)
+
+
+def _add_open(opening: argparse.ArgumentParser) -> None:
+    opening.description = (
+        "Opens the REPL of a run as it was after a step. No LM is called. Code comes from the terminal, from -c, or as a "
+        "whole from stdin."
+    )
+    opening.add_argument("run", metavar="RUN", help=RUN)
+    opening.add_argument(
+        "--step", type=int, metavar="K", help="the step (default: the last one); 0: the start"
+    )
+    opening.add_argument("-c", dest="code", metavar="CODE", help="run this code and leave")
+    _add_folder(opening)
+    opening.set_defaults(command=_open)
+
+
+def _add_folder(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    command.add_argument(
+        "--journals",
+        metavar="DIR",
+        default=default,
+        help="the folder of the journals (default: DSPY_RLM_JOURNAL, or the user's data folder)",
+    )
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="JSON instead of text")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import list_runs
+
+    return list_runs(options)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import show_run
+
+    return show_run(options)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import show_statistics
+
+    return show_statistics(options)
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import prune
+
+    return prune(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.again import replay_run
+
+    return replay_run(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.again import compare_runs
+
+    return compare_runs(options)
+
+
+def _fork(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.again import fork_run
+
+    return fork_run(options)
+
+
+def _open(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.console import open_step
+
+    return open_step(options)

@@ -1,0 +1,58 @@
+"""Fixtures of the tests of the command line: a folder of files, and commands in this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import dspy
+import pytest
+from command_line import LOG, Run, Server, environment
+
+from dspy_rlm.cli.main import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a log, a folder of logs, and a binary."""
+    (tmp_path / "log.txt").write_text(LOG)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.txt").write_text("fine\n")
+    (tmp_path / "logs" / "b.txt").write_text(LOG)
+    (tmp_path / "logs" / "core").write_bytes(b"\0\1")
+    return tmp_path
+
+
+@pytest.fixture
+def run_here(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs commands in the folder, in this process, without a model, a key or replies of other tests."""
+    for name in os.environ.keys() - environment(folder).keys():
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(dspy, "cache", dspy.cache)
+    dspy.configure_cache(enable_disk_cache=False)
+
+    def run_here(
+        *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name, value in (variables or {}).items():
+                patch.setenv(name, value)
+            code = main(arguments)
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
+
+    return run_here
+
+
+@pytest.fixture
+def server(folder: Path, run_here: Run) -> Iterator[Server]:
+    """A server whose root LM finds lines."""
+    server = Server(folder, run_here)
+    with server.policies:
+        yield server
