@@ -21,13 +21,13 @@ class _Choice:
         self._follows_mlflow = provider is None
         self._content = content
 
-    def backend(self) -> Backend:
-        """Returns MLflow's traces if it traces DSPy to a place of its own, else those of OpenTelemetry."""
+    def backend(self) -> Backend | None:
+        """Returns MLflow's traces if it traces DSPy to a place of its own, else OpenTelemetry's, if they are not suppressed."""
         if self._follows_mlflow and mlflow_traces_dspy() and not mlflow_shares_provider():
             from dspy_rlm.tracing.mlflow_spans import MlflowBackend
 
             return MlflowBackend(self._content)
-        return self._otel
+        return None if self._otel.is_suppressed() else self._otel
 
 
 def instrument(

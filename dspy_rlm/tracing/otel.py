@@ -86,6 +86,10 @@ class OtelBackend:
             return self._has_dspys_spans
         return _openinference_traces_dspy() or (mlflow_traces_dspy() and mlflow_shares_provider())
 
+    def is_suppressed(self) -> bool:
+        """Returns whether the calling code has turned instrumentation off, as `suppress_tracing` of OpenInference does."""
+        return bool(otel_context.get_value(otel_context._SUPPRESS_INSTRUMENTATION_KEY))
+
     def parent(self) -> Span | None:
         """See `Backend`."""
         span = trace.get_current_span()

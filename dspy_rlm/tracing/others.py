@@ -10,6 +10,12 @@ def mlflow_traces_dspy() -> bool:
     """Returns whether `mlflow.dspy.autolog()` is on: its callback is among DSPy's."""
     if "mlflow.dspy" not in sys.modules:
         return False
+    settings = sys.modules.get("mlflow.utils.autologging_utils")
+    if (
+        settings is not None
+        and settings.get_autologging_config("dspy", "log_traces", True) is False
+    ):
+        return False
     import dspy  # it is there: MLflow's module has imported it
 
     callbacks = dspy.settings.get("callbacks") or ()

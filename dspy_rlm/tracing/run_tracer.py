@@ -68,16 +68,18 @@ class RunTracer:
             f"dspy_rlm.{name}": value for name, value in facts.items() if value is not None
         }
         self._run: Span | None = None
+        self._owns_run = False
         self._lock = threading.Lock()  # guards the next
         self._spent: dict[int, list[float]] = {}
 
     # ---- The run ----
 
     def __enter__(self) -> RunTracer:
-        """Starts the span of the run, unless another instrumentation has one."""
+        """Starts the span of the run, unless another instrumentation has one: not if `forward` is called directly."""
         above = self._above
         self._run = self._parent(above._place() if above is not None else None)
-        if not self._is_guest:
+        self._owns_run = not self._is_guest or self._run is None
+        if self._owns_run:
             self._run = self._start(of.AGENT, "AGENT", self._run, None, self._facts)
         return self
 
@@ -97,15 +99,15 @@ class RunTracer:
             self._end_run(outcome)
 
     def _end_run(self, outcome: Outcome) -> None:
-        if self._is_guest:
-            self._add(self._run, outcome.attributes)
-        else:
+        if self._owns_run:
             self._end(self._run, outcome)
+        else:
+            self._add(self._run, outcome.attributes)
 
     def take(self, event: Event) -> None:
         """Follows the run by its events; a `Sink`."""
         match event:
-            case RunStarted(variables=variables) if not self._is_guest:
+            case RunStarted(variables=variables) if self._owns_run:
                 described = {
                     one.name: f"{one.type_name}, {one.size}: {one.preview}" for one in variables
                 }
@@ -115,7 +117,7 @@ class RunTracer:
                 self._add(self._run, content)
             case IterationStarted(number=number):
                 self._end_iteration(Outcome())
-                facts = {"dspy_rlm.iteration": number, **(self._facts if self._is_guest else {})}
+                facts = {"dspy_rlm.iteration": number, **({} if self._owns_run else self._facts)}
                 self._iteration = self._start(
                     f"iteration {number}", "CHAIN", self._run, None, facts
                 )

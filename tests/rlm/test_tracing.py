@@ -11,6 +11,7 @@ from typing import Any
 
 import dspy
 import pytest
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -206,6 +207,35 @@ def test_beside_another_instrumentation_only_what_it_lacks_is_added(play, spans)
     assert batch.attributes["dspy_rlm.output_tokens"] == 2
     (run,) = spans.named("RLM.forward")
     assert run.attributes["dspy_rlm.status"] == "submitted"
+
+
+def test_without_a_span_of_the_other_instrumentation_the_run_is_one_trace(play, spans):
+    """If `forward` is called directly, no instrumentation of DSPy has a span of the run, and ours has one."""
+    tracing.instrument(spans.provider, dspy_is_traced=True)
+    rlm, _ = play("q -> a", "1", "SUBMIT(q)")
+    rlm.forward(q="5")
+
+    assert spans.ways() == [
+        "RLM",
+        "RLM > iteration 1",
+        "RLM > iteration 1 > python",
+        "RLM > iteration 2",
+        "RLM > iteration 2 > python",
+    ]
+    assert spans.named("RLM")[0].attributes["output.value"] == '{"a": "5"}'
+
+
+def test_suppressed_instrumentation_has_no_spans(play, spans):
+    """Code that turns instrumentation off for a block turns ours off too."""
+    rlm, _ = play("q -> a", "SUBMIT(q)")
+    key = otel_context._SUPPRESS_INSTRUMENTATION_KEY
+    token = otel_context.attach(otel_context.set_value(key, True))
+    try:
+        rlm(q="5")
+    finally:
+        otel_context.detach(token)
+
+    assert spans.exporter.get_finished_spans() == ()
 
 
 def test_runs_of_a_tool_are_below_its_call(play, spans, kept):
