@@ -27,7 +27,8 @@ def add_commands(commands: Any) -> None:
 def _add_runs(runs: argparse.ArgumentParser) -> None:
     runs.description = "Runs that were recorded with --journal. Without an action, lists them."
     _add_folder(runs)
-    runs.set_defaults(command=_list, number=20, json=False)
+    _add_json(runs)
+    runs.set_defaults(command=_list, number=20)
     actions = runs.add_subparsers(metavar="ACTION")
     listing = actions.add_parser(
         "list", help="the newest runs", description="Lists the newest runs."
@@ -62,7 +63,7 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     for action in (listing, showing, stats, pruning):
         _add_folder(action, default=argparse.SUPPRESS)
     for action in (listing, showing, stats):
-        _add_json(action)
+        _add_json(action, default=argparse.SUPPRESS)
 
 
 def _add_replay(replay: argparse.ArgumentParser) -> None:
@@ -145,8 +146,10 @@ def _add_folder(command: argparse.ArgumentParser, default: str | None = None) ->
     )
 
 
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="JSON instead of text")
+def _add_json(command: argparse.ArgumentParser, default: Any = False) -> None:
+    command.add_argument(
+        "--json", action="store_true", default=default, help="JSON instead of text"
+    )
 
 
 def _list(options: argparse.Namespace) -> int:
