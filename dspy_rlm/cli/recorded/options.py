@@ -50,6 +50,13 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, all of the folder"
     )
     stats.set_defaults(command=_stats)
+    diagnosis = actions.add_parser(
+        "diagnose",
+        help="what runs wasted",
+        description="Shows wasted turns, repeated prompts, cut replies, slow calls and unread inputs, with what to do.",
+    )
+    diagnosis.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
+    diagnosis.set_defaults(command=_diagnose)
     pruning = actions.add_parser(
         "prune",
         help="delete old runs",
@@ -60,9 +67,9 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     pruning.add_argument("--status", metavar="STATUS", help="runs that ended so, such as failed")
     pruning.add_argument("--dry-run", action="store_true", help="only show them")
     pruning.set_defaults(command=_prune)
-    for action in (listing, showing, stats, pruning):
+    for action in (listing, showing, stats, diagnosis, pruning):
         _add_folder(action, default=argparse.SUPPRESS)
-    for action in (listing, showing, stats):
+    for action in (listing, showing, stats, diagnosis):
         _add_json(action, default=argparse.SUPPRESS)
 
 
@@ -168,6 +175,12 @@ def _stats(options: argparse.Namespace) -> int:
     from dspy_rlm.cli.recorded.runs import show_statistics
 
     return show_statistics(options)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import diagnose_runs
+
+    return diagnose_runs(options)
 
 
 def _prune(options: argparse.Namespace) -> int:
