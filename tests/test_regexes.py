@@ -19,6 +19,7 @@ import dspy_rlm
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.evidence import blocks, coverage, nearest, texts
 from dspy_rlm.journal import values as journal_values
+from dspy_rlm.journal.imports import rlms as rlms_logs
 from dspy_rlm.lms import context_window
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts import history as trajectory
@@ -78,6 +79,7 @@ PUMPED = {
     ("dspy_rlm/evidence/coverage.py", None): ["\\", "\\n", "n"],
     ("dspy_rlm/evidence/nearest.py", None): ["a", " ", "a ", ".", "a."],
     ("dspy_rlm/evidence/texts.py", None): ["a", "1", "\n", "a.", " "],
+    ("dspy_rlm/journal/imports/rlms.py", None): ["```repl", "```", "`", "a", "a: ", "\n", " "],
     ("dspy_rlm/journal/values.py", None): ["a", "0", "g"],
     ("dspy_rlm/recorded/turns.py", None): [":r", ":r1", "1", ":r1.", ":r1.1"],
     ("dspy_rlm/recorded/played_cells.py", None): ["<cell ", "<cell 1", "1", ">"],
@@ -189,6 +191,7 @@ ANCHORED = {
 NOT_OF_STRANGERS = {
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/evidence/options.py": "the user's own signature",
+    "dspy_rlm/cli/asking/event_lines.py": "names of our own classes",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
     "dspy_rlm/testing/history.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
@@ -356,6 +359,7 @@ OF_MODULES = {
     "dspy_rlm/evidence/coverage.py": [coverage._ESCAPE],
     "dspy_rlm/evidence/nearest.py": [nearest._WORD_START, re.compile(r"\S+")],
     "dspy_rlm/evidence/texts.py": [texts._LABEL],
+    "dspy_rlm/journal/imports/rlms.py": [rlms_logs._BLOCK, rlms_logs._ERROR],
     "dspy_rlm/journal/values.py": [journal_values._DIGEST],
     "dspy_rlm/recorded/turns.py": [turns._PROCESS],
     "dspy_rlm/recorded/played_cells.py": [played_cells._CELL_NUMBER],

@@ -251,7 +251,7 @@ def _describe_history(base: Variable, value: dspy.History, rules: TypeRules) -> 
 # The operations on a table or an array where the sandbox lacks its package.
 _TABLE_USE = (
     "len(t), t.columns, t['column'], t[t['column'] > x], t[0], t.rows() (a row: row.column), t.head(n), t.filter(lambda row: ...), "
-    "t.sort_by('column'), t.group_by('column') (a dict: value -> Table), t.to_dicts(); read-only"
+    "t.sort_by('column', descending=True), t.group_by('column') (a dict: value -> Table), t.to_dicts(); read-only"
 )
 _ARRAY_USE = "a.shape, a.dtype, indexes, slices, a.tolist(), a.sum(), a.min(), a.max(), a.mean()"
 

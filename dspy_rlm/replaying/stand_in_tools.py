@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.recorded.exceptions import NotRecordedError
+from dspy_rlm.values.python_text import syntax_tree
 from sandbox_runtime.helpers import SignatureText
 
 _NO_PARAMETERS = inspect.Signature()
@@ -44,27 +45,27 @@ def stand_in_tool(name: str, docs: Mapping[str, Any]) -> dspy.Tool:
 def _signature(call: str) -> inspect.Signature:
     """Returns the signature in the text of a call. Types and defaults stay texts: nothing of it is evaluated."""
     try:
-        tree = ast.parse(f"def {call}: ...")
+        tree = syntax_tree(f"def {call}: ...")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _NO_PARAMETERS
     function = tree.body[0]
     if not isinstance(function, ast.FunctionDef):
         return _NO_PARAMETERS
-    given = function.args
-    ordered = [*given.posonlyargs, *given.args]
-    defaults: list[ast.expr | None] = [None] * (len(ordered) - len(given.defaults))
-    defaults += given.defaults
+    arguments = function.args
+    ordered = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [None] * (len(ordered) - len(arguments.defaults))
+    defaults += arguments.defaults
     parameters = []
     for at, (arg, default) in enumerate(zip(ordered, defaults, strict=True)):
-        first = at < len(given.posonlyargs)
+        first = at < len(arguments.posonlyargs)
         kind = Parameter.POSITIONAL_ONLY if first else Parameter.POSITIONAL_OR_KEYWORD
         parameters.append(_parameter(arg, kind, default))
-    if given.vararg:
-        parameters.append(_parameter(given.vararg, Parameter.VAR_POSITIONAL, None))
-    for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+    if arguments.vararg:
+        parameters.append(_parameter(arguments.vararg, Parameter.VAR_POSITIONAL, None))
+    for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
         parameters.append(_parameter(arg, Parameter.KEYWORD_ONLY, default))
-    if given.kwarg:
-        parameters.append(_parameter(given.kwarg, Parameter.VAR_KEYWORD, None))
+    if arguments.kwarg:
+        parameters.append(_parameter(arguments.kwarg, Parameter.VAR_KEYWORD, None))
     returned = _text(function.returns)
     return inspect.Signature(parameters, return_annotation=returned)
 

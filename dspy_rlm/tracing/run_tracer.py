@@ -348,8 +348,8 @@ class _GuestCall:
         self._tracer = tracer
         self._span = span
 
-    def sent(self, _tokens: float, _cost: float) -> None:
-        """See `CallLog`. A span has what was spent, not what was reserved."""
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing: a span has what a call took."""
 
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""
@@ -364,9 +364,6 @@ class _TracedCall:
         self._tracer = tracer
         self._span = span
         self._attempts: list[Attempt] = []
-
-    def sent(self, _tokens: float, _cost: float) -> None:
-        """See `CallLog`. A span has what was spent, not what was reserved."""
 
     def began(self, arguments: CallArguments) -> None:
         """Adds the model and the prompt."""
@@ -393,6 +390,9 @@ class _TracedCall:
                 **of.content_attributes("input", last, content),
             },
         )
+
+    def sent(self, tokens: float, cost: float) -> None:
+        """Records nothing: a span has what a call took."""
 
     def attempted(self, attempt: Attempt) -> None:
         """See `CallLog`."""

@@ -264,6 +264,7 @@ class TestBranches:
         assert (result.votes, len(result.predictions)) == (3, 5)
         assert len(server.requests) == at
 
+    @pytest.mark.nightly
     def test_a_function_chooses(self, recorded, journal):
         """It gets the predictions of all ways."""
         _, rlm, _ = recorded

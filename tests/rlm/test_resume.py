@@ -59,7 +59,9 @@ def journal(tmp_path: Path) -> Path:
 
 
 class TestAnswersAreNotPaidTwice:
-    @pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.8, 0.97])
+    @pytest.mark.parametrize(
+        "share", [0.4, 0.8, *(pytest.param(n, marks=pytest.mark.nightly) for n in (0.1, 0.6, 0.97))]
+    )
     def test_a_run_goes_on_from_any_line(self, play, journal, tmp_path, share):
         """Whatever was answered before is not sent again, and the outputs are those of the undisturbed run."""
         rlm, server = play("text -> answer: str", *BATCH, sub=echo, journal=journal)
@@ -236,6 +238,7 @@ class TestTheReplIsAsItWas:
             in server.requests[-1].prompt
         )
 
+    @pytest.mark.nightly
     def test_a_saved_state_is_not_run_again(self, play, journal, tmp_path):
         """With checkpoints, the REPL is what it was, whatever its cells depended on."""
         moves = (
@@ -282,6 +285,7 @@ class TestWhatFailedIsTriedAgain:
         assert "BudgetExceededError" in again.trajectory[1]["output"]
         assert (again.answer, again.run.llm_calls) == (whole.answer, 8) == ("0", 8)
 
+    @pytest.mark.nightly
     def test_time_before_counts(self, play, journal, tmp_path):
         """The seconds of earlier processes count towards `max_seconds`, those between them do not."""
         rlm, _ = play(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ast
 from collections import Counter
 
+from dspy_rlm.values.python_text import syntax_tree
+
 # Failures of the same code after which the LM is told, and after which the turns end.
 TOLD_AFTER, ENDED_AFTER = 3, 5
 
@@ -62,6 +64,6 @@ class Failures:
 def _meaning(code: str) -> str:
     """Returns the code without comments and layout, so that a changed comment is no other attempt."""
     try:
-        return ast.dump(ast.parse(code))
+        return ast.dump(syntax_tree(code))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return " ".join(code.split())
