@@ -175,10 +175,11 @@ class TestRunDemo:
         assert output.splitlines()[-1].startswith("demo FAILED: 2 of 3 answers right, 1 file, ")
 
     def test_right_answers_pass(self, tmp_path, capsys):
-        """With all answers right the exit code is 0, and the last line counts them."""
+        """With all answers right the exit code is 0, and the last line counts them. Each question has a journal."""
         (tmp_path / "zipped.py").write_text('"""Read and write ZIP archives."""\n')
 
-        assert run_demo(tmp_path) == 0
+        assert run_demo(tmp_path, journal=str(tmp_path / "runs")) == 0
+        assert len(list((tmp_path / "runs").glob("*.jsonl"))) == 3
         output = capsys.readouterr().out
         assert output.count("\nRight. The truth, computed on the host: ") == 3
         assert output.splitlines()[-1].startswith("demo passed: 3 of 3 answers right, 1 file, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,9 +10,20 @@ import dspy
 import pytest
 from command_line import Server
 
-from dspy_rlm.cli.asking.request import named_models, prices
+from dspy_rlm.cli.asking.request import named_models, prices, request_of
+from dspy_rlm.cli.main import _parser
+from dspy_rlm.events import ActionChosen
 from dspy_rlm.journal import load
+from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.testing import Action, PolicyServer, rules, scripted
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        """Says so."""
+        return True
 
 
 def envelope(done):
@@ -86,7 +98,10 @@ class TestOutput:
         assert done.stderr.count("\n") == 1
 
     def test_the_json_object_is_versioned(self, server):
-        """The object has status, outputs, usage by model and depth, cost, coverage, warnings, and the journal."""
+        """The object has status, outputs, usage by model and depth, cost, coverage, warnings, and the journal.
+
+        A program finds the same fields where there is no answer.
+        """
         done = server.ask("log.txt", "-q", "ERROR", "--json", "--journal", "runs")
         result = envelope(done)
 
@@ -101,15 +116,12 @@ class TestOutput:
         assert result["cost"] is None
         assert result["coverage"]["text"]["chars"] == 31
         assert load(result["journal"]).ended["status"] == "submitted"
-
-    def test_an_object_without_an_answer_has_the_same_fields(self, server, run_here):
-        """A program that reads the object finds its fields whether there is an answer or not."""
-        whole = envelope(server.ask("log.txt", "-q", "ERROR", "--json"))
-        early = envelope(run_here("ask", "nothing.txt", "-q", "Why?", "--json"))
-
-        documented = "status outputs usage cost coverage warnings journal error exit_code version"
-        assert set(documented.split()) <= set(whole) & set(early)
-        assert (early["outputs"], early["exit_code"]) == (None, 10)
+        early = envelope(server.run("ask", "nothing.txt", "-q", "Why?", "--json"))
+        documented = (
+            "status stopped_by outputs usage cost coverage warnings journal error exit_code"
+        )
+        assert set(documented.split()) <= set(result) & set(early)
+        assert (early["outputs"], early["exit_code"], early["version"]) == (None, 10, 1)
 
     def test_events_go_to_a_file_or_to_stderr(self, server):
         """The events are lines of JSON, the first with the version, the last with the exit code; stderr has only them."""
@@ -135,6 +147,21 @@ class TestOutput:
         assert lines[-1]["event"] == "message"
         assert "No model is configured" in lines[-1]["text"]
 
+    @pytest.mark.parametrize(
+        ("flags", "shown"), [([], True), (["--plain"], True), (["--quiet"], False)]
+    )
+    def test_a_terminal_shows_the_steps(self, monkeypatch, flags, shown):
+        """On a terminal the steps are shown, in colour unless they are to be plain."""
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stderr", terminal)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setenv("TERM", "xterm")
+        request = request_of(_parser().parse_args(["ask", "log.txt", "-q", "?", *flags]))
+        Progress(plain=request.plain)(ActionChosen(1, "Look.", "print(1)"))
+
+        assert request.shows_steps is shown
+        assert ("\x1b[1m" in terminal.getvalue()) is ("--plain" not in flags)
+
     def test_the_answer_goes_to_a_file(self, ask):
         """`--output` replaces a file as a whole, and stdout is empty."""
         Path("answer.txt").write_text("an old one, and longer than the new one")
@@ -158,6 +185,7 @@ class TestParts:
 
         assert done.stdout == "I am small, I am large\n", done.stderr
 
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("place", ["lookups:look", "lookups.py:look", "lookups.py:both"])
     def test_tools_are_functions_of_modules(self, ask, monkeypatch, place):
         """A tool is named by a module in the current folder or by a file; a list of tools is all of them."""

@@ -234,7 +234,7 @@ class TestAsk:
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_ends_everything(self, folder, deno_children):
-        """Ctrl-C gives exit code 130 and the spending, and leaves no process."""
+        """Ctrl-C gives exit code 130, in the object too, and the spending, and leaves no process."""
         has_begun, answer = threading.Event(), threading.Event()
 
         def wait_for_ever(request: object) -> str:
@@ -245,19 +245,20 @@ class TestAsk:
         with PolicyServer({"root": wait_for_ever}) as policies:
             options = ["--model", "openai/root", "--api-base", policies.base_url]
             child = subprocess.Popen(
-                [*COMMAND, "ask", "log.txt", "-q", "ERROR", *options],
+                [*COMMAND, "ask", "log.txt", "-q", "ERROR", "--json", *options],
                 cwd=folder,
                 env={**environment(folder), "PYTHONPATH": os.pathsep.join(sys.path)},
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             assert has_begun.wait(60)
             sandboxes = deno_children(child.pid)
             child.send_signal(signal.SIGINT)
-            output = child.communicate(timeout=30)[1]
+            answered, output = child.communicate(timeout=30)
             answer.set()
 
-        assert child.returncode == 130
+        assert child.returncode == json.loads(answered)["exit_code"] == 130
         assert output.endswith("\ndspy-rlm: interrupted after 0 steps.\n")
         assert "Traceback" not in output
         assert sandboxes or sys.platform != "linux"

@@ -155,6 +155,7 @@ class TestEnds:
         (["log.txt", "-q", "?", "--journal", "log.txt/x"], 11, "No journal can be written"),
         (["log.txt", "-q", "?", "--output", "nowhere/x"], 11, "its folder does not exist"),
         (["log.txt", "-q", "?", "--events", "nowhere/x"], 11, "The events cannot be written"),
+        (["log.txt", "-q", "?", "--events", "logs/b.txt"], 11, "is not replaced"),
         (["log.txt", "-q", "?", "--max-cost", "1"], 11, "price"),
         (["--resume", "nothing.jsonl"], 10, "runs list"),
         (["--resume", "log.txt"], 10, "is not a journal"),

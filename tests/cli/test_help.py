@@ -27,6 +27,7 @@ COMMANDS = [
     ["runs", "list"],
     ["runs", "show"],
     ["runs", "stats"],
+    ["runs", "diagnose"],
     ["runs", "prune"],
     ["replay"],
     ["compare"],

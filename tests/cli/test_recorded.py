@@ -66,6 +66,7 @@ class TestRuns:
         assert lines[1].endswith("text: str, question: str -> answer: str")
         assert "is not a journal" in lines[3]
         assert len(command("runs", "list", "-n", "1").stdout.splitlines()) == 2
+        assert json.loads(command("runs", "--json").stdout) == listed
 
     def test_a_run_is_shown_with_its_steps(self, command):
         """A run is shown with inputs, code, what the LM saw, and outputs; a step as a whole."""

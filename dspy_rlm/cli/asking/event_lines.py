@@ -40,6 +40,7 @@ class EventLines:
         self._numbers = itertools.count(1)
         self._stream: TextIO | None = None
         if place != STDERR:
+            _check_replaceable(Path(place))
             try:
                 self._stream = Path(place).open("w", encoding="utf-8")  # noqa: SIM115 - closed by `close`
             except OSError as error:
@@ -68,6 +69,20 @@ class EventLines:
         self.write("exit", {"exit_code": exit_code})
         if self._stream is not None:
             self._stream.close()
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises `CommandError` for a file that is not one of events: after `--events`, an input is easily meant."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        if FORMAT.encode() in file.read(200):
+            return
+    raise CommandError(
+        f"{path} has something else than events, so it is not replaced. Name another file after --events; for stderr, "
+        "write --events last.",
+        CONFIGURATION,
+    )
 
 
 def _name_and_fields(event: Event) -> tuple[str, dict[str, Any]]:

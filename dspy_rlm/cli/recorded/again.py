@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dspy_rlm.cli.ask import warnings_of
 from dspy_rlm.cli.asking.envelope import answer_text, envelope
 from dspy_rlm.cli.asking.models import lm_of, no_model, sub_lms_of
 from dspy_rlm.cli.asking.request import named_models, prices
@@ -86,8 +87,12 @@ def fork_run(options: argparse.Namespace) -> int:
     run = prediction.run
     outputs = {field.name: prediction[field.name] for field in record.signature.outputs}
     code = code_of_answer(run.status, run.stopped_by, allow_partial=options.allow_partial)
+    warnings = warnings_of(run)
+    for warning in warnings:
+        show(f"dspy-rlm: {warning}", sys.stderr)
     if options.json:
-        text = json.dumps(envelope(exit_code=code, outputs=outputs, run=run), indent=2)
+        facts = envelope(exit_code=code, outputs=outputs, run=run, warnings=warnings)
+        text = json.dumps(facts, indent=2)
     else:
         show(f"({spending(run)})", sys.stderr)
         text = answer_text(outputs)

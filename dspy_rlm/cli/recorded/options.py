@@ -27,7 +27,8 @@ def add_commands(commands: Any) -> None:
 def _add_runs(runs: argparse.ArgumentParser) -> None:
     runs.description = "Runs that were recorded with --journal. Without an action, lists them."
     _add_folder(runs)
-    runs.set_defaults(command=_list, number=20, json=False)
+    _add_json(runs)
+    runs.set_defaults(command=_list, number=20)
     actions = runs.add_subparsers(metavar="ACTION")
     listing = actions.add_parser(
         "list", help="the newest runs", description="Lists the newest runs."
@@ -49,6 +50,13 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, all of the folder"
     )
     stats.set_defaults(command=_stats)
+    diagnosis = actions.add_parser(
+        "diagnose",
+        help="what runs wasted",
+        description="Shows wasted turns, repeated prompts, cut replies, slow calls and unread inputs, with what to do.",
+    )
+    diagnosis.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
+    diagnosis.set_defaults(command=_diagnose)
     pruning = actions.add_parser(
         "prune",
         help="delete old runs",
@@ -59,10 +67,10 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     pruning.add_argument("--status", metavar="STATUS", help="runs that ended so, such as failed")
     pruning.add_argument("--dry-run", action="store_true", help="only show them")
     pruning.set_defaults(command=_prune)
-    for action in (listing, showing, stats, pruning):
+    for action in (listing, showing, stats, diagnosis, pruning):
         _add_folder(action, default=argparse.SUPPRESS)
-    for action in (listing, showing, stats):
-        _add_json(action)
+    for action in (listing, showing, stats, diagnosis):
+        _add_json(action, default=argparse.SUPPRESS)
 
 
 def _add_replay(replay: argparse.ArgumentParser) -> None:
@@ -145,8 +153,10 @@ def _add_folder(command: argparse.ArgumentParser, default: str | None = None) ->
     )
 
 
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="JSON instead of text")
+def _add_json(command: argparse.ArgumentParser, default: Any = False) -> None:
+    command.add_argument(
+        "--json", action="store_true", default=default, help="JSON instead of text"
+    )
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -165,6 +175,12 @@ def _stats(options: argparse.Namespace) -> int:
     from dspy_rlm.cli.recorded.runs import show_statistics
 
     return show_statistics(options)
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.runs import diagnose_runs
+
+    return diagnose_runs(options)
 
 
 def _prune(options: argparse.Namespace) -> int:
