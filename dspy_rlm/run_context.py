@@ -280,7 +280,7 @@ class RunContext:
             self.ledger,
             kind,
             self.depth,
-            self.work_scope,
+            self.work_scope.current,  # an interrupt ends all calls of the function, also those that begin after it
             self.tree_scope,
             self.gates.of(lm),
             prepaid=prepaid,

@@ -273,7 +273,7 @@ class TestCommand:
         importlib.import_module("deno")  # so that it is there again after the test
         monkeypatch.delitem(sys.modules, "deno")
 
-        assert main(["demo"]) == 1
+        assert main(["demo"]) == 30
         stderr = capsys.readouterr().err
         assert "Traceback" not in stderr
         assert stderr.splitlines()[-1].startswith(

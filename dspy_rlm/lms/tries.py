@@ -199,7 +199,7 @@ class Tries:
             not error,
             reading.bytes,
             reading.discounted,
-            Amount(reading.replayed_tokens(), reading.replayed_cost())
+            replayed=Amount(reading.replayed_tokens(), reading.replayed_cost())
             if self._charge.replayed
             else Amount(),
         )

@@ -156,6 +156,7 @@ def _predict_rows(
 
     def work(inputs: Mapping[str, Any]) -> Any:
         lm = context.lm("predict_batched", model, prepaid=charged.take_prepaid())
+        lm._meter.scope = charged.scope  # an interrupt ends the rows that begin after it too
         try:
             refuse_unfit(signature, inputs, shared)
             return as_record(signature, predict_outputs(context, signature, inputs, lm))

@@ -147,7 +147,10 @@ def _run_rows(
     if left < len(sub_runs):
         raise too_many_calls(len(sub_runs), left, context.ledger.budget.max_llm_calls)
 
+    scope = context.work_scope.current
+
     def work(item: tuple[SubRun, int]) -> tuple[Any, str]:
+        scope.check()  # an interrupt ends the rows that have not begun too
         sub_run, share = item
         allowance = Allowance(context.calls, share, sub_run.max_llm_calls)
         try:

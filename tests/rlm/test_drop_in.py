@@ -511,7 +511,7 @@ class TestInstall:
         assert exited.value.code == 7
         assert main(["run", "stopped.py"]) == 130
         assert "KeyboardInterrupt" in capsys.readouterr().err
-        assert main(["run", "nowhere.py"]) == 2
+        assert main(["run", "nowhere.py"]) == 10
         assert "no file 'nowhere.py'" in capsys.readouterr().err
 
 

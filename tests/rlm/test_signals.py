@@ -120,7 +120,14 @@ def test_a_request_in_flight_is_stopped(start, number):
     assert [step.code for step in prediction.run.steps] == [FOUND, "SUBMIT(answer, 1)"]
 
 
-@pytest.mark.parametrize("code", ["sub_llm('?')", "sub_llm_batched(['a', 'b'])"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "sub_llm('?')",
+        "sub_llm_batched(['a', 'b'])",
+        "predict_batched('x -> y', ['a', 'b'])",
+    ],
+)
 def test_a_cell_is_stopped_with_its_sub_calls(start, code):
     """Its step says why, and the variables are as the cell left them, also in its first turn."""
     rlm, _ = start(signal.SIGINT, f"answer = 'from the cell'\n{code}")

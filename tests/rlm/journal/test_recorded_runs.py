@@ -356,11 +356,11 @@ class TestSettings:
 
 
 class TestCheckpoints:
-    def test_every_cell_can_be_saved(self, play, tmp_path):
+    def test_every_cell_can_be_saved(self, play, fresh, tmp_path):
         """With `every` the state after each step is a file beside the journal, which opens as a session."""
         rlm, _ = play(
             "q -> answer: str", "x = 41", "x += 1", "SUBMIT(str(x))",
-            journal=tmp_path / "run.jsonl", checkpoints="every",
+            journal=tmp_path / "run.jsonl", checkpoints="every", pool=fresh,
         )  # fmt: skip
 
         record = load(rlm(q="?").run.journal)
@@ -373,12 +373,12 @@ class TestCheckpoints:
         state = dspy_rlm_checkpoint(record, first.path)
         assert state.memory_bytes > 0
 
-    def test_the_latest_two_are_kept(self, play, tmp_path, monkeypatch):
+    def test_the_latest_two_are_kept(self, play, fresh, tmp_path, monkeypatch):
         """With `auto` the disk does not fill: older states are removed, and their steps no longer name them."""
         monkeypatch.setattr("dspy_rlm.journal.checkpoints.AUTO_SECONDS", 0.0)
         monkeypatch.setattr("dspy_rlm.journal.checkpoints.MAX_SHARE", float("inf"))
         rlm, _ = play(
-            "q -> answer: str", "x = 1", "x += 1", "x += 1", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl",
+            "q -> answer: str", "x = 1", "x += 1", "x += 1", "SUBMIT(str(x))", journal=tmp_path / "run.jsonl", pool=fresh,
         )  # fmt: skip
 
         record = load(rlm(q="?").run.journal)
