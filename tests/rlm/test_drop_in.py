@@ -494,13 +494,16 @@ class TestInstall:
 
         assert ended.stdout.split() == ["__main__", "dspy_rlm.rlm", "one", "-m"], ended.stderr
 
-    def test_its_errors_are_its_own(self, tmp_path, monkeypatch, capsys):
+    def test_its_errors_are_its_own(self, tmp_path, monkeypatch, capsys, request):
         """Errors of the program are printed as by Python, with Python's exit codes."""
         (tmp_path / "fails.py").write_text("import dspy\nraise KeyError('mine')")
         (tmp_path / "exits.py").write_text("raise SystemExit(7)")
 
         (tmp_path / "stopped.py").write_text("raise KeyboardInterrupt")
         monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", list(sys.argv))
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        request.addfinalizer(dspy_rlm.uninstall)
 
         assert main(["run", "fails.py"]) == 1
         text_of_error = capsys.readouterr().err
