@@ -276,6 +276,6 @@ class TestCommand:
         assert main(["demo"]) == 30
         stderr = capsys.readouterr().err
         assert "Traceback" not in stderr
-        assert stderr.splitlines()[-1].startswith(
+        assert stderr.splitlines()[-2].startswith(
             "dspy-rlm: Cannot start the sandbox: the package deno is installed"
         )

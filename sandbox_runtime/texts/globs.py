@@ -149,8 +149,13 @@ class Glob:
             self._skips |= state
             self._tokens.append("/")
             end += 1
-            while pattern.startswith("**/", end):  # redundant repetition
-                end += 3
+            while pattern.startswith("**", end):  # redundant repetition, with any number of stars
+                after = end + 2
+                while pattern.startswith("*", after):
+                    after += 1
+                if not pattern.startswith("/", after):
+                    break
+                end = after + 1
         return end
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sandbox_runtime.texts.directory import Directory
@@ -82,6 +82,8 @@ class TestAsGit:
         deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(RULES, RULES, st.sampled_from(["\n", "\r\n"]))
+    @example("", "**/****/a", "\n")
+    @example("**/***/**/a/b", "", "\n")
     def test_git_lists_the_same_files(self, repository, above, below, end):
         """For any rules, also nested ones, the list equals Git's."""
         (repository / ".gitignore").write_bytes(above.replace("\n", end).encode())
