@@ -53,7 +53,8 @@ class Server:
         with self._lock:
             to_send, self._to_send = self._to_send, 0
         for _ in range(to_send):
-            os.kill(os.getpid(), self._number)
+            # To the main thread, which a terminal's signal reaches too: another would not wake it from a wait for a lock.
+            signal.pthread_kill(threading.main_thread().ident, self._number)
         self.over.wait(30)
         return "too late"
 
