@@ -73,25 +73,25 @@ class RLMConfig:
     """Functions that return an observer of the events of one run, by its depth; see `events.Sink`."""
 
     journal: str | bool | None = None
-    """Where runs are recorded: see `journal.places`."""
+    """The place where runs are recorded: see `journal.places`."""
 
     checkpoints: str = "auto"
-    """When a recorded run saves the state of its REPL: see `journal.checkpoints`."""
+    """The times at which a recorded run saves the state of its REPL: see `journal.checkpoints`."""
 
     style: str = "default"
     """The name of the prompt's style, as `prompts.styles` has it."""
 
     playback: Playback | None = None
-    """How the run went before, for the one run that repeats it."""
+    """The record of the run before, for the one run that repeats it."""
 
     memo: str | None = None
     """The file that keeps answers of sub-LMs from run to run; None: none are kept."""
 
     view: HistoryOptions = dataclasses.field(default_factory=HistoryOptions)
-    """What the root LM sees of its earlier steps."""
+    """The view that the root LM has of its earlier steps."""
 
     on_exhausted: OnExhausted = "extract"
-    """How a run ends once no turn is left."""
+    """The end of a run once no turn is left."""
 
     stop_seconds: float = 10.0
     """Seconds from the first Ctrl-C or SIGTERM to the end of the run; 0: it ends at once."""

@@ -26,7 +26,7 @@ class HistoryOptions:
     """Tokens of the steps in one prompt. None: as many as the context window of the LM has room for."""
 
     compaction: Compaction = "rules"
-    """How old steps are shortened: by rules alone, or with a summary by the LM that writes the code."""
+    """The way in which old steps are shortened: by rules alone, or with a summary by the LM that writes the code."""
 
     observations: Observations = "output"
     """The observation of a cell: its output, or only metadata of it, `opaque`."""

@@ -16,7 +16,7 @@ class ProcessSettings:
     """The `journal=` of each RLM that has none."""
 
     tracing: Any = None
-    """What `dspy_rlm.tracing.instrument` has set up."""
+    """The object that `dspy_rlm.tracing.instrument` has set up."""
 
     limits_per_model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The limits of models, by name; see `dspy_rlm.limiting.rate_window.ModelLimits`."""

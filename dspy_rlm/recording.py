@@ -94,7 +94,7 @@ class Recorder(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why the journal is not complete; empty if it is."""
+        """The reason for which the journal is not complete; empty if it is."""
 
     def calling(
         self, kind: str, depth: int, arguments: CallArguments

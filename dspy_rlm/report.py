@@ -179,7 +179,7 @@ class RunReport:
     """The file of the run's journal; None without one. See docs/journal.md."""
 
     journal_problem: str = ""
-    """Why the journal is not complete, such as a full disk; empty if it is."""
+    """The reason for which the journal is not complete, such as a full disk; empty if it is."""
 
     partial_outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The outputs of a partial or failed run that are there: extracted, submitted or assigned, and of the right type."""

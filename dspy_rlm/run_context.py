@@ -168,7 +168,7 @@ class RunContext:
     """The answers of sub-LMs that are kept on disk; None: none are."""
 
     playback: Playback | None = None
-    """How the run went before, if it is repeated."""
+    """The record of the run before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
     """Records the run; that of the run above until a sub-run has its own."""
 

@@ -55,7 +55,7 @@ NOTHING = Ranges()
 
 
 class _Text:
-    """What is known of one text. Small: an input may have a million."""
+    """The facts of one text. Small: an input may have a million."""
 
     __slots__ = ("is_partial", "is_whole", "one", "read", "seen")
 

@@ -126,7 +126,7 @@ class Span(_Located):
     lines: bool = pydantic.Field(
         False, description="True: start and end are line numbers from 1, both included"
     )
-    """Whether `start` and `end` are lines. Always False in a span that was located."""
+    """True if `start` and `end` are lines. Always False in a span that was located."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property

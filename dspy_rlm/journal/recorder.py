@@ -95,7 +95,7 @@ class RunRecorder:
 
     @property
     def problem(self) -> str:
-        """Why the journal is not complete; empty if it is."""
+        """The reason for which the journal is not complete; empty if it is."""
         return self.journal.problem
 
     def sub_run(

@@ -247,7 +247,7 @@ class ValueRecord:
     """A value of an input, an output, an argument or a result."""
 
     kind: ValueKind
-    """How it is stored. A file and a directory are named by their path; `not_stored` has only a digest, if any."""
+    """The form in which it is stored. A file and a directory are named by their path; `not_stored` has only a digest, if any."""
 
     annotation: str = ""
     """Its declared type, as text."""
@@ -268,13 +268,13 @@ class ValueRecord:
     """The path of a file or of a directory."""
 
     modified_at: float | None = None
-    """When the file was changed last, in seconds since the epoch."""
+    """The time of the last change of the file, in seconds since the epoch."""
 
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The other arguments of its class: the encoding of a `TextFile`, the pattern of a `Directory`."""
 
     note: str = ""
-    """Why it is not stored, or what is only approximate about it."""
+    """The reason for which it is not stored, or what is only approximate about it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,7 +313,7 @@ class CellRecord:
     code: Text
     outcome: CellOutcome
     output: Text
-    """What it printed, up to the sandbox's own limit: also what the root LM did not see."""
+    """The printed output, up to the sandbox's own limit: also what the root LM did not see."""
 
     error_type: str = ""
     message: Text = ""
@@ -346,7 +346,7 @@ class StepRecord:
     reasoning: Text
     code: Text
     shown: Text
-    """What the root LM saw of the output, with the notes of the harness; empty in a step that is not complete."""
+    """The part of the output that the root LM saw, with the notes of the harness; empty in a step that is not complete."""
 
     cell: CellRecord | None
     """None: no cell was run, or it was running when the journal ends."""
@@ -437,13 +437,13 @@ class RunRecord:
     """None: it has no outputs."""
 
     notes: tuple[str, ...] = ()
-    """What is missing in the journal, as far as it is known: lines that could not be read or written."""
+    """The parts that the journal lacks, as far as it is known: lines that could not be read or written."""
 
     events: int = 0
     """The number of the next event of the journal."""
 
     resumes: int = 0
-    """How often it was resumed."""
+    """The number of times that it was resumed."""
 
     reader: Reader | None = dataclasses.field(default=None, repr=False, compare=False)
 

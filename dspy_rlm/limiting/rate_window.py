@@ -34,7 +34,7 @@ class Slot:
     """The place of a request in the window."""
 
     at: float
-    """When it may be sent, or was."""
+    """The time at which it may be sent, or was."""
 
     tokens: int
     sent: bool = False

@@ -1,4 +1,4 @@
-"""How the reply of an LM ended: whole, cut at its limit of tokens, withheld by a content filter, or refused.
+"""The end of an LM's reply: whole, cut at its limit of tokens, withheld by a content filter, or refused.
 
 A part of an answer, and a refusal, look like answers. Servers state both beside the text.
 """

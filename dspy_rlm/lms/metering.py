@@ -36,7 +36,7 @@ class _Metered:
     reply_was_cut = False
     """True if the last reply ended at its limit of tokens."""
     reply_ending = Ending()
-    """How the last reply ended."""
+    """The end of the last reply."""
     reply: Any = None
     """The last reply, as DSPy returns it."""
     _described = Model()

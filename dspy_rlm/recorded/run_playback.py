@@ -41,7 +41,7 @@ from sandbox_runtime import Checkpoint, Sandbox
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """How a record is used."""
+    """The use of a record."""
 
     until: int | None = None
     """The last step that is answered from the record; None: all of it, with the extraction."""
@@ -163,7 +163,7 @@ class RunPlayback:
 
     @property
     def _is_expected(self) -> bool:
-        """Whether everything in this turn must be recorded."""
+        """True if everything in this turn must be recorded."""
         return not self.policy.live or (self.turn <= self.played and self.edit_here() is None)
 
     def _differ(self, kind: Kind, recorded: str, now: str) -> None:

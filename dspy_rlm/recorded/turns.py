@@ -57,7 +57,7 @@ def _last_processes(records: Iterable[tuple[str, CallRecord]]) -> dict[str, int]
 
 
 class Turn:
-    """What is left of the record of one turn. The owner locks it."""
+    """The rest of the record of one turn. The owner locks it."""
 
     def __init__(self, step: StepRecord, *, retries: bool, by_content: bool) -> None:
         """Takes the records of a step.

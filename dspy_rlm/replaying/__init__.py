@@ -1,1 +1,1 @@
-"""What can be done with a recorded run: repeat it, leave it at a step, look into it, compare it with another."""
+"""Uses of a recorded run: repeat it, leave it at a step, look into it, compare it with another."""

@@ -30,7 +30,7 @@ _TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Taken:
-    """What a recorded run took."""
+    """The amounts that a recorded run took."""
 
     path: str
     steps: int
@@ -48,7 +48,7 @@ class Taken:
     """Calls that a cache answered."""
 
     status: str = "crashed"
-    """How it ended; `crashed` if its journal has no end."""
+    """The end of the run; `crashed` if its journal has no end."""
 
     @classmethod
     def of(cls, record: RunRecord) -> Taken:
@@ -84,7 +84,7 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Where two runs part, and what each took."""
+    """The place where two runs part, and the amounts that each took."""
 
     a: Taken
     b: Taken
@@ -92,7 +92,7 @@ class Comparison:
     """The number of the first step that differs; None if no step does. 0: their inputs differ."""
 
     part: Part | None = None
-    """What differs first; None if nothing does."""
+    """The first difference; None if nothing does."""
 
     of_a: str = ""
     of_b: str = ""

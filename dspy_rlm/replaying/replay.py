@@ -59,7 +59,7 @@ class Replay:
     """The outputs of the repeated run; None if it had none."""
 
     notes: tuple[str, ...] = ()
-    """What could not be compared."""
+    """The parts that could not be compared."""
 
     @property
     def same(self) -> bool:

@@ -37,7 +37,7 @@ class StandIn(dspy.LM):
 
     @property
     def supports_response_schema(self) -> bool:
-        """Whether its server constrained replies to a schema, which the prompts depend on."""
+        """True if its server constrained replies to a schema, which the prompts depend on."""
         return self.takes_schemas
 
     @property

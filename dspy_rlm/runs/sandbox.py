@@ -108,7 +108,7 @@ class PreparedRun:
     """Characters of a cell's output that the run sees."""
 
     checkpoints: str = "auto"
-    """When the state of a recorded run is saved."""
+    """The times at which the state of a recorded run is saved."""
 
     @functools.cached_property
     def _saved_state(self) -> Checkpoint | None:

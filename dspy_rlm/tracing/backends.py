@@ -1,4 +1,4 @@
-"""What a live trace is written to. A backend starts spans and makes them current; it knows nothing of runs."""
+"""Backends of a live trace. A backend starts spans and makes them current; it knows nothing of runs."""
 
 from __future__ import annotations
 

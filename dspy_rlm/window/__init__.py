@@ -1,1 +1,1 @@
-"""What a prompt shows of a run that goes on: steps within a budget, and observations."""
+"""The view that a prompt has of a run that goes on: steps within a budget, and observations."""

@@ -82,7 +82,7 @@ class Room:
 
 @dataclasses.dataclass(frozen=True)
 class Compacted:
-    """What one compaction has done."""
+    """The effect of one compaction."""
 
     steps: int
     """The steps that are no longer shown whole."""

@@ -1,4 +1,4 @@
-"""What each cell begins with: the state that the driver keeps, and its restoration between two cells.
+"""The state that each cell begins with: the part that the driver keeps, and its restoration between two cells.
 
 Knows the harness that earlier cells may have changed. Knows no code that runs: `driver.py` runs it, and reports its end.
 

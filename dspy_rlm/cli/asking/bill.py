@@ -24,7 +24,7 @@ TOKENS_OF_NOTES = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class LMFacts:
-    """What bounds the calls of an LM. None: unknown."""
+    """The bounds of the calls of an LM. None: unknown."""
 
     model: str
     window: int | None = None
@@ -50,7 +50,7 @@ class Bill:
     """The limit that bounds the dollars: `max_cost`, `max_tokens` or `calls`; empty if there is none."""
 
     unknown: tuple[str, ...] = ()
-    """What is missing for a bound."""
+    """The facts that are missing for a bound."""
 
     def dump(self) -> dict[str, Any]:
         """Returns it as plain data for JSON."""

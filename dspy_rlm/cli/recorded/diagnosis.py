@@ -1,4 +1,4 @@
-"""What recorded runs wasted, and what to do about it. Decides on records only; no I/O, no DSPy."""
+"""The waste in recorded runs, and what to do about it. Decides on records only; no I/O, no DSPy."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Finding:
     text: str
     advice: str
     number: int
-    """How often it was found."""
+    """The number of times that it was found."""
 
     places: tuple[str, ...] = ()
-    """Where, as `run, step`; the first of them."""
+    """The places, as `run, step`; the first of them."""
 
 
 def diagnose(runs: Sequence[RunRecord]) -> list[Finding]:

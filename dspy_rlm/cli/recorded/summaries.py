@@ -1,4 +1,4 @@
-"""What a journal says of its run in one line, and of many runs together. Imports no DSPy."""
+"""Summaries of journals: of one run in a line, and of many runs together. Imports no DSPy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunSummary:
     signature: str = ""
     models: tuple[str, ...] = ()
     problem: str = ""
-    """Why it cannot be read."""
+    """The reason for which it cannot be read."""
 
 
 def summary_of(path: Path) -> RunSummary:

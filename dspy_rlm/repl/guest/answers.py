@@ -22,13 +22,13 @@ class Answer(str):
     """The answer without a note or a mark; empty for an error."""
 
     finish_reason: str
-    """Why it ended, in the server's words, such as "stop" or "length"; empty if unknown."""
+    """The reason of its end, in the server's words, such as "stop" or "length"; empty if unknown."""
 
     cut: bool
     """True if it ended at its limit of tokens: the rest is missing."""
 
     error: str
-    """Why there is no answer; empty for an answer."""
+    """The reason for which there is no answer; empty for an answer."""
 
     def __new__(cls, shown: str = "", *parts: Any) -> Answer:
         """An answer from its parts."""

@@ -1,1 +1,1 @@
-"""How runs end: by repetition, by a signal, and with the outputs that are there when no turn is left."""
+"""Ends of runs: by repetition, by a signal, and with the outputs that are there when no turn is left."""

@@ -1,4 +1,4 @@
-"""How a run ends that has not submitted: with an extraction, with the outputs that are there, or with an exception."""
+"""The end of a run that has not submitted: with an extraction, with the outputs that are there, or with an exception."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _REASONS = {
 
 @dataclasses.dataclass(frozen=True)
 class EndingPolicy:
-    """How a run ends once no turn is left."""
+    """The end of a run once no turn is left."""
 
     on_exhausted: OnExhausted = "extract"
 

@@ -353,7 +353,7 @@ class Array:
         return sum(1 for _ in self._present())
 
     def value_counts(self) -> dict[Any, int]:
-        """How often each element occurs that is not missing, the most frequent first."""
+        """Counts of each element that is not missing, the most frequent first."""
         return dict(Counter(self._present()).most_common())
 
     def _present(self) -> Iterator[Any]:
