@@ -42,23 +42,23 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.evidence.answers import Answers
-from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.lms.valid_text import valid_text
 from dspy_rlm.prompts.instructions import SharedCalls, iteration_line, stopping_line
 from dspy_rlm.prompts.styles import DEFAULT, Style
 from dspy_rlm.prompts.variables import Variable, render_kept, render_variables
-from dspy_rlm.provenance import Lineage
-from dspy_rlm.recording import NOT_RECORDED, Recorder
+from dspy_rlm.protocols.recording import NOT_RECORDED, Recorder
 from dspy_rlm.repl.past import Past
 from dspy_rlm.replies.reader import Reading
-from dspy_rlm.report import RunReport, Status, Step, tokens_of
+from dspy_rlm.reports.provenance import Lineage
+from dspy_rlm.reports.report import RunReport, Status, Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
 from dspy_rlm.runs.endings.ending import INTERRUPTED, Ending, EndingPolicy, partial_reasoning
 from dspy_rlm.runs.endings.repetition import Failures
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET, Extraction
 from dspy_rlm.runs.notes import Remarks, below, error_note
 from dspy_rlm.runs.own_lines import NOTHING_PRINTED, Printed, split_own_lines
+from dspy_rlm.settings.history_options import HistoryOptions
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES
