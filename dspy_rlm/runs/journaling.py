@@ -29,6 +29,7 @@ from dspy_rlm.repl.guest.signatures import Classes
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
+from dspy_rlm.signatures.served_tools import line_of
 from dspy_rlm.signatures.tool_calls import call_text, doc_text
 from sandbox_runtime import Checkpoint, Sandbox
 from sandbox_runtime.helpers import annotation_text, engine_key
@@ -183,7 +184,9 @@ def _classes(signature: type[dspy.Signature]) -> dict[str, Any]:
 
 
 def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:
-    return {"call": call_text(tool), "text": doc_text(tool)}
+    docs = {"call": call_text(tool), "text": doc_text(tool)}
+    line = line_of(tool)
+    return docs if line is None else {**docs, "line": line}
 
 
 def _policy(blueprint: Blueprint) -> str | None:
