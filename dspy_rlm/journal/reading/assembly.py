@@ -13,7 +13,6 @@ from dspy_rlm.journal.packing import unpacked
 from dspy_rlm.journal.reading import fields as read
 from dspy_rlm.journal.reading.prompts import PromptCache, StoredPrompt
 from dspy_rlm.journal.records import (
-    OWN_KINDS,
     AttemptRecord,
     CallRecord,
     CellRecord,
@@ -27,6 +26,7 @@ from dspy_rlm.journal.records import (
     ToolRecord,
     ValueRecord,
 )
+from dspy_rlm.protocols.recording import OWN_KINDS
 
 # Sub-runs that are nested deeper are no recorded ones: `max_depth` is a small number.
 MAX_NESTING = 50
