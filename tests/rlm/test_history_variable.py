@@ -196,7 +196,7 @@ def test_a_summary_is_booked_as_a_call_of_its_own(play):
 
 
 def test_the_journal_has_the_cells_of_the_lm_only(play, tmp_path):
-    """What fills the variable is no cell of the run; a step has what the LM saw, its cell all that was printed."""
+    """The cell that fills the variable is none of the run; a step has what the LM saw, its cell all that was printed."""
     rlm, _ = play("q -> a", *PRINTS, LAST, history_tokens=8_000, journal=str(tmp_path))
     prediction = rlm(q="x")
     record = load(prediction.run.journal)

@@ -96,7 +96,7 @@ class TestAnswersAreNotPaidTwice:
         assert again.run.cost == pytest.approx(whole.run.cost)
 
     def test_a_resumed_run_can_be_resumed(self, play, journal, tmp_path):
-        """What each of several processes was answered is kept."""
+        """The answers to each of several processes are kept."""
         rlm, server = play("text -> answer: str", *BATCH, sub=echo, journal=journal)
         whole = rlm(text=TEXT)
         sent = len(server.requests)
