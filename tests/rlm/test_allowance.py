@@ -53,7 +53,7 @@ class TestAllowance:
 
     def test_a_limit_of_the_code_does_not_count_turns(self, ledger):
         """Turns count in the share and above; what code and the runs below it ask for counts in both."""
-        allowance = Allowance(ledger, 6, asked=2)
+        allowance = Allowance(ledger, 6, most_by_code=2)
         allowance.turns.charge_llm_calls(3)
         Allowance(allowance).turns.charge_llm_calls(1)
 
@@ -108,7 +108,7 @@ class TestShares:
 @pytest.mark.parametrize("kind", sorted(OWN_KINDS))
 def test_the_calls_of_a_sub_run_itself_are_not_those_of_its_code(kind):
     """Turns, extractions, the adapter's repetitions and summaries of a sub-run do not count for what its code may ask."""
-    allowance = Allowance(Ledger(Budget(max_llm_calls=10)), asked=1)
+    allowance = Allowance(Ledger(Budget(max_llm_calls=10)), most_by_code=1)
     meter = Meter(Ledger(Budget()), kind, depth=1, allowance=allowance)
 
     meter.calls.charge_llm_calls(2)

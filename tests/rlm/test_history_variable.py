@@ -185,14 +185,14 @@ def test_a_summary_is_booked_as_a_call_of_its_own(play):
         )
         with dspy.context(lm=server.lm("root"), adapter=dspy.ChatAdapter()):
             prediction = rlm(q="x")
-        asked = [e for e in server.requests if "Summarize the steps" in e.request.system]
+        requests_ = [e for e in server.requests if "Summarize the steps" in e.request.system]
 
     assert prediction.a == "done"
-    assert len(asked) >= 1
+    assert len(requests_) >= 1
     assert "Lines were printed." in server.requests[-1].prompt
     assert prediction.run.sub_calls == ()
     assert prediction.run.llm_calls == 0
-    assert sum(usage.calls for usage in prediction.run.usage) == 33 + len(asked)
+    assert sum(usage.calls for usage in prediction.run.usage) == 33 + len(requests_)
 
 
 def test_the_journal_has_the_cells_of_the_lm_only(play, tmp_path):
