@@ -34,7 +34,7 @@ class Noting(dspy.LocalInterpreter):
     """An interpreter that counts its calls."""
 
     execution_instructions = "The code runs in a local interpreter."
-    instance = 0
+    made = 0
     ended = 0
 
     def __init__(self) -> None:
@@ -207,7 +207,7 @@ class TestOlderCode:
         """An interpreter that cannot be taken over is given back, and shut down if it was created for the run."""
 
         class Fixed(Noting):
-            instance, ended = 0, 0
+            made, ended = 0, 0
             tools = property(lambda self: MappingProxyType({}), lambda self, value: None)
 
         rlm, _ = play("text -> n: int", SUBMIT_LENGTH, interpreter_factory=Fixed)

@@ -44,7 +44,7 @@ class Ending:
     error: str = ""
     """The name of the exception of a failed cell."""
 
-    message: str | None = None
+    said: str | None = None
     """`text` without a traceback, which quotes lines of the cell; None: `text` has none."""
 
     longest: int = 0
@@ -211,9 +211,9 @@ def _complaints(program: Program, endings: list[Ending], calls: int) -> list[str
     found = []
     if last.kind not in program.ends:
         found.append(f"the last cell {last.kind}: {last.text[:300]}")
-    message = last.text if last.said is None else last.said
-    if program.shows and program.shows not in message:
-        found.append(f"it did not show {program.shows!r} but {message[:300]!r}")
+    said = last.text if last.said is None else last.said
+    if program.shows and program.shows not in said:
+        found.append(f"it did not show {program.shows!r} but {said[:300]!r}")
     if last.kind == "submitted" and program.submits is not None:
         answer = last.submitted.get("answer") if isinstance(last.submitted, dict) else None
         if _shown(answer) != _shown(program.submits):
