@@ -157,6 +157,7 @@ def prepare(
     )
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
+        run.before_report = playback.end
     if depth == 0:
         run.show_kept(kept_variables(context))
     secrets = context.secrets
