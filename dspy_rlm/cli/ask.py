@@ -15,7 +15,7 @@ from dspy_rlm.cli.asking.event_lines import EventLines
 from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
 from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
 from dspy_rlm.cli.asking.request import Request
-from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.asking.tool_functions import servers_of, tools_of
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
@@ -66,7 +66,7 @@ def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
         emit(request, dry_run(request, planned.module, planned.inputs))
         return 0
     notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
-    with dspy.context(lm=planned.lm):
+    with planned.module, dspy.context(lm=planned.lm):
         prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
     run: RunReport = prediction.run
     outputs = {name: prediction[name] for name in planned.module.signature.output_fields}
@@ -110,7 +110,7 @@ def _new(request: Request) -> _Plan:
     module = RLM(
         signature,
         sub_lm=sub_lm,
-        tools=tools_of(request.tools),
+        tools=[*tools_of(request.tools), *servers_of(request.mcp)],
         journal=journal_of(request.journal),
         track_coverage=request.as_json,
         **request.budgets.set,
@@ -152,7 +152,12 @@ def _resumed(request: Request) -> _Plan:
         module.on_exhausted = request.on_exhausted  # type: ignore[assignment]
     module.track_coverage = request.as_json
     tools = normalize_tools(tools_of(request.tools))
-    module._config = dataclasses.replace(module._config, tools={**module._config.tools, **tools})
+    # Of the stand-ins, those for tools of servers make way for the servers themselves.
+    served = record.config.get("served") or () if request.mcp else ()
+    kept = {name: one for name, one in module._config.tools.items() if name not in served}
+    module._config = dataclasses.replace(
+        module._config, tools={**kept, **tools}, servers=tuple(servers_of(request.mcp))
+    )
     inputs: dict[str, Any] = {}
     if request.paths:
         inputs[source_name(module.signature)] = load_source(request.paths).value

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dspy_rlm.cli.exit_codes import FAILED, INTERRUPTED, code_of
+from dspy_rlm.cli.mcp_server.options import describe_mcp
 from dspy_rlm.cli.options import add_journal, describe_ask
 from dspy_rlm.cli.recorded.options import add_commands
+from dspy_rlm.cli.skill.options import describe_skill
 from dspy_rlm.errors import InputError
 from dspy_rlm.terminal.escaping import printable, show, show_exception
 
@@ -74,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     describe_ask(ask)
     ask.set_defaults(command=_ask)
     add_commands(commands)
+    mcp = commands.add_parser("mcp", help="serve `ask` and recorded runs to MCP clients")
+    describe_mcp(mcp)
+    mcp.set_defaults(command=_mcp)
+    skill = commands.add_parser("skill", help="a skill file for coding agents")
+    describe_skill(skill)
+    skill.set_defaults(command=_skill)
     serve = commands.add_parser(
         "serve-policy",
         help="serve scripted policies as models, to try commands without a key",
@@ -129,6 +137,18 @@ def _ask(options: argparse.Namespace) -> int:
     from dspy_rlm.cli.ask_command import ask
 
     return ask(options)
+
+
+def _mcp(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.mcp_server.serve import serve
+
+    return serve(options)
+
+
+def _skill(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.skill.install import run_skill
+
+    return run_skill(options)
 
 
 def _run(options: argparse.Namespace) -> int:

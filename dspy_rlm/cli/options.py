@@ -45,8 +45,16 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         default=[],
         help="a Python function that the code can call; may be repeated. Also FILE.py:FUNCTION",
     )
-    _describe_models(ask)
-    _describe_budgets(ask)
+    ask.add_argument(
+        "--mcp",
+        metavar="CONFIG",
+        action="append",
+        type=Path,
+        default=[],
+        help='MCP servers whose tools the code can call: a JSON file with "mcpServers"; may be repeated',
+    )
+    describe_models(ask)
+    describe_budgets(ask)
     _describe_output(ask)
     ask.add_argument(
         "--dry-run",
@@ -59,7 +67,8 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_models(ask: argparse.ArgumentParser) -> None:
+def describe_models(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags that name models."""
     models = ask.add_argument_group("models")
     models.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
     models.add_argument(
@@ -74,7 +83,8 @@ def _describe_models(ask: argparse.ArgumentParser) -> None:
     models.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
 
 
-def _describe_budgets(ask: argparse.ArgumentParser) -> None:
+def describe_budgets(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags of limits."""
     budgets = ask.add_argument_group("budgets")
     whole = {"type": int, "metavar": "N"}
     amount = {"type": float, "metavar": "N"}

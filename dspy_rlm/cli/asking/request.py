@@ -55,6 +55,9 @@ class Request:
     api_base: str | None = None
     budgets: Budgets = field(default_factory=Budgets)
     tools: Sequence[str] = ()
+    mcp: Sequence[Path] = ()
+    """Files that list MCP servers."""
+
     on_exhausted: str | None = None
     journal: str | bool | None = None
     resume: str | None = None
@@ -108,6 +111,7 @@ def request_of(options: argparse.Namespace) -> Request:
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
+        mcp=options.mcp,
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,
