@@ -33,6 +33,8 @@ COMMANDS = [
     ["compare"],
     ["fork"],
     ["open"],
+    ["mcp"],
+    ["skill"],
 ]
 
 CODE = """

@@ -11,7 +11,8 @@ DESCRIPTION = """\
 Serves the tools `ask`, `runs` and `view` to an MCP client on stdin and stdout, or with --http on this machine.
 
 Models and limits are those of this command line: a client can ask for less, never for more. It can read files below
-the folders of --root only, and the runs that this server has recorded."""
+the folders of --root only, and the runs that this server has recorded. A run may take 600 s, if --max-seconds sets no
+other limit."""
 
 
 def describe_mcp(mcp: argparse.ArgumentParser) -> None:
