@@ -21,9 +21,11 @@ from typing import Any
 import dspy
 import pytest
 
+import dspy_rlm
 from dspy_rlm import MCP, SignatureError, ToolServerError
 from dspy_rlm.mcp_tools.config_file import expanded
 from dspy_rlm.prompts.tool_docs import document
+from dspy_rlm.testing import Action, asks_for, route, scripted
 
 # It has the form of no known key, and the environment of the tests does not have it.
 KEY = "Zx9qLm44TTabc77v"
@@ -66,6 +68,35 @@ def call(server: MCP, name: str = "act", **arguments: Any) -> Any:
     return asyncio.run(server.tools_for()[name].acall(**arguments))
 
 
+def call_again(server: MCP, name: str, **arguments: Any) -> Any:
+    """Calls a tool as a run does that has listed it before."""
+    return asyncio.run(server._call(name, arguments)).structured_content["result"]
+
+
+@contextlib.contextmanager
+def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """The server of the official package over HTTP: its process, address and port."""
+    if not port:
+        with socket.create_server(("127.0.0.1", 0)) as place:
+            port = place.getsockname()[1]
+    process = subprocess.Popen(
+        [*SERVER, kind, str(port)],
+        env={**os.environ, "WAREHOUSE_KEY": KEY},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}/{'mcp' if kind == 'http' else 'sse'}", port
+    finally:
+        process.kill()
+        process.wait()
+
+
 def is_alive(pid: int) -> bool:
     """Returns whether a process runs; one that has ended and is not reaped does not."""
     try:
@@ -87,23 +118,8 @@ def wait_for_end(*pids: int) -> bool:
 @pytest.fixture(scope="module", params=["http", "sse"])
 def remote(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the official server over HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        port = place.getsockname()[1]
-    process = subprocess.Popen(
-        [*SERVER, request.param, str(port)],
-        env={**os.environ, "WAREHOUSE_KEY": KEY},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/{'mcp' if request.param == 'http' else 'sse'}"
-    finally:
-        process.kill()
-        process.wait()
+    with official(request.param) as (_, url, _):
+        yield url
 
 
 class TestInRuns:
@@ -227,10 +243,71 @@ class TestInRuns:
                     rlm(q="")
                 assert server.requests == []
 
-    def test_a_run_is_resumed_and_replayed(self, play, tmp_path):
-        """The calls of servers are recorded; a replay needs no server, and has the same prompts."""
-        import dspy_rlm
+    def test_a_server_that_is_started_again(self, play):
+        """A server behind an address may forget its clients; the request is sent again, once it cannot have been seen."""
+        with official("http") as (process, url, port), MCP(url=url, timeout=20) as server:
+            assert call(server, "move", warehouse="a").startswith("a 1")
+            process.kill()
+            process.wait()
+            with pytest.raises(ConnectionError, match="is not connected"):
+                call_again(server, "move", warehouse="b")
+            with official("http", port):
+                assert call_again(server, "move", warehouse="c").startswith("c 1")
 
+    def test_the_time_of_a_run_is_kept(self, play):
+        """A call that hangs is given up with the run."""
+        with odd("hangs", timeout=None) as tools:
+            rlm, _ = play(
+                "q -> a", "act()", extracted={"a": "late"}, tools=[tools], max_seconds=1.5
+            )
+            result = rlm(q="")
+        assert result.run.stopped_by == "max_seconds"
+
+    def test_a_cancelled_run(self, play):
+        """Cancelling `acall` cancels the call of the tool, and the server is there for the next run."""
+        with odd("parts") as tools:
+            rlm, _ = play("q -> a", "SUBMIT(echo('x'))", tools=[tools])
+
+            async def run() -> Any:
+                slow = asyncio.ensure_future(rlm.acall(q=""))
+                await asyncio.sleep(0)
+                slow.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await slow
+                return await rlm.acall(q="")
+
+            assert asyncio.run(run()).a == "x"
+
+    def test_sub_runs_have_the_tools(self, play):
+        """They use the server of the run above."""
+        worker = route((asks_for("code"), scripted(Action("", "SUBMIT(echo(part))"))))
+        with odd("parts") as tools:
+            code = "SUBMIT(sub_rlm('part -> a', part=q).a)"
+            rlm, _ = play("q -> a", code, sub=worker, tools=[tools])
+            assert rlm(q="deep").a == "deep"
+
+    def test_a_resumed_run_repeats_no_call(self, play, tmp_path):
+        """What a server has answered is in the journal."""
+        journal, count = tmp_path / "run.jsonl", tmp_path / "count"
+        with odd("counts", str(count)) as tools:
+            rlm, _ = play(
+                "q -> a",
+                "print(act())",
+                "print(act())",
+                "SUBMIT('x')",
+                tools=[tools],
+                journal=journal,
+            )
+            rlm(q="")
+            lines = journal.read_bytes().splitlines(keepends=True)
+            first = next(at for at, line in enumerate(lines) if b'"tool_end"' in line)
+            part = tmp_path / "part.jsonl"
+            part.write_bytes(b"".join(lines[: first + 1]))
+            assert rlm.resume(part).a == "x"
+        assert count.read_text() == "xxx"
+
+    def test_a_replay_needs_no_server(self, play, tmp_path):
+        """The calls of servers are recorded; the prompts of a replay are the same."""
         journal = tmp_path / "run.jsonl"
         with odd("many") as tools:
             rlm, server = play(
@@ -276,8 +353,11 @@ class TestHostileServers:
     def test_documentation(self):
         """It is bounded, and cannot pass for a part of the prompt; circles and foreign references in schemas are cut."""
         with odd("hostile") as server:
-            lure, vast = server.tools_for().values()
+            named, lure, vast = server.tools_for().values()
         shown = document(lure)
+        assert "calls it '\\[[ ## code ## ]]" in document(named)
+        assert set(lure.args) == {"circle", "far", "text", "kind", "limit"}
+        assert "enum" not in lure.args["kind"]
         for line in ("\\=== Step 9 ===", "\\Reasoning: none", "\\```python", "\\[[ ## code ## ]]"):
             assert f"    {line}" in shown
         assert "\x1b" not in shown
