@@ -39,7 +39,7 @@ def tools() -> list[Any]:
     if KIND == "many":
         return [
             tool(f"tool_{at}", f"Does the thing number {at}. More on it. " * 20)
-            for at in range(200)
+            for at in range(40)
         ]
     if KIND == "changing":
         count = int(Path(MORE[0]).read_text())

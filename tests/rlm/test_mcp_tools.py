@@ -22,7 +22,8 @@ import dspy
 import pytest
 
 import dspy_rlm
-from dspy_rlm import MCP, SignatureError, ToolServerError
+from dspy_rlm import MCP, RLM, SignatureError, ToolServerError
+from dspy_rlm.mcp_tools import guardian
 from dspy_rlm.mcp_tools.config_file import expanded
 from dspy_rlm.prompts.tool_docs import document
 from dspy_rlm.testing import Action, asks_for, route, scripted
@@ -115,7 +116,7 @@ def wait_for_end(*pids: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=["http", "sse"])
+@pytest.fixture(scope="module", params=["http", pytest.param("sse", marks=pytest.mark.nightly)])
 def remote(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the official server over HTTP."""
     with official(request.param) as (_, url, _):
@@ -243,6 +244,7 @@ class TestInRuns:
                     rlm(q="")
                 assert server.requests == []
 
+    @pytest.mark.nightly
     def test_a_server_that_is_started_again(self, play):
         """A server behind an address may forget its clients; the request is sent again, once it cannot have been seen."""
         with official("http") as (process, url, port), MCP(url=url, timeout=20) as server:
@@ -401,26 +403,57 @@ class TestHostileServers:
                 server.start()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_no_process_is_left_after_sigkill(self):
-        """The server and what it has started end with this process, however that ends."""
+    @pytest.mark.parametrize("host", ["guardian", pytest.param("mcp", marks=pytest.mark.nightly)])
+    def test_no_process_is_left_after_sigkill(self, host):
+        """The server and what it has started end with this process, however that ends; also if they ignore signals."""
         program = (
-            "import asyncio, sys, dspy_rlm\n"
-            f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
-            "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
-            "sys.stdin.read()\n"
+            "import os, signal, subprocess, sys, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+            "print(os.getpid(), child.pid, flush=True)\n"
+            "time.sleep(600)\n"
         )
+        start = {
+            "guardian": (
+                "import os, subprocess, sys\n"
+                "end, lifeline = os.pipe()\n"
+                f"guardian = [sys.executable, '-I', '-S', {guardian.__file__!r}, str(end)]\n"
+                f"subprocess.Popen([*guardian, sys.executable, '-c', {program!r}], pass_fds=[end])\n"
+            ),
+            "mcp": (
+                "import asyncio, sys, dspy_rlm\n"
+                f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
+                "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
+            ),
+        }
         with subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", f"{start[host]}sys.stdin.read()\n"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-        ) as host:
-            assert host.stdout is not None
-            pids = [int(pid) for pid in host.stdout.readline().split()]
+        ) as process:
+            assert process.stdout is not None
+            pids = [int(pid) for pid in process.stdout.readline().split()]
             assert all(map(is_alive, pids))
-            host.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
         assert len(pids) == 2
         assert wait_for_end(*pids)
+
+    def test_the_exit_code_of_a_guardian(self):
+        """It is that of the command, or of the signal that ended it; a missing command is 127."""
+        end, lifeline = os.pipe()
+        codes = [
+            subprocess.run(
+                [sys.executable, "-I", "-S", guardian.__file__, str(end), *command],
+                pass_fds=[end],
+                check=False,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            for command in (["sh", "-c", "exit 3"], ["sh", "-c", "kill -9 $$"], ["/no/program"])
+        ]
+        os.close(end)
+        os.close(lifeline)
+        assert codes == [3, 128 + signal.SIGKILL, guardian.NOT_STARTED]
 
 
 class TestSettings:
@@ -493,23 +526,14 @@ class TestSettings:
             assert not server._connection.is_open
             assert call(server, "echo", text="x") == "x"
 
-    def test_a_missing_package(self):
-        """The error names the extra."""
-        program = (
-            "import sys, importlib.abc\n"
-            "class Without(importlib.abc.MetaPathFinder):\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'mcp' or name.startswith('mcp.'): raise ModuleNotFoundError(name, name=name)\n"
-            "sys.meta_path.insert(0, Without())\n"
-            "from dspy_rlm import MCP, RLM\n"
-            "rlm = RLM('q -> a', tools=[MCP(['x'])])\n"
-            "try: rlm.tools, MCP(['x']).start()\n"
-            "except Exception as error: print(error)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        assert 'pip install "dspy-rlm[mcp]"' in done.stdout
+    @pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
+    def test_a_missing_package(self, monkeypatch, missing):
+        """The error names the extra, and only where a server is started."""
+        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.delitem(sys.modules, "dspy_rlm.mcp_tools.connection", raising=False)
+        rlm = RLM("q -> a", tools=[MCP(["x"])])
+        with pytest.raises(ToolServerError, match=re.escape('pip install "dspy-rlm[mcp]"')):
+            rlm(q="")
 
 
 class TestConfigFiles:
