@@ -37,13 +37,24 @@ KEY_VARIABLES = {
 NO_KEY = "none"
 
 
-def lm_of(model: str, api_base: str | None, cls: type[dspy.LM] = dspy.LM) -> dspy.LM:
+def lm_of(
+    model: str,
+    api_base: str | None,
+    cls: type[dspy.LM] = dspy.LM,
+    options: Mapping[str, Any] | None = None,
+) -> dspy.LM:
     """Returns the LM of a model's name.
+
+    Args:
+        model: The name, as DSPy has it.
+        api_base: The address of its server; None for the provider's own.
+        cls: The class of the LM.
+        options: Its options, such as its temperature.
 
     Raises:
         CommandError: DSPy cannot use the name.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = dict(options or {})
     if api_base:
         settings["api_base"] = api_base
         if model.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
