@@ -36,6 +36,7 @@ COMMANDS = (
     Command("compare", "show where two recorded runs part", "recorded.options:describe_compare", "recorded.again:compare_runs"),
     Command("fork", "go on from a step of a recorded run with new answers", "recorded.options:describe_fork", "recorded.again:fork_run"),
     Command("open", "open the REPL of a step of a recorded run", "recorded.options:describe_open", "recorded.console:open_step"),
+    Command("optimize", "optimize an RLM on examples, and measure what that brings", "optimizing.options:describe_optimize", "optimizing.command:optimize"),
     Command("serve-policy", "serve scripted policies as models, to try commands without a key", "options:describe_serve", "demo.serve:serve_policies"),
     Command("config", "show the settings that hold, and where they come from", "configuration.command:describe", "configuration.command:show_config"),
     Command("doctor", "check this machine, start a sandbox, and try a model", "options:describe_doctor", "doctor:doctor"),

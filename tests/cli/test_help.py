@@ -23,6 +23,7 @@ COMMANDS = [
     ["demo"],
     ["doctor"],
     ["run"],
+    ["optimize"],
     ["serve-policy"],
     ["runs"],
     ["runs", "list"],

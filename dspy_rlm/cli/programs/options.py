@@ -52,6 +52,9 @@ def describe_own(run: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="inputs by name as one JSON object; also @FILE, or - for stdin",
     )
+    run.add_argument(
+        "--state", metavar="FILE.json", help="a state that an optimizer has saved, for this RLM"
+    )
     describe_models(run)
     describe_budgets(run)
     describe_output(run)

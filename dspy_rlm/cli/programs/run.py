@@ -22,7 +22,7 @@ from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.cli.programs.inputs import inputs_of
 from dspy_rlm.cli.programs.loading import load_rlm
-from dspy_rlm.errors import SignatureError
+from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.rlm import RLM
 from dspy_rlm.tools.sources import normalize_tools
 
@@ -55,6 +55,8 @@ def run_rlm(
     with contextlib.redirect_stdout(sys.stderr):
         program = load_rlm(place, name, as_module=as_module)
     module = configured_module(program, options)
+    if options.state:
+        module = loaded(module, options.state)
     inputs = inputs_of(
         module.signature,
         flags,
@@ -118,6 +120,24 @@ def configured_module(program: RLM, options: argparse.Namespace) -> RLM:
     if options.json:
         module.track_coverage = True
     return module
+
+
+def loaded(module: RLM, path: str) -> RLM:
+    """Returns a copy of an RLM with a saved state.
+
+    Raises:
+        InputError: It cannot be read, or is none of an RLM.
+    """
+    lm = module.generate_action.lm
+    copied: RLM = module.deepcopy()
+    try:
+        copied.load(path)
+    except Exception as error:  # a file may have anything
+        raise InputError(
+            f"{path} is no state of this RLM: {type(error).__name__}: {error}. `dspy-rlm optimize` saves one."
+        ) from error
+    copied.generate_action.lm = lm
+    return copied
 
 
 def root_lm(module: RLM, options: argparse.Namespace) -> dspy.LM:
