@@ -38,8 +38,9 @@ COMMANDS = (
     Command("open", "open the REPL of a step of a recorded run", "recorded.options:describe_open", "recorded.console:open_step"),
     Command("optimize", "optimize an RLM on examples, and measure what that brings", "optimizing.options:describe_optimize", "optimizing.command:optimize"),
     Command("serve-policy", "serve scripted policies as models, to try commands without a key", "options:describe_serve", "demo.serve:serve_policies"),
+    Command("models", "show the models that are configured, and what is known of them", "models.options:describe_models_command", "models.command:show_models"),
     Command("config", "show the settings that hold, and where they come from", "configuration.command:describe", "configuration.command:show_config"),
-    Command("doctor", "check this machine, start a sandbox, and try a model", "options:describe_doctor", "doctor:doctor"),
+    Command("doctor", "check this machine, start a sandbox, and try a model", "models.options:describe_doctor", "doctor:doctor"),
 )  # fmt: skip
 
 

@@ -163,9 +163,3 @@ def describe_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
     )
-
-
-def describe_doctor(doctor: argparse.ArgumentParser) -> None:
-    """Adds the flags of `doctor`."""
-    doctor.description = "Starts a real sandbox and says which parts work on this machine, as `python -m sandbox_runtime doctor` does."
-    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")

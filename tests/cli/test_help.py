@@ -23,6 +23,7 @@ COMMANDS = [
     ["demo"],
     ["doctor"],
     ["run"],
+    ["models"],
     ["optimize"],
     ["serve-policy"],
     ["runs"],

@@ -88,11 +88,16 @@ def no_model() -> CommandError:
 
 def how_to_configure(model: str = "openai/gpt-5-mini") -> str:
     """Explains how to name a model and to give its key, with the variable of the model's own provider."""
-    provider = model.partition("/")[0] if "/" in model else "openai"
-    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
     return HOW_TO_CONFIGURE.format(
-        key=KEY_VARIABLES.get(provider, f"{name}_API_KEY"),
+        key=key_variable(model),
         model=model,
         model_variable=MODEL_VARIABLE,
         sub_model_variable=SUB_MODEL_VARIABLE,
     )
+
+
+def key_variable(model: str) -> str:
+    """Returns the name of the variable for the key of a model's provider."""
+    provider = model.partition("/")[0] if "/" in model else "openai"
+    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
+    return KEY_VARIABLES.get(provider, f"{name}_API_KEY")
