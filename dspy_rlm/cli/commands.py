@@ -40,6 +40,7 @@ COMMANDS = (
     Command("serve-policy", "serve scripted policies as models, to try commands without a key", "options:describe_serve", "demo.serve:serve_policies"),
     Command("models", "show the models that are configured, and what is known of them", "models.options:describe_models_command", "models.command:show_models"),
     Command("config", "show the settings that hold, and where they come from", "configuration.command:describe", "configuration.command:show_config"),
+    Command("completion", "print the completion script of a shell", "shells.completion:describe_completion", "shells.completion:print_completion"),
     Command("doctor", "check this machine, start a sandbox, and try a model", "models.options:describe_doctor", "doctor:doctor"),
 )  # fmt: skip
 

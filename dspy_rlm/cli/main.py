@@ -18,7 +18,7 @@ from dspy_rlm.terminal.escaping import printable, show
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns the exit code; `exit_codes` has all of them."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(
             stream, "reconfigure"
@@ -51,7 +51,8 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(printable(message), file)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
     parser = _Parser(
         prog="dspy-rlm",
         description="Recursive Language Models for DSPy: a model answers questions about inputs of "

@@ -9,7 +9,7 @@ import pytest
 from command_line import Run, Server
 
 from dspy_rlm.cli.configuration.keys import BY_NAME, KEYS, NotThisKindError, from_text, from_toml
-from dspy_rlm.cli.main import _parser
+from dspy_rlm.cli.main import command_parser
 from dspy_rlm.testing import Fault
 
 
@@ -96,7 +96,7 @@ class TestOrder:
 
     def test_each_setting_is_a_flag_of_ask(self):
         """Each key belongs to a flag, and fills the attribute of that flag."""
-        parsed = vars(_parser().parse_args(["ask", "x", "-q", "?"]))
+        parsed = vars(command_parser().parse_args(["ask", "x", "-q", "?"]))
 
         assert {key.attribute for key in KEYS} <= parsed.keys()
 

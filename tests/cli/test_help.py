@@ -19,6 +19,7 @@ HEAVY = ("dspy", "litellm", "sandbox_runtime", "pydantic", "pydantic_core", "asy
 COMMANDS = [
     [],
     ["ask"],
+    ["completion"],
     ["config"],
     ["demo"],
     ["doctor"],
