@@ -14,8 +14,10 @@ from dspy_rlm.cli.asking.envelope import answer_text, envelope, write_whole
 from dspy_rlm.cli.asking.event_lines import EventLines
 from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
 from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
+from dspy_rlm.cli.asking.recorded_lms import asked_again, recorded_root, recorded_subs
 from dspy_rlm.cli.asking.request import Request
 from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
@@ -37,8 +39,13 @@ __all__ = [
 ]
 
 
-def run_ask(request: Request, notes: Notes) -> int:
+def run_ask(request: Request, notes: Notes, plan: Callable[[Request], Plan] | None = None) -> int:
     """Runs the question, prints outputs to stdout and everything else to stderr; returns the exit code.
+
+    Args:
+        request: The parsed arguments.
+        notes: What is written to stderr.
+        plan: Returns the run of the request. None: the question about files, or the rest of a recorded run.
 
     Raises:
         Exception: There is no answer. `exit_codes.code_of` has its exit code.
@@ -47,7 +54,8 @@ def run_ask(request: Request, notes: Notes) -> int:
     events = EventLines(request.events) if request.events else None
     code: int | None = None
     try:
-        code = _run(request, notes, events)
+        planned = (plan or _planned)(request)
+        code = _run(request, notes, events, planned)
     except BaseException as error:
         code = code_of(error)
         raise
@@ -57,20 +65,25 @@ def run_ask(request: Request, notes: Notes) -> int:
     return code
 
 
-def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
-    planned = _resumed(request) if request.resume else _new(request)
+def _planned(request: Request) -> Plan:
+    return _resumed(request) if request.resume else _new(request)
+
+
+def _run(request: Request, notes: Notes, events: EventLines | None, planned: Plan) -> int:
     if request.dry_run:
         # It has LMs of its own, which send nothing.
         from dspy_rlm.cli.asking.dry_run import dry_run
 
         emit(request, dry_run(request, planned.module, planned.inputs))
         return 0
+    for warning in planned.cautions:
+        notes.warning(f"dspy-rlm: {warning}")
     notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
     with dspy.context(lm=planned.lm):
         prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
     run: RunReport = prediction.run
     outputs = {name: prediction[name] for name in planned.module.signature.output_fields}
-    warnings = [*planned.warnings, *warnings_of(run)]
+    warnings = [*planned.warnings, *planned.cautions, *warnings_of(run)]
     for warning in warnings_of(run):
         notes.warning(f"dspy-rlm: {warning}")
     code = code_of_answer(run.status, run.stopped_by, allow_partial=request.allow_partial)
@@ -87,7 +100,7 @@ def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
     """A run that can start."""
 
     module: RLM
@@ -97,9 +110,11 @@ class _Plan:
     described: str
     models: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    """Warnings that a person has to read before anything is paid."""
 
 
-def _new(request: Request) -> _Plan:
+def _new(request: Request) -> Plan:
     if not request.model:
         raise no_model()
     lm = lm_of(request.model, request.api_base)
@@ -117,7 +132,7 @@ def _new(request: Request) -> _Plan:
         **ending,
     )
     skipped = (f"Files were left out: {source.skipped}.",) if source.skipped else ()
-    return _Plan(
+    return Plan(
         module,
         lm,
         {source_name(signature): source.value, "question": request.question},
@@ -128,21 +143,21 @@ def _new(request: Request) -> _Plan:
     )
 
 
-def _resumed(request: Request) -> _Plan:
+def _resumed(request: Request) -> Plan:
     """Returns the rest of a recorded run. LMs and limits are those of the record, where no flag has others."""
     path = find_run(str(request.resume))
     record = load(path)
     recorded: Mapping[str, Any] = record.config.get("models") or {}
-    model = request.model or recorded.get("root")
+    model = request.model or recorded.get("root") or configured("model")
     if not model:
         raise no_model()
-    lm = lm_of(model, request.api_base)
+    lm = recorded_root(record, str(model), request.api_base)
     models = request.sub_models or {
         name: str(sub) for name, sub in (recorded.get("sub") or {}).items()
     }
     module = built(record)
     module.generate_action.lm = None
-    module.sub_lm = sub_lms_of(models, request.api_base)
+    module.sub_lm = recorded_subs(record, models, request.api_base)
     limits = request.budgets.set
     for name in ("max_output_chars", "max_concurrency"):
         if name in limits:
@@ -158,7 +173,7 @@ def _resumed(request: Request) -> _Plan:
         inputs[source_name(module.signature)] = load_source(request.paths).value
     if request.question is not None:
         inputs["question"] = request.question
-    return _Plan(
+    return Plan(
         module,
         lm,
         inputs,
@@ -166,6 +181,7 @@ def _resumed(request: Request) -> _Plan:
         f"Going on with {path}",
         (str(model), *models.values()),
         record.notes,
+        tuple(asked_again(record, str(model), models)),
     )
 
 

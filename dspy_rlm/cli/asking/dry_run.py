@@ -38,7 +38,7 @@ class _Sent(BaseException):
         self.options = options
 
 
-class _SendsNothing(dspy.LM):
+class SendsNothing(dspy.LM):
     """An LM whose requests end here."""
 
     def __init__(self, model: str, **settings: Any) -> None:
@@ -52,21 +52,21 @@ class _SendsNothing(dspy.LM):
 
 def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | dict[str, Any]:
     """Returns the facts of a run that is not started: as text, or as JSON if the request says so."""
-    lm = lm_of(str(request.model), request.api_base, _SendsNothing)
+    lm = lm_of(str(request.model), request.api_base, SendsNothing)
     module._config = dataclasses.replace(
         module._config,
-        sub_lm=sub_lms_of(request.sub_models, request.api_base, _SendsNothing),
+        sub_lm=sub_lms_of(request.sub_models, request.api_base, SendsNothing),
         journal=False,
     )
-    first = _first_request(module, lm, inputs)
+    first = first_request(module, lm, inputs)
     prompt = prompt_of(None, {**first.options, "messages": first.messages})
     subs = module._config.models
     sub_lms = list(subs.by_name.values()) if subs else [lm]
     budget = module.budget
     bill = worst_case(
         budget,
-        _facts(lm, budget),
-        [_facts(one, budget) for one in sub_lms],
+        lm_facts(lm, budget),
+        [lm_facts(one, budget) for one in sub_lms],
         prompt.bytes,
         module.max_output_chars,
     )
@@ -107,7 +107,8 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
     )
 
 
-def _first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
+def first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
+    """Returns the first request of a run, which is prepared as always; its LM is a `SendsNothing`."""
     with dspy.context(lm=lm, adapter=dspy.settings.adapter):
         prepared = module.prepare(inputs, None, loop=None)
         fields = prepared.run.action_inputs()
@@ -119,7 +120,8 @@ def _first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent
     raise AssertionError("the LM of a dry run has answered")
 
 
-def _facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
+def lm_facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
+    """Returns the bounds of the calls of an LM: those of DSPy's table, and of its own options and prices."""
     model = described(lm)
     limits = [lm.kwargs.get(name) for name in REPLY_LIMITS]
     known = [limit for limit in limits if type(limit) is int and limit > 0]
