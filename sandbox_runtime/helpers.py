@@ -27,6 +27,7 @@ from sandbox_runtime.sessions.loans import Loan
 from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.compression import compression_of, decompressed, decompressor
 from sandbox_runtime.texts.deadline import Deadline
+from sandbox_runtime.texts.forms import decoded, form_of
 from sandbox_runtime.texts.listing.walk import LeftOut
 from sandbox_runtime.texts.regular_files import open_regular
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
@@ -81,11 +82,13 @@ __all__ = [
     "check_text_effort",
     "classes_in",
     "compression_of",
+    "decoded",
     "decompressed",
     "decompressor",
     "engine_key",
     "environment_secrets",
     "field_types",
+    "form_of",
     "forms_of",
     "fulfil",
     "hiding",
