@@ -1,0 +1,2 @@
+/** The viewer's entry point. */
+document.getElementById("app")?.removeAttribute("hidden");
