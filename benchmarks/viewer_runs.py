@@ -46,7 +46,7 @@ HOSTILE = (
 )
 
 
-class Incidents(dspy.Signature):
+class Incidents(dspy.Signature):  # type: ignore[misc]
     """Find every incident in the reports, with a quote for each, and name the plant with the longest stop."""
 
     reports: list[str] = dspy.InputField(desc="one shift report each")

@@ -93,9 +93,13 @@ def build(folder: Path) -> None:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise ViewerError(f"The viewer was not built within {BUILD_SECONDS} s. {_FIX}") from error
+            raise ViewerError(
+                f"The viewer was not built within {BUILD_SECONDS} s. {_FIX}"
+            ) from error
         if done.returncode != 0:
-            raise ViewerError(f"The viewer could not be built: {done.stderr.strip()[-1500:]}\n{_FIX}")
+            raise ViewerError(
+                f"The viewer could not be built: {done.stderr.strip()[-1500:]}\n{_FIX}"
+            )
         for name in (SCRIPT, STYLE):
             shutil.copyfile(built / name, folder / name)
     (folder / DIGEST).write_text(digest_of_sources(), "ascii")

@@ -96,7 +96,9 @@ def _parts(message: Mapping[str, Any]) -> tuple[str, str]:
         text = content
     elif isinstance(content, list):
         text = "\n".join(
-            str(part.get("text", "")) for part in content if isinstance(part, dict) and "text" in part
+            str(part.get("text", ""))
+            for part in content
+            if isinstance(part, dict) and "text" in part
         )
         others = [part for part in content if not (isinstance(part, dict) and "text" in part)]
         rest |= {"content": others} if others else {}

@@ -360,4 +360,3 @@ class LiveAnswer(TypedDict):
     version: int
     document: ViewDocument
     chunks: list[str]
-

@@ -20,6 +20,8 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in _SHOWN_BY_NUMBER else f"⟨U+{ord(char):04X}⟩"
+        char
+        if char in "\n\t" or unicodedata.category(char) not in _SHOWN_BY_NUMBER
+        else f"⟨U+{ord(char):04X}⟩"
         for char in text.replace("\r\n", "\n")
     )

@@ -298,7 +298,9 @@ def _quotes_in(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, dict):
-        if {"input", "path", "start", "end", "text"} <= value.keys() and type(value["start"]) is int:
+        if {"input", "path", "start", "end", "text"} <= value.keys() and type(
+            value["start"]
+        ) is int:
             yield value
             return
         for part in value.values():
@@ -308,9 +310,7 @@ def _quotes_in(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
             yield from _quotes_in(part, depth + 1)
 
 
-def _quote(
-    output: str, quote: Mapping[str, Any], inputs: Inputs, texts: Texts
-) -> doc.Quote:
+def _quote(output: str, quote: Mapping[str, Any], inputs: Inputs, texts: Texts) -> doc.Quote:
     name, path = str(quote["input"]), str(quote["path"])
     start, end = _count(quote["start"]), max(_count(quote["start"]), _count(quote["end"]))
     known = inputs.texts(name).get(path)

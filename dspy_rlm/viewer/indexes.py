@@ -121,5 +121,9 @@ def _moments(run: RunRecord) -> Iterator[float]:
             yield step.cell.started_at + step.cell.seconds
         for tool in step.tools:
             yield tool.started_at + (tool.seconds or 0.0)
-    for call in (*run.setup, *(one for step in run.all_steps for one in step.calls), *run.extraction):
+    for call in (
+        *run.setup,
+        *(one for step in run.all_steps for one in step.calls),
+        *run.extraction,
+    ):
         yield end_of_call(call) or call.started_at

@@ -156,13 +156,14 @@ def _counts(counts: Any, texts: Texts) -> dict[str, int]:
 def _settings(record: RunRecord, texts: Texts) -> list[tuple[str, doc.Text]]:
     config = record.config
     versions = config.get("versions")
-    found: list[tuple[str, Any]] = (
-        list(versions.items()) if isinstance(versions, dict) else []
-    )
+    found: list[tuple[str, Any]] = list(versions.items()) if isinstance(versions, dict) else []
     found += [(name, config[name]) for name in _SETTINGS if config.get(name) not in (None, "", [])]
     found += [("resumed", record.resumes)] if record.resumes else []
     return [
-        (texts.name(str(name)), texts.add(value if isinstance(value, str) else as_json(value, indent=None)))
+        (
+            texts.name(str(name)),
+            texts.add(value if isinstance(value, str) else as_json(value, indent=None)),
+        )
         for name, value in found
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from dspy_rlm.budget.budget import dollars
+from dspy_rlm.reports.text import dollars
 from dspy_rlm.reports.text import count
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.escaping import escaped
@@ -114,7 +114,11 @@ class _Outline:
         ]
         yield from _table("Calls by model", names, rows)
         limits = [
-            (gauge["name"], gauge["spent"], "no limit" if gauge["limit"] is None else gauge["limit"])
+            (
+                gauge["name"],
+                gauge["spent"],
+                "no limit" if gauge["limit"] is None else gauge["limit"],
+            )
             for gauge in self._journal["budget"]
         ]
         yield from _table("Budget", ("limit", "spent", "of"), limits)
@@ -162,7 +166,9 @@ class _Outline:
         yield self._code(step)
         yield self._block("Output, as the root LM saw it", step["shown"], is_open=True)
         if step["shortened"]:
-            yield self._block(f"All that was printed ({step['output_chars']:,} characters)", step["output"])
+            yield self._block(
+                f"All that was printed ({step['output_chars']:,} characters)", step["output"]
+            )
         yield from self._calls("Calls of the root LM", step["root_calls"])
         yield from self._calls("Calls of the code", step["sub_calls"])
         for below in step["sub_runs"]:
@@ -238,4 +244,10 @@ def _table(title: str, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> I
 
 
 def _cell(value: Any) -> str:
-    return f"{value:,.10g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    return (
+        f"{value:,.10g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if type(value) is int
+        else str(value)
+    )

@@ -62,7 +62,9 @@ def gauges_of(index: Index) -> list[doc.Gauge]:
     limits: dict[str, Any] = dict(budget) if isinstance(budget, dict) else {}
     reached = str((index.root.ended or {}).get("stopped_by", ""))
     return [
-        _gauge(name, _limit(limits.get(name)), reached == name, _amounts(index, name), index.seconds)
+        _gauge(
+            name, _limit(limits.get(name)), reached == name, _amounts(index, name), index.seconds
+        )
         for name in _UNITS
     ]
 
@@ -115,8 +117,9 @@ def _amounts(index: Index, name: str) -> Iterator[tuple[float, float | None]]:
         caused = (call for call in index.calls if call.is_sub_call or call.depth > 0)
         yield from ((index.since(call.started_at), 1.0) for call in caused)
     else:
-        for call, attempt in ((call, one) for call in index.calls for one in call.attempts):
-            yield index.since(_end(call, attempt)), _spent(attempt, name)
+        for call in index.calls:
+            for attempt in call.attempts:
+                yield index.since(_end(call, attempt)), _spent(attempt, name)
 
 
 def _end(call: CallRecord, attempt: AttemptRecord) -> float:

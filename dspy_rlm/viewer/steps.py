@@ -22,7 +22,6 @@ _TRACEBACK_CHARS = 20_000
 _FRAME = re.compile(r'File "<cell (\d{1,9})>", line (\d{1,9})')
 
 
-
 def step_views(index: Index, texts: Texts, run: RunRecord) -> list[doc.Step]:
     """Returns the steps of a run, the unfinished one too."""
     below: dict[int | None, list[int]] = {}
@@ -169,7 +168,9 @@ def _bound(body: Sequence[ast.AST]) -> Iterator[tuple[str, str]]:
                 yield name, "class"
             case ast.alias(name=name, asname=other):
                 yield other or name.partition(".")[0], "import"
-            case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() | ast.Lambda():
+            case (
+                ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp() | ast.Lambda()
+            ):
                 pass
             case _:
                 stack += reversed(list(ast.iter_child_nodes(node)))

@@ -60,18 +60,29 @@ def _segment(part: str, run: int, step: int | None = None) -> doc.Segment:
 def _run_path(index: Index, run: RunRecord, start: float, end: float) -> Iterator[doc.Segment]:
     """Yields the segments of a run between two times, the last one first."""
     at = index.run_at[run.run_id]
-    own = [*run.setup, *run.extraction, *(call for step in run.all_steps for call in step.root_calls)]
+    own = [
+        *run.setup,
+        *run.extraction,
+        *(call for step in run.all_steps for call in step.root_calls),
+    ]
     activities = [_of_call(index, call, end, "root") for call in own]
     ends = {step.number: until for step, until in index.step_ends(run)}
     for step in run.all_steps:
         if step.cell is not None:
             began = index.since(step.cell.started_at)
             activities.append(
-                _Activity(began, began + step.cell.seconds, _segment("sandbox", at, step.number), cell=step)
+                _Activity(
+                    began,
+                    began + step.cell.seconds,
+                    _segment("sandbox", at, step.number),
+                    cell=step,
+                )
             )
         elif step is run.unfinished and (begins := _begin_of_cell(index, step)) is not None:
             activities.append(
-                _Activity(begins, ends[step.number], _segment("sandbox", at, step.number), cell=step)
+                _Activity(
+                    begins, ends[step.number], _segment("sandbox", at, step.number), cell=step
+                )
             )
     yield from _path(index, activities, _segment("other", at), start, end)
 
