@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -26,8 +25,6 @@ SCRIPT, STYLE, DIGEST = "viewer.js", "viewer.css", "sources.sha256"
 
 # Bundling takes a second; fetching the bundler may take a minute.
 BUILD_SECONDS = 300
-
-_LEFT_OUT = re.compile(r"(^|/)node_modules/|_test\.ts$|(^|/)\.")
 
 
 class ViewerError(RLMError):
@@ -113,8 +110,13 @@ _FIX = (
 
 def source_files() -> list[str]:
     """Returns the names of the files that the built ones depend on, sorted."""
-    names = (path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob("*") if path.is_file())
-    return sorted(name for name in names if not _LEFT_OUT.search(name))
+    files = (path.relative_to(SOURCES) for path in SOURCES.rglob("*") if path.is_file())
+    return sorted(file.as_posix() for file in files if not _is_left_out(file))
+
+
+def _is_left_out(file: Path) -> bool:
+    is_hidden = any(part.startswith(".") or part == "node_modules" for part in file.parts)
+    return is_hidden or file.name.endswith("_test.ts")
 
 
 def digest_of_sources() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any, Protocol
 
 from dspy_rlm.journal.records import RunRecord
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.calls import as_json, call_views, groups_of, tool_views
-from dspy_rlm.viewer.evidence import Inputs, input_views, output_views, quote_views
-from dspy_rlm.viewer.indexes import Index
-from dspy_rlm.viewer.spending import gauges_of, totals_of
-from dspy_rlm.viewer.steps import step_views, variable_views
+from dspy_rlm.viewer.content.calls import as_json, call_views, groups_of, tool_views
+from dspy_rlm.viewer.content.evidence import Inputs, input_views, output_views, quote_views
+from dspy_rlm.viewer.content.indexes import Index
+from dspy_rlm.viewer.content.spending import gauges_of, totals_of
+from dspy_rlm.viewer.content.steps import step_views, variable_views
+from dspy_rlm.viewer.content.times import time_parts
 from dspy_rlm.viewer.texts import Texts
-from dspy_rlm.viewer.times import time_parts
 
 # Settings that a page shows, in this order.
 _SETTINGS = (
@@ -29,8 +28,6 @@ _SETTINGS = (
     "packages",
     "forked_from",
 )
-
-_PLACE = re.compile(r"([^\s,]{1,200})(?:, step (\d{1,9}))?")
 
 
 class Finding(Protocol):
@@ -179,8 +176,10 @@ def _warning(index: Index, texts: Texts, finding: Finding) -> doc.Warning:
 
 
 def _place(index: Index, text: str) -> doc.Place | None:
-    match = _PLACE.fullmatch(text)
-    run = index.run_at.get(match[1]) if match else None
-    if match is None or run is None:
+    """Returns the place that a finding names as `run, step 3`; None for a run that is not in the journal."""
+    name, _, number = text.partition(", step ")
+    run = index.run_at.get(name)
+    if run is None:
         return None
-    return {"run": run, "step": int(match[2]) if match[2] else None, "call": None}
+    is_step = number.isascii() and number.isdigit()
+    return {"run": run, "step": int(number) if is_step else None, "call": None}

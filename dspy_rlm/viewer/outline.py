@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from dspy_rlm.reports.text import dollars
-from dspy_rlm.reports.text import count
+from dspy_rlm.reports.text import count, dollars
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.escaping import escaped
 from dspy_rlm.viewer.texts import Texts

@@ -1,13 +1,12 @@
 """The texts of a page: each stored once, in chunks that the page inflates when they are looked at.
 
-All chunks, one after another, are one long array of bytes, and a text is some spans of it. So a prompt that repeats the one before
-shares its spans, and the prompts of a long run take the space of what is new in them.
+All chunks, one after another, are one long array of bytes, and a text is some spans of it, so that texts can share what they have in
+common: see `series.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from base64 import b64decode, b64encode
 from bisect import bisect_right
@@ -17,16 +16,13 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.records import Text as RecordedText
 from dspy_rlm.journal.records import read_text
 from dspy_rlm.journal.secrets import KnownSecrets
-from dspy_rlm.viewer.document import Text, TextEntry
+from dspy_rlm.viewer.document import RemovedText, Text, TextEntry
 
 # A longer text is stored in a chunk; a shorter one costs less in the document itself.
 INLINE_CHARS = 160
 
 # Bytes of a chunk before it is deflated: inflating one takes about a millisecond.
 CHUNK_BYTES = 256 * 1024
-
-# A text shares the spans of the one before if so many of its characters are the same.
-LEAST_COMMON_CHARS = 200
 
 # The longest name of a field, a model, a tool or a type that a page shows.
 MAX_NAME_CHARS = 300
@@ -36,8 +32,6 @@ MAX_OPEN_CHUNKS = 64
 
 # The text in the place of one that the journal refers to, and that is not beside it.
 MISSING = "(not in the journal)"
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Texts:
@@ -64,18 +58,18 @@ class Texts:
 
     def add(self, text: RecordedText) -> Text:
         """Returns a text of the run as the document has it."""
-        return self.add_after(text, None)
+        plain = self.plain(text)
+        return plain if not isinstance(plain, str) else self._short(plain) or self._added(plain)
 
-    def add_after(self, text: RecordedText, before: tuple[str, Text] | None) -> Text:
-        """Does the same for a text that may repeat parts of another one, which is there already, with its text."""
+    def plain(self, text: RecordedText) -> str | RemovedText:
+        """Returns a text as it may be shown; after `redact` only its size."""
         try:
             whole = read_text(text)
         except MissingValueError:
             return MISSING
         if self.redact:
             return {"chars": len(whole), "lines": whole.count("\n") + bool(whole)}
-        clean = self.clean(whole)
-        return clean if len(clean) <= INLINE_CHARS else self._number(clean, before)
+        return self.clean(whole)
 
     def name(self, name: str) -> str:
         """Returns a name, which stays in a redacted document."""
@@ -85,7 +79,7 @@ class Texts:
     def clean(self, text: str) -> str:
         """Returns a text without known secrets, and as UTF-8 can have it."""
         text = self._secrets.clean(text)
-        return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+        return text if text.isascii() else _as_unicode(text)
 
     def finish(self) -> None:
         """Closes the chunk that is being filled, so that all texts are in `blocks`."""
@@ -124,30 +118,28 @@ class Texts:
             self._open[number] = zlib.decompress(b64decode(self.blocks[number]))
         return self._open[number]
 
-    def _number(self, text: str, before: tuple[str, Text] | None) -> int:
+    def _short(self, text: str) -> str | None:
+        return text if len(text) <= INLINE_CHARS else None
+
+    def _added(self, text: str) -> int:
         data = text.encode()
-        digest = hashlib.blake2b(data, digest_size=16).digest()
+        return self.entry(digest_of(data), lambda: [len(text), *self.store(data)])
+
+    def entry(self, digest: bytes, make: Callable[[], TextEntry]) -> int:
+        """Returns the number of the text with a digest; `make` stores it if it is new."""
         number = self._numbers.get(digest)
         if number is None:
+            entry = make()
             number = self._numbers[digest] = len(self.entries)
-            self.entries.append([len(text), *self._spans(text, data, before)])
+            self.entries.append(entry)
         return number
 
-    def _spans(self, text: str, data: bytes, before: tuple[str, Text] | None) -> list[int]:
-        if before is not None and isinstance(before[1], int):
-            old = before[0]
-            head, tail = common_ends(old, text)
-            if head + tail >= LEAST_COMMON_CHARS:
-                spans = self.entries[before[1]][1:]
-                old_bytes = sum(spans[1::2]) - sum(spans[::2])
-                first, last = _bytes_of(text[:head]), _bytes_of(text[len(text) - tail :])
-                new = self._store(data[first : len(data) - last])
-                return joined(
-                    sliced(spans, 0, first) + new + sliced(spans, old_bytes - last, old_bytes)
-                )
-        return self._store(data)
+    def knows(self, digest: bytes) -> bool:
+        """Returns whether the text with a digest is stored."""
+        return digest in self._numbers
 
-    def _store(self, data: bytes) -> list[int]:
+    def store(self, data: bytes) -> list[int]:
+        """Stores the bytes of a part of a text, and returns its spans."""
         if not data:
             return []
         start = self._at
@@ -165,54 +157,20 @@ class Texts:
         self.blocks.append(deflated(chunk))
 
 
+def _as_unicode(text: str) -> str:
+    """Returns a text with lone surrogates replaced, which UTF-8 has no form for."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    return text
+
+
 def deflated(data: bytes) -> str:
     """Returns data as a page has it: deflated, in base64."""
     return b64encode(zlib.compress(data, 6)).decode("ascii")
 
 
-def _bytes_of(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def sliced(spans: list[int], start: int, end: int) -> list[int]:
-    """Returns the spans of a part of a text, by its bytes."""
-    found: list[int] = []
-    at = 0
-    for first, last in zip(spans[::2], spans[1::2], strict=True):
-        length = last - first
-        low, high = max(start - at, 0), min(end - at, length)
-        if low < high:
-            found += [first + low, first + high]
-        at += length
-    return found
-
-
-def joined(spans: list[int]) -> list[int]:
-    """Returns the spans with those that touch as one."""
-    result: list[int] = []
-    for first, last in zip(spans[::2], spans[1::2], strict=True):
-        if result and result[-1] == first:
-            result[-1] = last
-        else:
-            result += [first, last]
-    return result
-
-
-def common_ends(one: str, other: str) -> tuple[int, int]:
-    """Returns the number of equal characters at the beginning of two texts, and of those at the end of the rest."""
-    most = min(len(one), len(other))
-    head = _most(most, lambda count: one.startswith(other[:count]))
-    tail = _most(most - head, lambda count: one.endswith(other[len(other) - count :]))
-    return head, tail
-
-
-def _most(most: int, is_equal: Callable[[int], bool]) -> int:
-    """Returns the largest count for which a condition holds that holds for all smaller ones."""
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_equal(middle):
-            low = middle
-        else:
-            high = middle
-    return low
+def digest_of(data: bytes) -> bytes:
+    """Returns a short digest of a text."""
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 import time
 import webbrowser
@@ -99,8 +98,8 @@ def _write(source: Journals, options: argparse.Namespace) -> int:
 def _usual_path(run_id: str, options: argparse.Namespace) -> Path:
     folder = Path(platformdirs.user_cache_path("dspy-rlm")) / "pages"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = re.sub(r"[^0-9A-Za-z.-]", "_", run_id)[:80] or "run"
-    return folder / f"{name}{'-redacted' if options.redact else ''}.html"
+    name = "".join(char if char.isascii() and char.isalnum() else "_" for char in run_id[:80])
+    return folder / f"{name or 'run'}{'-redacted' if options.redact else ''}.html"
 
 
 def _serve(source: Journals, options: argparse.Namespace) -> int:

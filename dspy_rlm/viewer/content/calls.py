@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.export.contents import value_of
+from dspy_rlm.journal.lines import dumped
 from dspy_rlm.journal.records import AttemptRecord, CallRecord, ErrorRecord, ToolRecord
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, end_of_call
+from dspy_rlm.viewer.series import Series
 from dspy_rlm.viewer.texts import Texts
 
 # Characters of the JSON of one argument or result, and of a data URL in a prompt: images are not shown.
@@ -21,13 +24,15 @@ MAX_DATA_URL_CHARS = 200
 def call_views(index: Index, texts: Texts) -> tuple[list[doc.Call], list[doc.Prompt]]:
     """Returns all LM calls, and their prompts, each of which is there once."""
     prompts = _Prompts(texts)
-    numbers = {at: prompts.number_of(call) for at, call in _by_run(index)}
+    for at, call in _by_run(index):
+        prompts.add(at, call)
+    numbers, listed = prompts.finish()
     groups = _groups_by_call(index)
     views = [
-        _call(index, texts, call, numbers[at], groups.get(at))
+        _call(index, texts, call, numbers.get(at), groups.get(at))
         for at, call in enumerate(index.calls)
     ]
-    return views, prompts.prompts
+    return views, listed
 
 
 def groups_of(index: Index) -> list[list[int]]:
@@ -49,43 +54,59 @@ def _by_run(index: Index) -> list[tuple[int, CallRecord]]:
     return sorted(calls, key=lambda one: (one[1].is_sub_call, index.run_at[one[1].run_id], one[0]))
 
 
+@dataclasses.dataclass
+class _Placed:
+    """A message whose text is in a series."""
+
+    role: str
+    series: tuple[str, str, int]
+    at: int
+    more: doc.Text
+
+
 class _Prompts:
-    """The prompts of the calls. The next one of a run is stored as a change of the one before."""
+    """The prompts of the calls. Those of a run's turns, and of one of its functions, are compared with the ones before."""
 
     def __init__(self, texts: Texts) -> None:
-        self.prompts: list[doc.Prompt] = []
         self._texts = texts
-        self._numbers: dict[str, int] = {}
-        self._before: dict[str, list[tuple[str, doc.Text]]] = {}
+        self._series: dict[tuple[str, str, int], Series] = {}
+        self._lengths: dict[tuple[str, str, int], int] = {}
+        self._calls: list[tuple[int, str, list[_Placed]]] = []
 
-    def number_of(self, call: CallRecord) -> int | None:
-        """Returns the number of a call's prompt; None if a part of it is missing."""
+    def add(self, at: int, call: CallRecord) -> None:
+        """Adds the prompt of a call; nothing if a part of it is missing."""
         try:
             messages = call.prompt.messages()
         except MissingValueError:
-            return None
-        before = [] if call.is_sub_call else self._before.get(call.run_id, [])
-        stored: list[tuple[str, doc.Text]] = []
-        views: list[doc.Message] = []
-        for at, message in enumerate(messages):
+            return
+        placed = []
+        for number, message in enumerate(messages):
             content, more = _parts(message)
-            text = self._texts.add_after(content, before[at] if at < len(before) else None)
-            stored.append((content, text))
-            views.append(
-                {
-                    "role": self._texts.name(str(message.get("role", ""))),
-                    "content": text,
-                    "more": self._texts.add(more),
-                }
-            )
-        if not call.is_sub_call:
-            self._before[call.run_id] = stored
-        key = call.digest if call.digest else call.call_id
-        key = f"{key}{json.dumps(views)}" if self._texts.redact else json.dumps(views)
-        if key not in self._numbers:
-            self._numbers[key] = len(self.prompts)
-            self.prompts.append({"messages": views})
-        return self._numbers[key]
+            place = call.run_id, call.kind if call.is_sub_call else "", number
+            self._series.setdefault(place, Series(self._texts)).add(content)
+            length = self._lengths[place] = self._lengths.get(place, 0) + 1
+            role = self._texts.name(str(message.get("role", "")))
+            placed.append(_Placed(role, place, length - 1, self._texts.add(more)))
+        self._calls.append((at, call.digest, placed))
+
+    def finish(self) -> tuple[dict[int, int], list[doc.Prompt]]:
+        """Returns the numbers of the prompts by call, and the prompts."""
+        texts = {place: series.finish() for place, series in self._series.items()}
+        prompts: dict[bytes, int] = {}
+        numbers: dict[int, int] = {}
+        listed: list[doc.Prompt] = []
+        for at, digest, placed in self._calls:
+            messages: list[doc.Message] = [
+                {"role": one.role, "content": texts[one.series][one.at], "more": one.more}
+                for one in placed
+            ]
+            # Removed texts of different prompts may be equally long.
+            key = dumped([messages, digest if self._texts.redact else ""])
+            if key not in prompts:
+                prompts[key] = len(listed)
+                listed.append({"messages": messages})
+            numbers[at] = prompts[key]
+        return numbers, listed
 
 
 def _parts(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from dspy_rlm.journal.records import AttemptRecord, CallRecord
 from dspy_rlm.reports.report import added
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, end_of_call
 from dspy_rlm.viewer.texts import Texts
 
 # Points of one line of a chart.

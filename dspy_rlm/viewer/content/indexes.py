@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from dspy_rlm.journal.records import CallRecord, RunRecord, StepRecord, ToolRecord
 
@@ -75,7 +76,7 @@ class Index:
     def step_ends(self, run: RunRecord) -> Iterator[tuple[StepRecord, float]]:
         """Yields the steps of a run, each with the time at which the next one begins, or the run ends."""
         steps = run.all_steps
-        for step, after in zip(steps, [*steps[1:], None], strict=True):
+        for step, after in zip_longest(steps, steps[1:]):
             yield step, self.since(after.started_at) if after else self.end_of(run)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dspy_rlm.journal.records import CallRecord, RunRecord, StepRecord
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, end_of_call
 
 # Segments of a page; the shortest ones become parts of their neighbours.
 MAX_SEGMENTS = 2_000

@@ -10,7 +10,7 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.records import CellRecord, RunRecord, StepRecord, Text, read_text
 from dspy_rlm.replies.python_source import tree_of
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.indexes import Index
+from dspy_rlm.viewer.content.indexes import Index
 from dspy_rlm.viewer.texts import Texts
 
 # A longer cell holds data: its names are not looked for.

@@ -10,8 +10,8 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.export.contents import value_of
 from dspy_rlm.journal.records import FieldRecord, RunRecord, ValueRecord
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.calls import as_json
-from dspy_rlm.viewer.indexes import Index
+from dspy_rlm.viewer.content.calls import as_json
+from dspy_rlm.viewer.content.indexes import Index
 from dspy_rlm.viewer.texts import Texts
 
 # Characters of an input's preview, of the text around a quote, and of the longest text that is shown as a whole.
