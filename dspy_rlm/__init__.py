@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
-    from dspy_rlm.report import Call, RunReport, Step, Usage
+    from dspy_rlm.reports.report import Call, RunReport, Step, Usage
+    from dspy_rlm.reports.run_result import RunResult
     from dspy_rlm.rlm import RLM
-    from dspy_rlm.run_result import RunResult
     from sandbox_runtime import (
         CodeType,
         Directory,
@@ -114,9 +114,9 @@ _MODULES = {
     "dspy_rlm.replaying.fork": ("fork",),
     "dspy_rlm.replaying.open_repl": ("open_repl",),
     "dspy_rlm.replaying.replay": ("replay",),
-    "dspy_rlm.report": ("Call", "RunReport", "Step", "Usage"),
+    "dspy_rlm.reports.report": ("Call", "RunReport", "Step", "Usage"),
     "dspy_rlm.rlm": ("RLM",),
-    "dspy_rlm.run_result": ("RunResult",),
+    "dspy_rlm.reports.run_result": ("RunResult",),
     "sandbox_runtime": (
         "CodeType",
         "Directory",

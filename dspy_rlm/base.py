@@ -8,7 +8,25 @@ from os import PathLike
 import dspy
 from dspy import CodeInterpreter
 
-from dspy_rlm.arguments import (
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.dspy_bridge.interpreter_factory import (
+    InterpreterFactory,
+    checked_factory,
+    factory_of,
+)
+from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
+from dspy_rlm.evidence.validators import Validator
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
+from dspy_rlm.journal.places import JournalOption, checked_journal
+from dspy_rlm.limiting.gate import check_concurrency
+from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
+from dspy_rlm.predictor import ActionPredictor
+from dspy_rlm.prompts.styles import checked_style
+from dspy_rlm.reports.report import OnExhausted
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
+from dspy_rlm.settings.arguments import (
     MAX_ITERATIONS,
     MemoOption,
     checked_ending,
@@ -19,26 +37,8 @@ from dspy_rlm.arguments import (
     checked_turns,
     hinting_at_names,
 )
-from dspy_rlm.budget.budget import Budget
-from dspy_rlm.config import Configured, RLMConfig
-from dspy_rlm.dspy_bridge.interpreter_factory import (
-    InterpreterFactory,
-    checked_factory,
-    factory_of,
-)
-from dspy_rlm.dspy_bridge.pickling import Portable, module_state
-from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
-from dspy_rlm.evidence.validators import Validator
-from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
-from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
-from dspy_rlm.journal.places import JournalOption, checked_journal
-from dspy_rlm.limiting.gate import check_concurrency
-from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
-from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.prompts.styles import checked_style
-from dspy_rlm.report import OnExhausted
-from dspy_rlm.run_context import RunContext
-from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
+from dspy_rlm.settings.config import Configured, RLMConfig
+from dspy_rlm.settings.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.signatures.inputs import check_signature, warn_of_hiding_names
 from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspy_rlm.report import RunReport
+    from dspy_rlm.reports.report import RunReport
 
 
 class RLMError(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspy_rlm.prompts.variables import Variable
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.reports.report import RunReport, Step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.base import RLMBase
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     factory_of_call,
@@ -27,7 +26,7 @@ from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
 from dspy_rlm.recorded.resume import Resumable
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from dspy_rlm.reuse.session import InSessions
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -46,6 +45,7 @@ from dspy_rlm.runs.loop import (
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
 from dspy_rlm.runs.tracing import aperforming, performing
+from dspy_rlm.settings.config import RLMConfig
 from sandbox_runtime.helpers import hiding, run_in_thread
 
 T = TypeVar("T")

@@ -32,8 +32,8 @@ from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.playback import Playback
-from dspy_rlm.recording import NOT_RECORDED, RecordedTwice, Recorder
+from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.protocols.recording import NOT_RECORDED, RecordedTwice, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tracing.run_tracer import RunTracer

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError
-from dspy_rlm.report import added
+from dspy_rlm.reports.report import added
 
 
 class Calls(Protocol):

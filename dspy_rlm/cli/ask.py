@@ -21,8 +21,8 @@ from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.journal import load
 from dspy_rlm.replaying.stand_ins import built
-from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import reason_of_extraction, spending
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show_exactly
 from dspy_rlm.terminal.progress import Progress

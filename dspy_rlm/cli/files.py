@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from sandbox_runtime.helpers import UnreadableTextError, text_of
 
 # Version control folders whose names do not begin with a dot.

@@ -9,7 +9,7 @@ from typing import Any
 from dspy import CodeExecutionError, CodeInterpreter, FinalOutput
 
 from dspy_rlm.dspy_bridge.callbacks import ended_once
-from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.protocols.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import awaiting
 from dspy_rlm.values.conversion import TypeRules, rule_of
 from sandbox_runtime import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 
 
 class RLMPrediction(dspy.Prediction):

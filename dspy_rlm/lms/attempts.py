@@ -26,7 +26,7 @@ from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
 from dspy_rlm.lms.meter import Charge, Meter
 from dspy_rlm.lms.tries import StaleReplyError, Tries
-from dspy_rlm.recording import NOT_RECORDED, CallLog, RecordedAnswer
+from dspy_rlm.protocols.recording import NOT_RECORDED, CallLog, RecordedAnswer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,8 +20,8 @@ from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import BYTES_PER_TOKEN, characters
-from dspy_rlm.recording import Attempt, RecordedAnswer
-from dspy_rlm.report import Call
+from dspy_rlm.protocols.recording import Attempt, RecordedAnswer
+from dspy_rlm.reports.report import Call
 
 # Incremented when digests or answers can no longer be read in the same way; such a file begins anew.
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
 from dspy_rlm.lms.memo import RunMemo
-from dspy_rlm.recording import NOT_RECORDED, Answers, Recorder
+from dspy_rlm.protocols.recording import NOT_RECORDED, Answers, Recorder
 from sandbox_runtime import check_call
 
 # The kinds of calls that a run makes itself; its code causes all others.

@@ -13,8 +13,8 @@ from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.untrusted_text import as_value
 from dspy_rlm.prompts.variables import described_names
 from dspy_rlm.replies.reader import read_code_field
-from dspy_rlm.report import Call, RunReport, Step
-from dspy_rlm.report_text import reason_of_extraction
+from dspy_rlm.reports.report import Call, RunReport, Step
+from dspy_rlm.reports.text import reason_of_extraction
 from sandbox_runtime.helpers import in_one_line
 
 # The number of kinds of sub-call errors that are shown, and the length of each.

@@ -18,13 +18,13 @@ from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.journal.records import CallRecord, RunRecord, ToolRecord
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.protocols.recording import RecordedAnswer
 from dspy_rlm.recorded.answers import answer_of
 from dspy_rlm.recorded.keys import content_key, content_key_of, tool_key_of
 from dspy_rlm.recorded.own_calls import OWN
 from dspy_rlm.recorded.states import seed_of
 from dspy_rlm.recorded.tools import played_tool
-from dspy_rlm.recording import RecordedAnswer
 from sandbox_runtime import Checkpoint, Sandbox
 
 T = TypeVar("T")

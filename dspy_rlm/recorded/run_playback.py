@@ -1,6 +1,6 @@
 """One recorded run, played to the run that repeats it: its root LM, its cells, their calls, their sub-runs.
 
-Implements `dspy_rlm.playback.Playback` on a `RunRecord`. Up to the last recorded step everything is answered from the
+Implements `dspy_rlm.protocols.playback.Playback` on a `RunRecord`. Up to the last recorded step everything is answered from the
 record; after it the run goes on by itself. Root calls are answered in their order; calls of cells by their content, the
 n-th of equal ones with the n-th recorded answer, because those of a batch begin in any order.
 """
@@ -22,8 +22,9 @@ from dspy_rlm.events import IterationStarted
 from dspy_rlm.journal.digests import messages_of
 from dspy_rlm.journal.records import CallRecord, CellRecord, RunRecord, StepRecord, read_text
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction
-from dspy_rlm.playback import Playback
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.protocols.recording import RecordedAnswer
 from dspy_rlm.recorded.answers import Edit, answer_of
 from dspy_rlm.recorded.booking import book
 from dspy_rlm.recorded.differences import Difference, Kind, short
@@ -35,7 +36,6 @@ from dspy_rlm.recorded.played_cells import PlayedCells, notice_of
 from dspy_rlm.recorded.states import saved_state, seed_of
 from dspy_rlm.recorded.tools import played_tool
 from dspy_rlm.recorded.turns import Turn
-from dspy_rlm.recording import RecordedAnswer
 from sandbox_runtime import Checkpoint, Sandbox
 
 

@@ -18,7 +18,7 @@ from dspy_rlm.repl.failures import failed_rows, guessed
 from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 

@@ -23,8 +23,8 @@ from dspy_rlm.journal.secrets import KnownSecrets
 from dspy_rlm.journal.stored_values import packed_value
 from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
-from dspy_rlm.middleware import Wrapper
-from dspy_rlm.recording import Recorder
+from dspy_rlm.protocols.middleware import Wrapper
+from dspy_rlm.protocols.recording import Recorder
 from dspy_rlm.repl.guest.signatures import Classes
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint

@@ -17,7 +17,6 @@ import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_bridge.reply_adapter import reply_adapter
 from dspy_rlm.dspy_bridge.streaming import (
@@ -38,10 +37,10 @@ from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.middleware import only, wrap_all
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
+from dspy_rlm.protocols.middleware import only, wrap_all
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext, kept_variables
@@ -58,6 +57,7 @@ from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
+from dspy_rlm.settings.config import RLMConfig
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink

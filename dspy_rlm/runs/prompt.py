@@ -6,7 +6,6 @@ import dataclasses
 
 import dspy
 
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_internals.adapters import read_advice
 from dspy_rlm.lms.model_facts import facts_of
@@ -14,6 +13,7 @@ from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.styles import STYLES
+from dspy_rlm.settings.config import RLMConfig
 
 # The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
 HINT, _NO_ADVICE = "hint_", "N/A"

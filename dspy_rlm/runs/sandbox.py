@@ -29,7 +29,7 @@ from dspy_rlm.errors import (
     SubCallError,
 )
 from dspy_rlm.lms.faults import is_permanent
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals

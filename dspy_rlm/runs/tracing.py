@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from dspy_rlm.events import Sink
 from dspy_rlm.journal.recorder import RunRecorder
-from dspy_rlm.middleware import Wrapper
+from dspy_rlm.protocols.middleware import Wrapper
 from dspy_rlm.run_context import RunContext, current_outer_run
 from dspy_rlm.runs.loop import Request, RunCell
 from dspy_rlm.tracing.instrumenting import current_backend

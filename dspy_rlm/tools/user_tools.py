@@ -13,7 +13,7 @@ import dspy
 import pydantic
 import pydantic_core
 
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.signatures.callables import (
     hint_of,
     is_only_async,

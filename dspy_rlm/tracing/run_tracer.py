@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from dspy_rlm.events import Event, IterationStarted, RunEnded, RunStarted, StepTaken
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction, Wrapper
-from dspy_rlm.recording import Attempt, CallLog
+from dspy_rlm.protocols.middleware import HostFunction, Wrapper
+from dspy_rlm.protocols.recording import Attempt, CallLog
 from dspy_rlm.tracing import attributes as of
 from dspy_rlm.tracing.attributes import Attributes, Kind
 from dspy_rlm.tracing.backends import Backend, Outcome, Span

@@ -19,7 +19,7 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.journal import JournalError
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.testing import Action, Fault, PolicyServer, asks_for, fields, route, scripted
 from sandbox_runtime import PackageError, SandboxDiedError, SandboxStartError
 

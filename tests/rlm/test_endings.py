@@ -22,7 +22,7 @@ from dspy_rlm import (
 )
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, NoTurnLeftError, RunInterruptedError
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.runs.endings.ending import EndingPolicy
 from dspy_rlm.runs.endings.repetition import ENDED_AFTER, TOLD_AFTER, Failures
 from dspy_rlm.runs.loop import AskRoot, Extract, ReadOutputs, RunCell, drive, steps

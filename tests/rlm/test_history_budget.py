@@ -13,7 +13,7 @@ from dspy_rlm.errors import BudgetExceededError, SignatureError
 from dspy_rlm.events import HistoryCompacted
 from dspy_rlm.lms.model_facts import reply_room
 from dspy_rlm.prompts.history import abridge_history, render_steps, split_steps
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.loop import AskRoot, Extract, RunCell, Summarize, drive, steps
 from dspy_rlm.runs.run import Run
 from dspy_rlm.testing.history import History

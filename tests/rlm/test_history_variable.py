@@ -10,7 +10,7 @@ import pytest
 from dspy_rlm import SandboxInterpreter
 from dspy_rlm.journal import load
 from dspy_rlm.repl.past import Past
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.testing import Action, Fault, PolicyServer
 
 PRINTS = [f"x{n} = {n}\nprint('line {n:02} of the output\\n' * 900)" for n in range(1, 9)]

@@ -10,9 +10,9 @@ import pytest
 from dspy_rlm import RLM
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.events import StepTaken
-from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.prompts.instructions import OPAQUE_STRATEGY, STRATEGY
 from dspy_rlm.runs.run import Run
+from dspy_rlm.settings.history_options import HistoryOptions
 from dspy_rlm.window.opaque import metadata_of
 from sandbox_runtime import Completed, Failed, Submitted
 

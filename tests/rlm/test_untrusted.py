@@ -19,7 +19,7 @@ from dspy_rlm.prompts.history import NO_STEPS, abridge_history, render_step, ren
 from dspy_rlm.prompts.instructions import extract_signature, iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_prompt, as_value
 from dspy_rlm.prompts.variables import Variable, describe
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.reports.report import RunReport, Step
 from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, OwnLines, Submitted
 from sandbox_runtime.guest.output import Output

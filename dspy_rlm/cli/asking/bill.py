@@ -134,7 +134,7 @@ def _unknown(
 
 def bill_text(bill: Bill, dollars: Mapping[str, Any] | None = None) -> str:
     """Returns the bill in words."""
-    from dspy_rlm.budget.budget import dollars as in_dollars
+    from dspy_rlm.reports.text import dollars as in_dollars
 
     tokens = "unknown" if bill.tokens is None else f"{bill.tokens:,}"
     cost = "unknown" if bill.cost is None else in_dollars(bill.cost)

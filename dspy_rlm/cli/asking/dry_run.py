@@ -20,7 +20,7 @@ from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
 from dspy_rlm.cli.asking.request import Request
 from dspy_rlm.lms.call_arguments import REPLY_LIMITS
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
 
 FORMAT, VERSION = "dspy-rlm/dry-run", 1

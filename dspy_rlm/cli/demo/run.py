@@ -27,8 +27,8 @@ from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
 from dspy_rlm.cli.files import Texts, load_python
 from dspy_rlm.cli.journals import journal_of
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import printable, show
 from dspy_rlm.terminal.progress import terminal_width

@@ -22,7 +22,7 @@ from dspy_rlm.recorded.answers import Edit
 from dspy_rlm.replaying.compare import compare
 from dspy_rlm.replaying.fork import fork
 from dspy_rlm.replaying.replay import replay
-from dspy_rlm.report_text import spending
+from dspy_rlm.reports.text import spending
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
 

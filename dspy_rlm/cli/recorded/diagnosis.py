@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from dspy_rlm.journal.records import CallRecord, RunRecord
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 
 # A sub-call is slow if it takes so many times the median of its run, and so many seconds.
 SLOW_FACTOR, SLOW_SECONDS = 5.0, 5.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dspy_rlm.cli.options import add_journal
+from dspy_rlm.cli.recorded.view_options import describe_view
 
 RUN = "a recorded run: the path of its journal, its id, or `last`"
 
@@ -22,6 +23,9 @@ def add_commands(commands: Any) -> None:
         commands.add_parser("fork", help="go on from a step of a recorded run with new answers")
     )
     _add_open(commands.add_parser("open", help="open the REPL of a step of a recorded run"))
+    view = commands.add_parser("view", help="show a recorded run in the browser")
+    view.set_defaults(command=_view)
+    describe_view(view)
 
 
 def _add_runs(runs: argparse.ArgumentParser) -> None:
@@ -211,3 +215,9 @@ def _open(options: argparse.Namespace) -> int:
     from dspy_rlm.cli.recorded.console import open_step
 
     return open_step(options)
+
+
+def _view(options: argparse.Namespace) -> int:
+    from dspy_rlm.cli.recorded.view import view_run
+
+    return view_run(options)

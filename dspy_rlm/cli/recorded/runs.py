@@ -23,7 +23,7 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.journal import load
 from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.journal.values import folder_of
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from dspy_rlm.terminal.escaping import show, show_exactly
 
 _DAY = 86_400.0

@@ -21,7 +21,7 @@ from typing import Any
 
 from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.errors import RunInterruptedError
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.run_context import current_outer_run
 from dspy_rlm.tools.wrapping import is_async
 from sandbox_runtime.helpers import start_thread

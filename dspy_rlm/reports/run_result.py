@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 
 
 @dataclasses.dataclass(frozen=True)

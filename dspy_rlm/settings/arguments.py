@@ -19,7 +19,7 @@ import platformdirs
 
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.lms.memo import open_memo
-from dspy_rlm.report import OnExhausted
+from dspy_rlm.reports.report import OnExhausted
 from sandbox_runtime import CodeType, HandleType, Limits, Pool, Rule, ValueType
 
 F = TypeVar("F", bound=Callable[..., None])

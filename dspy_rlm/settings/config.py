@@ -15,11 +15,11 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
-from dspy_rlm.playback import Playback
-from dspy_rlm.report import OnExhausted
+from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.reports.report import OnExhausted
+from dspy_rlm.settings.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.values.conversion import TypeRules
 from sandbox_runtime import Limits, PackageSet, Pool, default_pool
 from sandbox_runtime.helpers import abridged, annotation_text

@@ -1,4 +1,4 @@
-"""The seam for runs that are repeated: a `Playback` knows how one run went before.
+"""The protocol of a recorded run: a `Playback` knows how one run went before.
 
 Runs, their functions and their LMs only know this protocol. `dspy_rlm.recorded` implements it on a journal.
 """
@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dspy
 
-from dspy_rlm.budget.allowance import Calls
-from dspy_rlm.budget.ledger import Ledger
-from dspy_rlm.middleware import HostFunction
-from dspy_rlm.recording import Answers
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.protocols.recording import Answers
 from sandbox_runtime import Checkpoint, Sandbox
+
+if TYPE_CHECKING:
+    from dspy_rlm.budget.allowance import Calls
+    from dspy_rlm.budget.ledger import Ledger
 
 
 class Playback(Answers, Protocol):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
-from dspy_rlm.budget.budget import dollars
-from dspy_rlm.report import RunReport, tokens_of
+from dspy_rlm.reports.report import RunReport, tokens_of
 
 _ENDS = {
     "max_iterations": "Turns used up",
@@ -110,3 +110,11 @@ def _of_outputs(report: RunReport) -> str:
     if report.status == "extracted":
         return "extracted"
     return f"partial (missing: {', '.join(report.missing)})" if report.missing else "from the REPL"
+
+
+def dollars(amount: float) -> str:
+    """Returns an amount in US dollars with two digits or more, never in scientific notation: `$0.000094`."""
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    digits = 2 if amount == 0 else max(2, 1 - math.floor(math.log10(amount)))
+    return f"${amount:.{min(digits, 12)}f}"

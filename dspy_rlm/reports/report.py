@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic_core import to_jsonable_python
 
-from dspy_rlm.provenance import InputCoverage, Lineage
+from dspy_rlm.reports.provenance import InputCoverage, Lineage
 
 # The `error` of a call that was still in flight when the run ended.
 UNDER_WAY = "Not answered yet when the run ended."
