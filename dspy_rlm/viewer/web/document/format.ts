@@ -206,7 +206,7 @@ export type CallStatus =
   | "refused" // by the model
   | "failed"
   | "running" // under way; in a journal of a run that ended or crashed: nobody waited for it
-  ;
+;
 
 export interface Call {
   readonly run: RunIndex;
