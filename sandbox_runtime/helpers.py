@@ -5,6 +5,8 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 
 from sandbox_runtime.admission import Slot
 from sandbox_runtime.engine.assets import engine_key
+from sandbox_runtime.engine.atomic_folder import staging
+from sandbox_runtime.engine.deno import find_deno
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
@@ -88,6 +90,7 @@ __all__ = [
     "engine_key",
     "environment_secrets",
     "field_types",
+    "find_deno",
     "form_of",
     "forms_of",
     "fulfil",
@@ -105,6 +108,7 @@ __all__ = [
     "run_python",
     "secrets_of",
     "shown_signature",
+    "staging",
     "start_thread",
     "text_and_note",
     "text_of",
