@@ -88,7 +88,7 @@ export class Header {
       figure(...split(count(journal.runs[0]?.steps.length ?? 0, "step"))),
       figure(...split(count(sum.calls, "call"))),
       figure(short(tokens), "tokens"),
-      figure(dollars(sum.cost), ""),
+      sum.cost === null ? null : figure(dollars(sum.cost), ""),
     );
     this.#compare.hidden = store.journals.length < 2;
   }
