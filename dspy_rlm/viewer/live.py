@@ -27,8 +27,8 @@ HOST = "127.0.0.1"
 # Seconds that a client may take to send its request.
 _REQUEST_SECONDS = 10
 
-# The next document is made no sooner than this many times the time that the last one took.
-_REST = 4.0
+# A document of a large journal takes a second: making it is to take a fifth of one core.
+REST = 4.0
 
 # The most digits of a number in a query.
 _MAX_DIGITS = 9
@@ -50,8 +50,15 @@ class Source(Protocol):
 class Following:
     """The newest document of a run. Safe to use from any thread."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, rest: float = REST) -> None:
+        """Reads nothing yet.
+
+        Args:
+            source: The run.
+            rest: The next document is made no sooner than so many times the time that the last one took.
+        """
         self._source = source
+        self._rest = rest
         self._lock = threading.Lock()  # guards everything below
         self._state: object = None
         self._rest_until = 0.0
@@ -83,7 +90,7 @@ class Following:
         ):
             began = time.monotonic()
             self._document = self._source.document()
-            self._rest_until = time.monotonic() + _REST * (time.monotonic() - began)
+            self._rest_until = time.monotonic() + self._rest * (time.monotonic() - began)
             self._state = state
             self._version += 1
         return self._document
