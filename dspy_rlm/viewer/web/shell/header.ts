@@ -35,7 +35,13 @@ export class Header {
   constructor(actions: HeaderActions) {
     const search = h(
       "button",
-      { class: "search-button", type: "button", onclick: actions.search, "aria-keyshortcuts": "/" },
+      {
+        class: "search-button",
+        type: "button",
+        onclick: actions.search,
+        "aria-keyshortcuts": "/",
+        "aria-label": "Search everything",
+      },
       named("search"),
       h("span", {}, "Search everything"),
       h("kbd", { "aria-hidden": "true" }, "/"),
