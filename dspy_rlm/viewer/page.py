@@ -57,8 +57,10 @@ def parts(document: doc.ViewDocument, texts: Texts, bundle: Bundle) -> Iterator[
         f"<title>{escaped(title_of(document))}</title>\n<style>{bundle.style}</style>\n</head>\n"
         '<body>\n<div id="app" hidden></div>\n'
     )
-    yield from outline_of(document, texts)
-    yield f'\n<script type="{_INERT}" id="document">{deflated(dumped(document))}</script>\n'
+    yield f'<script type="{_INERT}" id="document">{deflated(dumped(document))}</script>\n'
     for number, block in enumerate(texts.blocks):
         yield f'<script type="{_INERT}" id="chunk-{number}">{block}</script>\n'
-    yield f"<script>{bundle.script}</script>\n</body>\n</html>\n"
+    yield f"<script>{bundle.script}</script>\n"
+    # Last: the script hides it before it is there, so that the browser lays out thousands of steps only if they are read.
+    yield from outline_of(document, texts)
+    yield "\n</body>\n</html>\n"

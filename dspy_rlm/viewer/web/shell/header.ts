@@ -35,7 +35,13 @@ export class Header {
   constructor(actions: HeaderActions) {
     const search = h(
       "button",
-      { class: "search-button", type: "button", onclick: actions.search, "aria-keyshortcuts": "/" },
+      {
+        class: "search-button",
+        type: "button",
+        onclick: actions.search,
+        "aria-keyshortcuts": "/",
+        "aria-label": "Search everything",
+      },
       named("search"),
       h("span", {}, "Search everything"),
       h("kbd", { "aria-hidden": "true" }, "/"),
@@ -88,7 +94,7 @@ export class Header {
       figure(...split(count(journal.runs[0]?.steps.length ?? 0, "step"))),
       figure(...split(count(sum.calls, "call"))),
       figure(short(tokens), "tokens"),
-      figure(dollars(sum.cost), ""),
+      sum.cost === null ? null : figure(dollars(sum.cost), ""),
     );
     this.#compare.hidden = store.journals.length < 2;
   }

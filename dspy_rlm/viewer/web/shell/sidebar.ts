@@ -122,9 +122,11 @@ export class Sidebar {
     }
     const [name, word] = STATES[row.state];
     const current = keyOf(row) === this.#current;
-    const bar = style(h("span", { class: "tree-bar", "aria-hidden": "true" }), {
-      width: `${Math.max(0, Math.min(1, row.share)) * 100}%`,
-    });
+    const meter = h(
+      "span",
+      { class: "tree-meter", "aria-hidden": "true" },
+      style(h("span"), { width: `${Math.max(0, Math.min(1, row.share)) * 100}%` }),
+    );
     const element = h(
       "div",
       {
@@ -150,8 +152,8 @@ export class Sidebar {
       row.error === ""
         ? h("span", { class: "tree-detail" }, row.detail)
         : h("span", { class: "tree-detail bad" }, row.error),
+      row.step === null ? null : meter,
       h("span", { class: "tree-time" }, row.seconds === null ? "" : duration(row.seconds)),
-      row.step === null ? null : bar,
     );
     return style(element, { "padding-left": `${(row.level - 1) * 14 + 6}px` });
   }

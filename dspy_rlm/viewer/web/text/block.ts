@@ -8,10 +8,10 @@ import { count } from "./numbers.ts";
 /** Lines that are drawn together. */
 const BATCH = 200;
 
-/** Blocks with more lines than this begin folded, unless they are the only thing to read. */
-const FOLDED_LINES = 60;
 /** Lines that a folded block shows. */
 const SHOWN_LINES = 40;
+/** A block is folded if it has so many times more lines: folding away less is not worth a click. */
+const FOLD_FACTOR = 1.5;
 
 /** The height of a line in `rem`, for those that are not drawn yet; CSS has the same number. */
 const LINE_REM = 1.25;
@@ -23,14 +23,16 @@ export interface BlockOptions {
   readonly className?: string;
   /** False: never folded. */
   readonly folds?: boolean;
-  readonly label?: string;
+  /** Lines that a folded block shows; 40 without it. */
+  readonly shownLines?: number;
 }
 
 /** Returns the block. */
 export function block(options: BlockOptions): HTMLElement {
   const body = h("div", { class: `block ${options.className ?? ""}` });
-  const folded = options.folds !== false && options.lines > FOLDED_LINES;
-  drawLines(body, options, 0, folded ? SHOWN_LINES : options.lines);
+  const shown = options.shownLines ?? SHOWN_LINES;
+  const folded = options.folds !== false && options.lines > shown * FOLD_FACTOR;
+  drawLines(body, options, 0, folded ? shown : options.lines);
   if (!folded) {
     return body;
   }
@@ -41,10 +43,10 @@ export function block(options: BlockOptions): HTMLElement {
       type: "button",
       onclick: () => {
         button.remove();
-        drawLines(body, options, SHOWN_LINES, options.lines);
+        drawLines(body, options, shown, options.lines);
       },
     },
-    `Show ${count(options.lines - SHOWN_LINES, "more line")}`,
+    `Show ${count(options.lines - shown, "more line")}`,
   );
   return h("div", { class: "folded" }, body, button);
 }

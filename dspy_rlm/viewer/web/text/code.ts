@@ -2,7 +2,7 @@
  * Python code with line numbers, colours, a mark at the line that failed, and the difference to other code.
  */
 
-import { h } from "../ui/dom.ts";
+import { h, style } from "../ui/dom.ts";
 import { block } from "./block.ts";
 import type { DiffLine } from "./diff.ts";
 import { diffLines } from "./diff.ts";
@@ -46,7 +46,7 @@ export function codeDiff(before: string, after: string): HTMLElement {
 }
 
 function codeLine(number: number, tokens: readonly Token[], className: string): HTMLElement {
-  const text = h("div", { class: "line-text" });
+  const text = hanging(tokens[0]);
   appendLine(text, tokens);
   return h(
     "div",
@@ -57,6 +57,15 @@ function codeLine(number: number, tokens: readonly Token[], className: string): 
       : null,
     text,
   );
+}
+
+/** Returns the box of a line of code, whose wrapped parts are indented as the line is. */
+function hanging(first: Token | undefined): HTMLElement {
+  const indent = Math.min(40, /^ */.exec(first?.text ?? "")?.[0].length ?? 0);
+  const text = h("div", { class: "line-text" });
+  return indent === 0
+    ? text
+    : style(text, { "padding-left": `${indent + 2}ch`, "text-indent": `-${indent + 2}ch` });
 }
 
 export interface DiffOptions {

@@ -9,6 +9,8 @@ import { appendLine } from "./lines.ts";
 export interface PlainOptions {
   readonly folds?: boolean;
   readonly className?: string;
+  /** Lines that a folded block shows. */
+  readonly shownLines?: number;
 }
 
 /** Returns a block of text, wrapped as the page is wide. */
@@ -18,6 +20,7 @@ export function textBlock(text: string, options: PlainOptions = {}): HTMLElement
     lines: lines.length,
     className: `text ${options.className ?? ""}`,
     folds: options.folds ?? true,
+    ...(options.shownLines === undefined ? {} : { shownLines: options.shownLines }),
     line: (index) => {
       const line = h("div", { class: "line" });
       appendLine(line, lines[index] ?? "");

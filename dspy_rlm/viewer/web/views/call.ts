@@ -26,11 +26,7 @@ const TONES: Readonly<Record<Call["status"], Tone>> = {
 
 /** Returns the pill of the status of a call. */
 export function callPill(call: Call): HTMLElement {
-  const attempts = call.attempts.length > 1 ? ` \u00b7 ${call.attempts.length} tries` : "";
-  return pill(
-    TONES[call.status],
-    `${call.status}${call.cached ? " \u00b7 cached" : ""}${attempts}`,
-  );
+  return pill(TONES[call.status], `${call.status}${call.cached ? " \u00b7 cached" : ""}`);
 }
 
 /** Returns all about a call. */
@@ -53,6 +49,9 @@ export function callDetail(
       { class: "detail-head" },
       h("h2", {}, h("a", { href: link(context, { kind: "call", call: index }) }, `Call ${index}`)),
       callPill(call),
+      call.attempts.length > 1
+        ? h("span", { class: "quiet" }, `${call.attempts.length} tries`)
+        : null,
       options.close === undefined ? null : iconButton("close", "Close the call", options.close),
     ),
     facts([

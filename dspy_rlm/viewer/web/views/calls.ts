@@ -231,6 +231,9 @@ class Grid {
         "status",
         "",
         callPill(call),
+        call.attempts.length > 1
+          ? h("span", { class: "tries" }, `${call.attempts.length} tries`)
+          : null,
         row.equals > 1
           ? h("span", { class: "equals", title: "equal prompts" }, `\u00d7${row.equals}`)
           : null,

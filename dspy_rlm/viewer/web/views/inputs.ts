@@ -74,7 +74,7 @@ function inputPanel(context: Context, input: Input): HTMLElement {
       ["Read by code", percent(input.coverage.read ?? 0)],
       input.coverage !== null && ["Coverage", input.coverage.exact ? "tracked" : "estimated"],
     ]),
-    isEmpty(input.description) ? null : shown(
+    isEmpty(input.description) || input.description === `\${${input.name}}` ? null : shown(
       context.store,
       input.description,
       (text) => h("p", { class: "quiet" }, visible(text)),

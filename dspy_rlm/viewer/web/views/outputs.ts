@@ -49,7 +49,11 @@ export function outputPanel(context: Context, output: Output, lineage = true): H
     shown(
       store,
       output.value,
-      (text) => textBlock(text, { className: output.kind === "text" ? "answer" : "json" }),
+      (text) =>
+        textBlock(text, {
+          className: output.kind === "text" ? "answer" : "json",
+          shownLines: lineage ? 24 : 12,
+        }),
       output.missing ? "The run ended without it." : "It was not stored.",
     ),
     isEmpty(output.note)

@@ -36,10 +36,10 @@ export function overviewView(context: Context): HTMLElement {
       h(
         "div",
         { class: "overview-main" },
+        inputsPanel(context),
         run.outputs.map((output) => outputPanel(context, output, false)),
         run.outputs.length === 0 ? panel("Outputs", {}, nothing(noOutputs(context))) : null,
         isRoot && journal.warnings.length > 0 ? warningsPanel(context) : null,
-        inputsPanel(context),
         isEmpty(run.instructions) ? null : panel(
           "Instructions",
           {},

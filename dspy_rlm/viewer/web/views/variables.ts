@@ -33,13 +33,12 @@ export function variablesView(context: Context): HTMLElement {
       h(
         "li",
         { class: "quiet" },
-        "For the values: ",
-        h("code", {}, `dspy-rlm open ${id} --step K`),
+        h("span", {}, "For the values: ", h("code", {}, `dspy-rlm open ${id} --step K`)),
       ),
     ),
     h(
       "div",
-      { class: "table-box", tabindex: 0, role: "region", "aria-label": "Variables" },
+      { class: "table-box panel", tabindex: 0, role: "region", "aria-label": "Variables" },
       h(
         "table",
         { class: "table variables" },

@@ -7,6 +7,7 @@
 import type { CallIndex, Part, Segment, Step } from "../document/format.ts";
 import type { Context } from "../shell/context.ts";
 import { link, runName, stepLink } from "../shell/context.ts";
+import { callsAt } from "../document/store.ts";
 import { count, duration } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import { fill, h, style } from "../ui/dom.ts";
@@ -17,6 +18,15 @@ const ROW_HEIGHT = 24;
 
 /** Rows of a step's own list that are in sight at once. */
 const COMPACT_ROWS = 14;
+
+/** So many calls of one function call, or more, are one row. */
+const LEAST_BATCH = 4;
+
+/** Bars of a batch that are drawn: of more, some would not be seen anyway. */
+const MOST_BARS = 300;
+
+/** The part of a run's time from which on the time before its first step is a row. */
+const LEAST_START_UP = 0.01;
 
 /** Steps of runs with more calls than this begin folded. */
 const MANY_CALLS = 150;
@@ -44,7 +54,7 @@ export const PART_NAMES: Readonly<Record<Part, string>> = {
   sandbox: "Sandbox",
   sub: "Sub-LMs",
   tool: "Tools",
-  other: "Other",
+  other: "Start-up and other",
 };
 
 export interface WaterfallOptions {
@@ -78,7 +88,8 @@ class Waterfall {
   readonly #whole: readonly [number, number];
   readonly #axis = h("div", { class: "axis" });
   readonly #list: VirtualList;
-  readonly #folded: Set<number>;
+  /** Numbers of steps that are folded, and keys of batches that are not. */
+  readonly #folded: Set<number | string>;
   readonly #critical = new Map<string, [number, number][]>();
   #range: readonly [number, number];
   #rows: Row[] = [];
@@ -143,6 +154,7 @@ class Waterfall {
     if (this.#options.step !== undefined) {
       this.#addParts(this.#options.step, 0);
     } else {
+      this.#addStartUp();
       this.#addCalls(run.setup, 0);
       for (const step of run.steps) {
         this.#addStep(step);
@@ -156,6 +168,24 @@ class Waterfall {
     this.element.classList.toggle("zoomed", this.#range !== this.#whole);
     this.#drawAxis();
     this.#list.reset(this.#rows.length);
+  }
+
+  #addStartUp(): void {
+    const { run, runIndex } = this.#context;
+    const seconds = (run.steps[0]?.started ?? run.started) - run.started;
+    if (seconds > (this.#whole[1] - this.#whole[0]) * LEAST_START_UP) {
+      this.#rows.push({
+        key: "start-up",
+        level: 0,
+        label: "Start-up",
+        detail: duration(seconds),
+        href: link(this.#context, { kind: "run", run: runIndex }, "setup"),
+        bars: [bar("other", run.started, seconds)],
+        critical: this.#critical.get("othernull") ?? [],
+        failed: false,
+        open: null,
+      });
+    }
   }
 
   #addStep(step: Step): void {
@@ -223,7 +253,7 @@ class Waterfall {
         });
       }
     }
-    this.#addCalls(step.sub_calls, level + 1);
+    this.#addSubCalls(step, level + 1);
     for (const index of step.sub_runs) {
       const below = journal.runs[index];
       if (below !== undefined) {
@@ -239,6 +269,50 @@ class Waterfall {
           open: null,
         });
       }
+    }
+  }
+
+  /** Calls of one batch are one row, until it is unfolded. */
+  #addSubCalls(step: Step, level: number): void {
+    const batches = new Map<string, CallIndex[]>();
+    for (const index of step.sub_calls) {
+      const call = this.#context.journal.calls[index];
+      const key = `${call?.tool ?? "none"}-${call?.kind}`;
+      const batch = batches.get(key);
+      if (batch === undefined) {
+        batches.set(key, [index]);
+      } else {
+        batch.push(index);
+      }
+    }
+    for (const [name, indexes] of batches) {
+      if (indexes.length < LEAST_BATCH) {
+        this.#addCalls(indexes, level);
+      } else {
+        this.#addBatch(`batch-${step.number}-${name}`, step, indexes, level);
+      }
+    }
+  }
+
+  #addBatch(key: string, step: Step, indexes: readonly CallIndex[], level: number): void {
+    const calls = callsAt(this.#context.journal, indexes);
+    const failed = calls.filter((call) => call.status === "failed").length;
+    const start = calls.reduce((least, call) => Math.min(least, call.started), Infinity);
+    const end = calls.reduce((most, call) => Math.max(most, call.started + (call.seconds ?? 0)), 0);
+    const open = this.#folded.has(key);
+    this.#rows.push({
+      key,
+      level,
+      label: `${plain(calls[0]?.kind ?? "", 60)} \u00d7${calls.length}`,
+      detail: `${failed > 0 ? `${failed} failed, ` : ""}${duration(end - start)}`,
+      href: stepLink(this.#context, step.number, "calls"),
+      bars: calls.map((call) => bar("sub", call.started, call.seconds ?? 0)),
+      critical: indexes.flatMap((index) => this.#critical.get(`c${index}`) ?? []),
+      failed: failed > 0,
+      open,
+    });
+    if (open) {
+      this.#addCalls(indexes, level + 1);
     }
   }
 
@@ -273,8 +347,11 @@ class Waterfall {
       `caret${row.open ? " open" : ""}`,
     );
     const track = h("div", { class: "track" });
-    for (const one of row.bars) {
-      this.#place(track, `bar ${one.part}${row.failed ? " failed" : ""}`, one.start, one.end);
+    const crowd = row.bars.length > 1 && row.key.startsWith("batch-");
+    const every = Math.ceil(row.bars.length / MOST_BARS);
+    for (const one of row.bars.filter((_, at) => at % every === 0)) {
+      const failed = row.failed && !crowd ? " failed" : "";
+      this.#place(track, `bar ${one.part}${failed}${crowd ? " crowd" : ""}`, one.start, one.end);
     }
     for (const [start, end] of row.critical) {
       this.#place(track, "critical", start, end);
@@ -293,11 +370,12 @@ class Waterfall {
   }
 
   #fold(row: Row): void {
-    const step = Number(row.key.slice(1));
-    if (row.open === true) {
-      this.#folded.add(step);
+    const isBatch = row.key.startsWith("batch-");
+    const key = isBatch ? row.key : Number(row.key.slice(1));
+    if ((row.open === true) === isBatch) {
+      this.#folded.delete(key);
     } else {
-      this.#folded.delete(step);
+      this.#folded.add(key);
     }
     const { choices, journalIndex, runIndex } = this.#context;
     choices.set(`folded-${journalIndex}-${runIndex}`, this.#folded);
