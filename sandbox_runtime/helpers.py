@@ -27,6 +27,7 @@ from sandbox_runtime.texts.bytes import UnreadableTextError
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.whole import text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
+from sandbox_runtime.tools.call_scope import call_line
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
@@ -67,6 +68,7 @@ __all__ = [
     "as_error",
     "bounded",
     "call_after",
+    "call_line",
     "check_exponents",
     "check_keys",
     "check_made_keys",

@@ -129,6 +129,7 @@ class PreparedRun:
         over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
             opened.enter_context(self.context.tracer or contextlib.nullcontext())
+            opened.enter_context(self.context.live or contextlib.nullcontext())
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
