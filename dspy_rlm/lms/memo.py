@@ -20,7 +20,7 @@ from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import BYTES_PER_TOKEN, characters
-from dspy_rlm.protocols.recording import Attempt, RecordedAnswer
+from dspy_rlm.protocols.recording import OWN_KINDS, Attempt, RecordedAnswer
 from dspy_rlm.reports.report import Call
 
 # Incremented when digests or answers can no longer be read in the same way; such a file begins anew.
@@ -30,9 +30,6 @@ FORMAT_VERSION = 1
 _NOT_IN_DIGEST = frozenset(
     ("api_key", "cache", "cache_in_memory", "headers", "extra_headers", "num_retries", "timeout")
 )
-
-# The kinds of calls that a run makes itself; its code causes all others.
-KINDS_OF_THE_RUN = ("action", "extract", "adapter", "compact")
 
 # The answers that are kept, in characters; the ones that were used least recently are dropped beyond.
 MAX_CHARS = 1_000_000_000
@@ -158,7 +155,7 @@ class RunMemo:
 
     def key(self, kind: str, arguments: CallArguments) -> bytes | None:
         """Returns the key of a call, with the number of equal calls before it; None for the turns of a run itself."""
-        if kind in KINDS_OF_THE_RUN:
+        if kind in OWN_KINDS:
             return None
         digest = arguments.digest(without=_NOT_IN_DIGEST)
         with self._lock:

@@ -13,11 +13,10 @@ from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
 from dspy_rlm.lms.memo import RunMemo
-from dspy_rlm.protocols.recording import NOT_RECORDED, Answers, Recorder
+from dspy_rlm.protocols.recording import NOT_RECORDED, OWN_KINDS, Answers, Recorder
 from sandbox_runtime import check_call
 
 # The kinds of calls that a run makes itself; its code causes all others.
-_OF_THE_RUN = ("action", "extract", "adapter")
 
 
 @dataclasses.dataclass
@@ -74,7 +73,7 @@ class Meter:
         """The LM calls that these calls count among."""
         if self.allowance is None:
             return self.ledger
-        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
+        return self.allowance.turns if self.kind in OWN_KINDS else self.allowance
 
     @property
     def is_sub_call(self) -> bool:

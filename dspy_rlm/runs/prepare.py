@@ -162,6 +162,7 @@ def prepare(
         run.ending.stop.on_request = context.live.stopping
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
+        run.before_report = playback.end
     if depth == 0:
         run.show_kept(kept_variables(context))
     secrets = context.secrets
@@ -364,7 +365,7 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
         predictor,
         context.interpreter_factory,
         context.depth,
-        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
+        turns_take_prompts=context.allowance is not None and context.allowance.most_by_code is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

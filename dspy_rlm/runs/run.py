@@ -130,6 +130,7 @@ class Run(RunTurns):
         return RLMPrediction.of_run(self.outputs or {}, self._reasoning, report)
 
     def _end(self) -> RunReport:
+        self.before_report()
         if isinstance(self._calls, Allowance):
             self._calls.release()  # the call that is held back counts only if it was made
         is_whole = self._status not in ("partial", "failed")

@@ -164,7 +164,7 @@ class TestReplay:
         assert replay(journal, rlm=other, prompts=False).same
 
     def test_other_prices(self, play, journal):
-        """What the same calls cost with another list of prices."""
+        """The cost of the same calls with another list of prices."""
         prices = {"openai/root": (10.0, 20.0), "openai/sub": (1.0, 2.0)}
         rlm, _ = play("text -> answer: str", *MOVES, sub=echo, journal=journal, prices=prices)
         whole = rlm(text=TEXT)

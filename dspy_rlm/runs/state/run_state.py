@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import dspy
@@ -111,6 +111,8 @@ class RunState:
         )
         self._summarized = 0  # the last step of the summary that was asked for
         self._started = time.monotonic()
+        self.before_report: Callable[[], None] = lambda: None
+        """Books what the figures of the report lack."""
 
     def show_kept(self, variables: str) -> None:
         """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""

@@ -148,7 +148,7 @@ class RunTurns(RunPrompts):
             note: The harness's note.
             failed: True if the turn counts for `max_errors`.
         """
-        told = self._failures.add(self._code or f"{self._reasoning}\n{note}") if failed else ""
+        warning = self._failures.add(self._code or f"{self._reasoning}\n{note}") if failed else ""
         if not failed:
             self._failures.reset()
         if len(self.steps) != self._extended_at:
@@ -159,7 +159,7 @@ class RunTurns(RunPrompts):
         everything = output if cell is None else self._whole_of(cell)
         remarks = [
             *self._remarks.of_turn(self._reading, self._code, everything, last, printed.remarks),
-            *([f"[Note] {told}"] if told else []),
+            *([f"[Note] {warning}"] if warning else []),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
         everything = below(everything, note) if note else everything.rstrip("\n")
