@@ -7,9 +7,10 @@ half-transparent greys, so it is readable in light and dark themes.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
-from dspy_rlm.live.state import CallSite, RunView, StepView
+from dspy_rlm.live.state import CallSite, RunView, StepView, state_of_report, texts_of
 from dspy_rlm.live.words import (
     Gauge,
     duration,
@@ -22,6 +23,7 @@ from dspy_rlm.live.words import (
     times,
     title,
 )
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.reports.text import count
 from dspy_rlm.terminal.escaping import printable
 
@@ -43,17 +45,18 @@ MAX_SITES, MAX_SUB_RUNS = 12, 8
 
 def live_page(run: RunView, now: float) -> str:
     """Returns the fragment of a run that goes on, or the result of one that is over."""
-    return _box(_head(run), _steps(run, now), _outputs(run), _foot(run, now))
+    return _box(_head(run), _steps(run, now), _values(run.outputs or {}), _foot(run, now))
 
 
-def result_page(run: RunView) -> str:
+def page_of_prediction(outputs: Mapping[str, Any], report: RunReport | None) -> str:
     """Returns the fragment of a prediction: its outputs, and how the run came to them, folded."""
+    values = _values(texts_of(outputs))
+    if report is None:
+        return _box(values)
+    run = state_of_report(report, outputs)
     steps = _steps(run, 0.0, is_open=False)
-    folded = (
-        f'<details><summary style="cursor:pointer;{_SMALL}">{_text(phase(run))}</summary>{steps}{_gauges(run, 0.0)}'
-        "</details>"
-    )
-    return _box(_outputs(run), folded)
+    folded = f'<details><summary style="cursor:pointer;{_SMALL}">{_text(phase(run))}</summary>{steps}</details>'
+    return _box(values, folded)
 
 
 def _box(*parts: str) -> str:
@@ -155,9 +158,9 @@ def _bar(share: float, colour: str) -> str:
     )
 
 
-def _outputs(run: RunView) -> str:
+def _values(outputs: Mapping[str, str]) -> str:
     rows = []
-    for name, value in (run.outputs or {}).items():
+    for name, value in outputs.items():
         rows.append(
             f'<div style="margin:2px 0"><b>{_text(name)}</b>'
             f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{_text(value)}</div></div>'
@@ -173,13 +176,7 @@ def _foot(run: RunView, now: float) -> str:
 
 
 def _gauges(run: RunView, now: float) -> str:
-    return (
-        f'<div style="{_SMALL}">{" · ".join(_gauge(one) for one in _used(gauges(run, now)))}</div>'
-    )
-
-
-def _used(found: Iterable[Gauge]) -> Iterable[Gauge]:
-    return [one for one in found if one.text]
+    return f'<div style="{_SMALL}">{" · ".join(map(_gauge, gauges(run, now)))}</div>'
 
 
 def _gauge(gauge: Gauge) -> str:
