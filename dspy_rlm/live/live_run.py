@@ -219,9 +219,20 @@ class LiveRun:
         """Adds a request to the totals of the tree, and to the steps whose code has caused it."""
         call = attempt.spent.call
         self.tree.root.totals.add(call)
+        for run in self._and_above():
+            run.view.booked(call)
+
+    def called(self, *, failed: bool) -> None:
+        """Counts an LM call of the code, after its end; all requests of it are one call."""
+        self.tree.root.totals.llm_calls += 1
+        self.tree.root.totals.failed += failed
+        for run in self._and_above():
+            run.view.called()
+
+    def _and_above(self) -> Iterator[LiveRun]:
         run: LiveRun | None = self
         while run is not None:
-            run.view.booked(call)
+            yield run
             run = run._above
 
 
@@ -233,6 +244,7 @@ class _LiveCall:
         self._part = part
         self._site = site
         self._in: str | None = None
+        self._is_sent = False
 
     def wait(self) -> None:
         """The call waits until it may be sent."""
@@ -248,12 +260,15 @@ class _LiveCall:
         """See `CallLog`."""
         with self._run.tree.changing() as now:
             self._go_to(WAITING, now)
+            self._is_sent = self._is_sent or not attempt.spent.call.cached
             self._run.booked(attempt)
 
     def over(self, error: Exception | None = None) -> None:
         """The call has ended."""
         with self._run.tree.changing() as now:
             self._go_to(None, now)
+            if self._is_sent and self._part == SUB_LMS:
+                self._run.called(failed=error is not None)
             if error is not None and self._site is not None and self._site.is_batch:
                 self._site.failed += 1
                 self._site.error = f"{type(error).__name__}: {error}"[:500]

@@ -207,7 +207,7 @@ class RichTree:
         # The line that runs stays in sight.
         first = min(max(current - 1 - most // 2, 0), max(len(lines) - most, 0))
         rows = []
-        digits = len(str(first + most))
+        digits = len(str(min(first + most, len(lines))))
         for at, code in enumerate(lines[first : first + most], first + 1):
             is_current = at == current
             mark = ("  ", "")

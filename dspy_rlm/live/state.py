@@ -119,13 +119,9 @@ class Totals:
 
     def add(self, call: Call) -> None:
         """Adds one request, after its end."""
-        if call.error:
-            self.failed += 1
         if call.cached:
             self.cached += 1
             return
-        if call.is_sub_call:
-            self.llm_calls += 1
         if call.input_tokens is None or call.output_tokens is None:
             self.unknown_tokens = self.unknown_tokens or not call.error
         self.tokens += (call.input_tokens or 0) + (call.output_tokens or 0)
@@ -240,7 +236,7 @@ class RunView:
             step.code, step.code_chars = taken.code[:MAX_CODE_CHARS], len(taken.code)
         step.output, step.output_chars = _shown(taken.output), len(taken.whole)
         step.failed = is_failure(taken.output, taken.note)
-        step.line = failing_line(taken.output, event.number) if step.failed else 0
+        step.line = failing_line(taken.output) if step.failed else 0
         for site in step.sites:
             site.running, site.ended = 0, site.ended or now
         self.phase = "between turns"
@@ -335,11 +331,15 @@ class RunView:
             part.sites.clear()
 
     def booked(self, call: Call) -> None:
-        """Adds an LM call of this run's code to its step."""
+        """Adds one request of this run's code to its step."""
         step = self.step
         if step is not None and call.is_sub_call:
-            step.llm_calls += 1
             step.cost += call.cost or 0.0
+
+    def called(self) -> None:
+        """Adds an LM call of this run's code to its step, after its end."""
+        if self.step is not None:
+            self.step.llm_calls += 1
 
 
 def is_failure(output: str, note: str) -> bool:
@@ -348,11 +348,15 @@ def is_failure(output: str, note: str) -> bool:
     return note.startswith("[Error]") or "\nTraceback (most recent call last)" in f"\n{tail}"
 
 
-def failing_line(output: str, number: int) -> int:
-    """Returns the line of a cell that its traceback names last; 0 if there is none."""
-    _, found, rest = output[-4_000:].rpartition(f'File "<cell {number}>", line ')
-    digits = rest[:8].split(",")[0].split("\n")[0]
-    return int(digits) if found and digits.isascii() and digits.isdigit() else 0
+def failing_line(output: str) -> int:
+    """Returns the line of the cell that its traceback names last; 0 if there is none.
+
+    The first frame is the cell's own; functions that it calls may be of earlier cells.
+    """
+    trace = output[-4_000:].rpartition("Traceback (most recent call last)")[2]
+    number = trace.partition('File "<cell ')[2][:12].partition(">")[0]
+    line = trace.rpartition(f'File "<cell {number}>", line ')[2][:8].split(",")[0].split("\n")[0]
+    return int(line) if number and line.isascii() and line.isdigit() else 0
 
 
 def texts_of(outputs: Mapping[str, Any]) -> dict[str, str]:

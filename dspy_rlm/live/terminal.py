@@ -78,8 +78,8 @@ class TerminalDisplay:
         self._restore = contextlib.ExitStack()
         for name in ("stdout", "stderr"):
             self._redirect(name, painter)
-        atexit.register(self._stop)
-        self._restore.callback(atexit.unregister, self._stop)
+        atexit.register(self._at_exit)
+        self._restore.callback(atexit.unregister, self._at_exit)
         self._refresher = Refresher(self._refresh, self._fail)
         self._refresher.start()
 
@@ -109,6 +109,11 @@ class TerminalDisplay:
                     painter.close()
             finally:
                 self._restore.close()
+
+    def _at_exit(self) -> None:
+        """Removes the lines of runs that never ended: their threads were abandoned."""
+        with contextlib.suppress(Exception):
+            self._stop()
 
     def _refresh(self) -> None:
         with self._lock:

@@ -50,13 +50,11 @@ class Tree:
     @contextmanager
     def changing(self) -> Iterator[float]:
         """Yields the time, for changes of the states. An error in the block turns the view off, and is not raised."""
-        if self.is_off:
-            yield self.clock()
-            return
         try:
             with self.lock:
                 yield self.clock()
-            self.display.changed(self)
+            if not self.is_off:
+                self.display.changed(self)
         except Exception as error:  # noqa: BLE001 - a view must not end a run
             self.fail(error)
 
