@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import sys
 import threading
@@ -13,62 +14,69 @@ from typing import Any
 from dspy_rlm.live.page import live_page
 from dspy_rlm.live.refreshing import Refresher
 from dspy_rlm.live.tree import Tree
+from sandbox_runtime.helpers import start_thread
 
-Show = Callable[[str], None]
-"""Shows a fragment of HTML, in place of the one before."""
+Start = Callable[[Callable[[], None], str], threading.Thread]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place in the output of a cell."""
+
+    show: Callable[[str], None]
+    """Shows a fragment of HTML, in place of the one before. Called in the threads of `start`."""
+
+    start: Start = start_thread
+    """Starts a thread that may show something."""
 
 
 class NotebookDisplay:
     """The trees of runs, each in a place of its own in the output of its cell."""
 
-    def __init__(self, place: Callable[[], Show]) -> None:
-        """Shows nothing yet. `place` creates an output, and returns the function that fills it."""
+    def __init__(self, place: Callable[[], Place]) -> None:
+        """Shows nothing yet. `place` creates an output."""
         self._place = place
         self._lock = threading.Lock()  # guards the next
-        self._shown: dict[Tree, tuple[Show, Refresher]] = {}
+        self._shown: dict[Tree, Refresher] = {}
 
     def begin(self, tree: Tree) -> None:
         """See `Display`."""
-        show = self._place()
-        refresher = Refresher(functools.partial(_show, tree, show), tree.fail)
+        place = self._place()
+        refresher = Refresher(functools.partial(_show, tree, place), tree.fail, place.start)
         with self._lock:
-            self._shown[tree] = show, refresher
-        _show(tree, show)
+            self._shown[tree] = refresher
         refresher.start()
 
     def changed(self, tree: Tree) -> None:
         """See `Display`."""
-        shown = self._shown.get(tree)
-        if shown is not None:
-            shown[1].changed()
+        refresher = self._shown.get(tree)
+        if refresher is not None:
+            refresher.changed()
 
     def end(self, tree: Tree) -> None:
         """See `Display`."""
         with self._lock:
-            shown = self._shown.pop(tree, None)
-        if shown is not None:
-            show, refresher = shown
-            refresher.stop()
+            refresher = self._shown.pop(tree, None)
+        if refresher is not None:
+            refresher.stop(last=not tree.is_off)
             refresher.wait()
-            if not tree.is_off:
-                _show(tree, show)
 
 
-def _show(tree: Tree, show: Show) -> None:
+def _show(tree: Tree, place: Place) -> None:
     with tree.lock:
         page = live_page(tree.root, tree.clock())
-    show(page)
+    place.show(page)
 
 
 # ---- The notebooks ----
 
 
-def notebook_place() -> Callable[[], Show] | None:
+def notebook_place() -> Callable[[], Place] | None:
     """Returns what creates an output in the notebook that this code runs in; None outside of notebooks."""
     return _marimo_place() or _jupyter_place()
 
 
-def _jupyter_place() -> Callable[[], Show] | None:
+def _jupyter_place() -> Callable[[], Place] | None:
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython
@@ -80,22 +88,16 @@ def _jupyter_place() -> Callable[[], Show] | None:
     return _jupyter_output
 
 
-def _jupyter_output() -> Show:
+def _jupyter_output() -> Place:
     from IPython.display import HTML, display
 
     handle = display(HTML(""), display_id=True)
-    # Messages belong to the cell whose context this is; the thread that updates them has another.
+    # A message belongs to the cell in whose context it is sent.
     context = contextvars.copy_context()
-    lock = threading.Lock()  # a context is entered by one thread at a time
-
-    def show(page: str) -> None:
-        with lock:
-            context.run(handle.update, HTML(page))
-
-    return show
+    return Place(lambda page: context.run(handle.update, HTML(page)))
 
 
-def _marimo_place() -> Callable[[], Show] | None:
+def _marimo_place() -> Callable[[], Place] | None:
     if "marimo" not in sys.modules:
         return None
     marimo: Any = sys.modules["marimo"]
@@ -105,25 +107,19 @@ def _marimo_place() -> Callable[[], Show] | None:
     return None
 
 
-def _marimo_output(marimo: Any) -> Show:
-    """Returns what replaces a part of the cell's output. marimo knows the cell by the thread that runs it."""
-    from marimo._runtime.context import get_context
+def _marimo_output(marimo: Any) -> Place:
+    """Returns a part of the cell's output. marimo knows the cell by the thread, so it is filled in one of marimo's own."""
+    at = 0
+    with contextlib.suppress(Exception):  # it has no public name
+        from marimo._runtime.context import get_context
 
-    context = get_context()
-    cell = context.execution_context.cell_id if context.execution_context else None
-    stream = context.stream
+        at = len(get_context().execution_context.output)
+    # Takes the place, so that the next run of the cell gets another.
+    marimo.output.replace_at_index(marimo.Html(""), at)
 
-    def show(page: str) -> None:
-        from marimo._messaging.cell_output import CellChannel
-        from marimo._messaging.notification_utils import CellNotificationUtils
+    def start(work: Callable[[], None], name: str) -> threading.Thread:
+        thread: threading.Thread = marimo.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread
 
-        CellNotificationUtils.broadcast_output(
-            channel=CellChannel.OUTPUT,
-            mimetype="text/html",
-            data=page,
-            cell_id=cell,
-            status=None,
-            stream=stream,
-        )
-
-    return show
+    return Place(lambda page: marimo.output.replace_at_index(marimo.Html(page), at), start)

@@ -25,13 +25,21 @@ LONGEST_SECONDS = 2.0
 class Refresher:
     """Calls a function in a thread of its own, from the first change to the end."""
 
-    def __init__(self, refresh: Callable[[], None], on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        refresh: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        start: Callable[[Callable[[], None], str], threading.Thread] = start_thread,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             refresh: Shows the present state.
             on_error: Takes an error of it; nothing is refreshed after that.
+            start: Starts a thread for some work, by its name.
         """
+        self._start = start
+        self._is_last = False
         self._refresh = refresh
         self._on_error = on_error
         self._changed = threading.Event()
@@ -40,15 +48,16 @@ class Refresher:
 
     def start(self) -> None:
         """Starts the thread."""
-        self._thread = start_thread(self._run, "rlm-live")
+        self._thread = self._start(self._run, "rlm-live")
 
     def changed(self) -> None:
         """Notes a change. Fast, from any thread."""
         if not self._changed.is_set():
             self._changed.set()
 
-    def stop(self) -> None:
-        """Ends the thread soon; does not wait for it."""
+    def stop(self, *, last: bool = False) -> None:
+        """Ends the thread soon; does not wait for it. With `last`, the state is shown once more."""
+        self._is_last = last
         self._stopped.set()
         self._changed.set()
 
@@ -68,6 +77,11 @@ class Refresher:
                 return
             self._stopped.wait(pause(time.thread_time() - began))
             self._changed.wait(IDLE_SECONDS)
+        if self._is_last:
+            try:
+                self._refresh()
+            except Exception as error:  # noqa: BLE001 - a view must not end a run
+                self._on_error(error)
 
 
 def pause(cpu_seconds: float) -> float:
