@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 
 from dspy_rlm.cli.ask import warnings_of
 from dspy_rlm.cli.asking.envelope import answer_text, envelope
 from dspy_rlm.cli.asking.models import lm_of, no_model, sub_lms_of
-from dspy_rlm.cli.asking.questions import Source, checked_signature, load_source, source_name
+from dspy_rlm.cli.asking.questions import checked_signature, load_inputs
 from dspy_rlm.cli.exit_codes import USAGE, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.failures import explain
 from dspy_rlm.cli.mcp_server.caps import Caps
@@ -33,6 +33,10 @@ MAX_QUESTION_CHARS = 100_000
 
 # The characters of the answer as text; the structured result has all of it.
 MAX_ANSWER_CHARS = 200_000
+
+T = TypeVar("T")
+
+_TEXT_SIGNATURE = checked_signature("text: str, question: str -> answer: str")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Asking:
         self._roots = roots
         self._recorded = recorded
         # Mistakes of the command line are found before a client is served.
-        self._module(checked_signature(None, "text"), {})
+        self._module(_TEXT_SIGNATURE, {})
 
     async def ask(self, question: Question, watch: Callable[[Event], None]) -> Answer:
         """Returns the answer, or the reason for which there is none. Cancelling it cancels the run.
@@ -96,13 +100,13 @@ class Asking:
         try:
             allowed = self._caps.lowered(question.limits)
             notes = allowed.notes
-            source = await _in_thread(lambda: self._source(question))
-            signature = _signature(question.outputs, source.name)
+            values, signature = await _in_thread(lambda: self._read(question))
+            signature = _with_outputs(signature, question.outputs)
             with self._caps.run(allowed.limits) as (limits, spent):
                 module = self._module(signature, limits)
                 watchers = (lambda depth: watch if depth == 0 else _ignore,)
                 module._config = dataclasses.replace(module._config, watchers=watchers)
-                inputs = {source_name(signature): source.value, "question": question.question}
+                inputs = {**values, "question": question.question}
                 try:
                     with dspy.context(lm=self._lm):
                         prediction = await module.acall(**inputs)
@@ -126,7 +130,7 @@ class Asking:
     def _module(self, signature: type[dspy.Signature], limits: Mapping[str, Any]) -> RLM:
         return RLM(signature, sub_lm=self._sub_lm, **{**self._settings, **limits})
 
-    def _source(self, question: Question) -> Source:
+    def _read(self, question: Question) -> tuple[dict[str, Any], type[dspy.Signature]]:
         if not question.question.strip() or len(question.question) > MAX_QUESTION_CHARS:
             raise InputError(
                 f"The question must have 1 to {MAX_QUESTION_CHARS:,} characters. Long texts are `text`."
@@ -134,11 +138,12 @@ class Asking:
         if (question.text is None) == (not question.paths):
             raise CommandError("Pass either `paths` or `text`.", USAGE)
         if question.text is not None:
-            return Source("text", question.text, "")
-        return load_source(self._roots.allowed(question.paths))
+            return {"text": question.text}, _TEXT_SIGNATURE
+        inputs, signature = load_inputs(self._roots.allowed(question.paths), None)
+        return inputs.values, signature
 
 
-def _signature(outputs: str | None, name: str) -> type[dspy.Signature]:
+def _with_outputs(signature: type[dspy.Signature], outputs: str | None) -> type[dspy.Signature]:
     """Returns the signature of a question with the client's outputs, such as `answer: str, lines: list[int]`.
 
     They are untrusted text, so the parser is that for cells.
@@ -146,7 +151,6 @@ def _signature(outputs: str | None, name: str) -> type[dspy.Signature]:
     Raises:
         CommandError: They are no outputs.
     """
-    signature = checked_signature(None, name)
     if outputs is None:
         return signature
     try:
@@ -183,5 +187,5 @@ def _ignore(_: Event) -> None:
     """Observes a sub-run: its parent's events say enough."""
 
 
-async def _in_thread(work: Callable[[], Source]) -> Source:
+async def _in_thread(work: Callable[[], T]) -> T:
     return await asyncio.wrap_future(run_in_thread(work, "rlm-mcp-inputs"))
