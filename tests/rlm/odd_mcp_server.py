@@ -38,8 +38,7 @@ def tools() -> list[Any]:
         return [tool(name) for name in [*own, "\u202egnp", "echo"]]
     if KIND == "many":
         return [
-            tool(f"tool_{at}", f"Does the thing number {at}. More on it. " * 20)
-            for at in range(40)
+            tool(f"tool_{at}", f"Does the thing number {at}. More on it. " * 20) for at in range(40)
         ]
     if KIND == "changing":
         count = int(Path(MORE[0]).read_text())
@@ -110,6 +109,12 @@ def call(name: str, arguments: Any) -> Any:
         )
         for _ in range(20_000):
             sys.stdout.write(f"{note}\n")
+        return text("done")
+    if KIND == "asks":
+        for number in range(5_000):
+            sys.stdout.write(
+                json.dumps({"jsonrpc": "2.0", "id": f"s{number}", "method": "ping"}) + "\n"
+            )
         return text("done")
     if KIND == "spawns":
         child = subprocess.Popen(

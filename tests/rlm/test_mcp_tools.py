@@ -373,6 +373,7 @@ class TestHostileServers:
             ("fails", RuntimeError, f"refused with the key {KEY}"),
             ("hangs", TimeoutError, "gave no answer within 1 s"),
             ("huge", ConnectionError, "more than 33,554,432 bytes"),
+            ("asks", ConnectionError, "more than 1,000 requests in 10 s"),
             ("garbage", ConnectionError, "a message that cannot be read"),
         ],
     )
