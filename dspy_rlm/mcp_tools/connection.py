@@ -21,7 +21,6 @@ from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT
 from dspy_rlm.errors import ToolServerError
 from dspy_rlm.mcp_tools.bounds import MAX_ERROR_CHARS, MAX_PAGES, MAX_TOOLS
 from dspy_rlm.mcp_tools.faults import NotSentError
-from dspy_rlm.mcp_tools.stdio import StdioServer
 from sandbox_runtime.helpers import in_one_line, start_thread
 
 T = TypeVar("T")
@@ -212,15 +211,14 @@ class Connection:
         return ended if error.code == CONNECTION_CLOSED else NotSentError(*ended.args)
 
     def _ended(self) -> ToolServerError:
-        how = self._transport.ending() if isinstance(self._transport, StdioServer) else "it ended"
-        return self._error(f"is not connected: {how}")
+        return self._error(f"is not connected: {self._transport.ending() or 'it ended'}")
 
     def _startup_error(self, error: BaseException) -> Exception:
         error = _innermost(error)
         if isinstance(error, ToolServerError):
             return error
-        if isinstance(self._transport, StdioServer) and isinstance(error, MCPError):
-            return self._error(f"cannot be used: {self._transport.ending()} ({_text(error)})")
+        if ending := self._transport.ending():
+            return self._error(f"cannot be used: {ending} ({_text(error)})")
         return self._error(f"cannot be reached: {_text(error)}")
 
     def _error(self, problem: str) -> ToolServerError:
@@ -236,7 +234,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _text(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     return f"{text[:MAX_ERROR_CHARS]} ..." if len(text) > MAX_ERROR_CHARS else text.rstrip(".")
 
 

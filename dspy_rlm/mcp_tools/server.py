@@ -263,13 +263,13 @@ class MCP:
             from dspy_rlm.mcp_tools.stdio import StdioServer
 
             return StdioServer(self.command, self.env, self.cwd, self.name)
-        from dspy_rlm.mcp_tools.http import http_transport
+        from dspy_rlm.mcp_tools.http import HttpServer
 
         url = str(self.url)
         is_sse = self.transport == "sse" or (
             self.transport is None and urlsplit(url).path.endswith(_SSE_END)
         )
-        return http_transport(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
+        return HttpServer(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
 
     def _read_seconds(self) -> float | None:
         """Returns the longest silence of a reply, or of the stream of notifications, which is opened again then."""
