@@ -26,7 +26,8 @@ from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactor
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
-from dspy_rlm.lms.memo import RunMemo
+from dspy_rlm.lms.kept_answers.lost_cells import CellAnswers
+from dspy_rlm.lms.kept_answers.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
@@ -167,6 +168,11 @@ class RunContext:
     memo: RunMemo | None = None
     """The answers of sub-LMs that are kept on disk; None: none are."""
 
+    cell_answers: tuple[CellAnswers, ...] = dataclasses.field(
+        default_factory=lambda: (CellAnswers(),)
+    )
+    """The answers to the running cells of the runs around this one, and last to its own."""
+
     playback: Playback | None = None
     """The record of the run before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
@@ -227,6 +233,7 @@ class RunContext:
             last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             playback=playback,
+            cell_answers=(*self.cell_answers, CellAnswers()),
             sandbox_permits=_semaphore(),
         )
 
@@ -287,7 +294,7 @@ class RunContext:
             included=included,
             allowance=self.allowance,
             answers=self.playback,
-            memo=self.memo,
+            stores=(*self.cell_answers, *filter(None, [self.memo])),
             recorder=self.call_recorder,
         )
         return metered(lm, meter)

@@ -13,7 +13,7 @@ import dspy
 from dspy_rlm.cli.asking.envelope import answer_text, envelope, write_whole
 from dspy_rlm.cli.asking.event_lines import EventLines
 from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
-from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
+from dspy_rlm.cli.asking.questions import Inputs, load_inputs, text_fields
 from dspy_rlm.cli.asking.recorded_lms import asked_again, recorded_root, recorded_subs
 from dspy_rlm.cli.asking.request import Request
 from dspy_rlm.cli.asking.tool_functions import tools_of
@@ -21,6 +21,8 @@ from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
+from dspy_rlm.inputs.bounds import InputBounds
+from dspy_rlm.inputs.variables import load_variables
 from dspy_rlm.journal import load
 from dspy_rlm.replaying.stand_ins import built
 from dspy_rlm.reports.report import RunReport
@@ -32,9 +34,7 @@ from dspy_rlm.tools.sources import normalize_tools
 
 __all__ = [
     "answer_text",
-    "checked_signature",
     "how_to_configure",
-    "load_variable",
     "run_ask",
 ]
 
@@ -74,11 +74,13 @@ def _run(request: Request, notes: Notes, events: EventLines | None, planned: Pla
         # It has LMs of its own, which send nothing.
         from dspy_rlm.cli.asking.dry_run import dry_run
 
-        emit(request, dry_run(request, planned.module, planned.inputs))
+        emit(request, dry_run(request, planned.module, planned.inputs, planned.files))
         return 0
     for warning in planned.cautions:
         notes.warning(f"dspy-rlm: {warning}")
     notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
+    for warning in planned.files.notes if planned.files else ():
+        notes.warning(f"dspy-rlm: {warning}")
     with dspy.context(lm=planned.lm):
         prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
     run: RunReport = prediction.run
@@ -112,6 +114,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     """Warnings that a person has to read before anything is paid."""
+    files: Inputs | None = None
 
 
 def _new(request: Request) -> Plan:
@@ -119,8 +122,7 @@ def _new(request: Request) -> Plan:
         raise no_model()
     lm = lm_of(request.model, request.api_base)
     sub_lm = sub_lms_of(request.sub_models, request.api_base)
-    source = load_source(request.paths)
-    signature = checked_signature(request.signature, source.name)
+    files, signature = load_inputs(request.paths, request.signature, gitignore=request.gitignore)
     ending: dict[str, Any] = {"on_exhausted": request.on_exhausted} if request.on_exhausted else {}
     module = RLM(
         signature,
@@ -131,15 +133,15 @@ def _new(request: Request) -> Plan:
         **request.budgets.set,
         **ending,
     )
-    skipped = (f"Files were left out: {source.skipped}.",) if source.skipped else ()
     return Plan(
         module,
         lm,
-        {source_name(signature): source.value, "question": request.question},
+        {**files.values, "question": request.question},
         lambda module, inputs: module(**inputs),
-        source.described,
+        files.described,
         (request.model, *request.sub_models.values()),
-        skipped,
+        files.warnings,
+        files=files,
     )
 
 
@@ -170,7 +172,11 @@ def _resumed(request: Request) -> Plan:
     module._config = dataclasses.replace(module._config, tools={**module._config.tools, **tools})
     inputs: dict[str, Any] = {}
     if request.paths:
-        inputs[source_name(module.signature)] = load_source(request.paths).value
+        fields = text_fields(module.signature)
+        variables = load_variables(
+            request.paths, fields, InputBounds(), gitignore=request.gitignore
+        )
+        inputs |= {variable.name: variable.value for variable in variables}
     if request.question is not None:
         inputs["question"] = request.question
     return Plan(

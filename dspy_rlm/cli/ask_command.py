@@ -25,7 +25,7 @@ def ask(options: argparse.Namespace) -> int:
 
 def _ask(request: Request, notes: Notes) -> int:
     if request.paths:
-        from dspy_rlm.cli.files import check_paths
+        from dspy_rlm.inputs.paths import check_paths
 
         check_paths(request.paths)
     from dspy_rlm.cli.ask import run_ask

@@ -32,6 +32,7 @@ COMMANDS = (
     Command("demo", "see it work, without a key and without network", "options:describe_demo", "demo.command:demo"),
     Command("run", "run an RLM of a program, or a program that uses dspy.RLM", "programs.options:describe_run", "programs.command:run"),
     Command("runs", "list, show, count, diagnose or delete recorded runs", "recorded.options:describe_runs"),
+    Command("view", "show a recorded run in the browser", "recorded.view_options:describe_view", "recorded.view:view_run"),
     Command("replay", "repeat a recorded run with its recorded answers", "recorded.options:describe_replay", "recorded.again:replay_run"),
     Command("compare", "show where two recorded runs part", "recorded.options:describe_compare", "recorded.again:compare_runs"),
     Command("fork", "go on from a step of a recorded run with new answers", "recorded.options:describe_fork", "recorded.again:fork_run"),

@@ -23,20 +23,30 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     """Adds the flags of `ask`."""
     ask.formatter_class = argparse.RawDescriptionHelpFormatter
     ask.description = (
-        "Answers a question about files. One file is the variable `text`; several, or a folder, are\n"
-        "`files`, a dict of texts by path. Hidden and binary files in a folder are left out."
+        "Answers a question about files, folders, patterns, archives, web addresses, and - (stdin).\n"
+        "One file is the variable `text`; several, or a folder, are `files`, a dict of texts by path.\n"
+        "PDF, Office, EPUB, HTML and mail become text; CSV, Parquet, SQLite and DuckDB tables; JSON\n"
+        "lines records. Hidden, ignored (.gitignore) and binary files in a folder are left out."
     )
     ask.epilog = (
         "The answer goes to stdout, everything else to stderr. Where stderr is no terminal, steps are not shown.\n\n"
         f"{EXIT_CODES}"
     )
-    ask.add_argument("paths", metavar="FILE_OR_DIR", nargs="*", type=Path)
+    ask.add_argument(
+        "paths",
+        metavar="INPUT",
+        nargs="*",
+        help="a path, a pattern, an http(s) address, or -; NAME=INPUT fills the input NAME of --sig",
+    )
     ask.add_argument("-q", "--question", help="what to ask")
     ask.add_argument(
         "--sig",
         dest="signature",
         metavar="SIGNATURE",
         help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
+    )
+    ask.add_argument(
+        "--no-ignore", action="store_true", help="also read what .gitignore files name in a folder"
     )
     ask.add_argument(
         "--tools",

@@ -50,6 +50,9 @@ class Playback(Answers, Protocol):
     def tool(self, name: str, function: HostFunction) -> HostFunction:
         """Wraps a tool so that it returns its recorded results."""
 
+    def end(self) -> None:
+        """Ends the run, before its report: books what was paid and was not repeated."""
+
     def checkpoint(self) -> Checkpoint | None:
         """Returns the saved state that the REPL begins with; None: an empty one."""
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from dspy_rlm.lms.call_arguments import CallArguments
 
 
+# The kinds of LM calls that a run makes itself: turns, extractions, their repetitions by the adapter, summaries of old
+# steps. Calls of all other kinds are made by its code.
+OWN_KINDS = frozenset({"action", "extract", "adapter", "compact"})
+
+
 @dataclasses.dataclass(frozen=True)
 class Attempt:
     """One request of an LM call, after its end."""

@@ -88,7 +88,7 @@ def make_sub_runs(
         sub_rlm.aio(...), the first ones may take all.
         """
         sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
-        allowance = Allowance(context.calls, asked=sub_run.max_llm_calls)
+        allowance = Allowance(context.calls, most_by_code=sub_run.max_llm_calls)
         result, status = _run(context, start, sub_run, allowance)
         context.note(guessed("sub_rlm", [0] if status == EXTRACTED else [], 1))
         return result

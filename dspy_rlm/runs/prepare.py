@@ -31,7 +31,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.memo import RunMemo, open_memo
+from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
@@ -157,6 +157,7 @@ def prepare(
     )
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
+        run.before_report = playback.end
     if depth == 0:
         run.show_kept(kept_variables(context))
     secrets = context.secrets
@@ -205,6 +206,7 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         on_answer=run.window.counted,
         recorder=context.call_recorder,
@@ -221,6 +223,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         recorder=context.call_recorder,
     )
@@ -358,7 +361,7 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
         predictor,
         context.interpreter_factory,
         context.depth,
-        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
+        turns_take_prompts=context.allowance is not None and context.allowance.most_by_code is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

@@ -212,7 +212,7 @@ class TestParts:
     def test_a_killed_run_goes_on(self, server):
         """`--resume` goes on with a journal without its end: what was answered is not asked again."""
         server.ask("log.txt", "-q", "ERROR", "--journal", "run.jsonl")
-        asked = len(server.policies.requests)
+        requests_ = len(server.policies.requests)
         journal = Path("run.jsonl")
         lines = journal.read_text().splitlines(keepends=True)
         second = next(
@@ -223,7 +223,7 @@ class TestParts:
         done = server.run("ask", "--resume", "run.jsonl", *server.arguments)
 
         assert (done.returncode, done.stdout) == (0, "It is bad: 2\n"), done.stderr
-        assert len(server.policies.requests) == asked + 1
+        assert len(server.policies.requests) == requests_ + 1
         assert load(journal).resumes == 1
 
     def test_models_by_name(self):

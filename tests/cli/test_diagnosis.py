@@ -1,4 +1,4 @@
-"""What is found in recorded runs: each kind of waste, and nothing where there is none."""
+"""Findings in recorded runs: each kind of waste, and nothing where there is none."""
 
 from __future__ import annotations
 

@@ -123,10 +123,10 @@ def test_a_port_that_is_taken(capsys):
     """A port that another server has is an error of the configuration."""
     import socket
 
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        code = main(["serve-policy", "--port", str(taken.getsockname()[1])])
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        code = main(["serve-policy", "--port", str(used.getsockname()[1])])
 
     assert code == 11
     assert "Name another one" in capsys.readouterr().err

@@ -60,7 +60,7 @@ class TestMetadata:
         assert "failed with an exception." in metadata_of(ENDS[4])
 
     def test_the_step_has_both(self):
-        """What was printed is in the step, for the journal and for code, beside what the LM saw."""
+        """The printed output is in the step, for the journal and for code, beside what the LM saw."""
         seen = []
         run = Run(dspy.Signature("q -> n"), [], Budget(), [seen.append], view=OPAQUE)
         run.read(dspy.Prediction(reasoning="", code="look()"))
@@ -102,7 +102,7 @@ class TestOwnWords:
         assert step.output.endswith("[Error] SandboxDiedError: out of memory")
 
     def test_remarks_are_shown(self):
-        """What functions of the REPL remark stays in the observation; a repeated cell is noticed too."""
+        """Remarks of functions of the REPL stay in the observation; a repeated cell is noticed too."""
         run, _ = observed(Completed("same\n"))
         run.note("2 of 9 rows failed.")
         run.read(dspy.Prediction(reasoning="", code="look()"))

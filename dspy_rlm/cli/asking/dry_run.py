@@ -17,7 +17,9 @@ from dspy_rlm.budget.prices import described
 from dspy_rlm.budget.token_bounds import prompt_of
 from dspy_rlm.cli.asking.bill import LMFacts, bill_text, worst_case
 from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
+from dspy_rlm.cli.asking.questions import Inputs
 from dspy_rlm.cli.asking.request import Request
+from dspy_rlm.cli.asking.sources import measured, skipped_of, source_lines, sources_of
 from dspy_rlm.lms.call_arguments import REPLY_LIMITS
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
 from dspy_rlm.reports.text import count
@@ -50,7 +52,9 @@ class SendsNothing(dspy.LM):
         raise _Sent(messages, options)
 
 
-def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | dict[str, Any]:
+def dry_run(
+    request: Request, module: RLM, inputs: Mapping[str, Any], files: Inputs | None
+) -> str | dict[str, Any]:
     """Returns the facts of a run that is not started: as text, or as JSON if the request says so."""
     lm = lm_of(str(request.model), request.api_base, SendsNothing)
     module._config = dataclasses.replace(
@@ -78,6 +82,9 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
         "model": request.model,
         "sub_models": dict(request.sub_models),
         "inputs": sizes,
+        "sources": sources_of(files) if files else [],
+        "skipped": skipped_of(files) if files else [],
+        "notes": list(files.notes) if files else [],
         "prompt_chars": characters,
         "prompt_tokens": _tokens(characters),
         "prompt_tokens_at_most": prompt.bytes,
@@ -91,10 +98,11 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
         [
             "inputs:",
             *(
-                f"  {one['name']}: {one['type']}, {count(one['items'], 'text')}, "
+                f"  {one['name']}: {one['type']}, {count(one['items'], one['unit'])}, "
                 f"{one['chars']:,} characters, about {one['tokens']:,} tokens"
                 for one in sizes
             ),
+            *(source_lines(files) if files else []),
             f"first prompt: {characters:,} characters, about {_tokens(characters):,} tokens "
             f"(at most {prompt.bytes:,})",
             "",
@@ -136,12 +144,12 @@ def lm_facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
 
 
 def _size(name: str, value: Any) -> dict[str, Any]:
-    texts = list(value.values()) if isinstance(value, Mapping) else [value]
-    chars = sum(len(str(text)) for text in texts)
+    items, unit, chars = measured(value)
     return {
         "name": name,
         "type": type(value).__name__,
-        "items": len(texts),
+        "items": items,
+        "unit": unit,
         "chars": chars,
         "tokens": _tokens(chars),
     }

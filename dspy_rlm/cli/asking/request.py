@@ -49,7 +49,9 @@ class Budgets:
 class Request:
     """The parsed arguments of the command."""
 
-    paths: Sequence[Path] = ()
+    paths: Sequence[str | Path] = ()
+    """Paths, patterns, addresses, and `-` for stdin; each may have the name of its variable in front of `=`."""
+
     question: str | None = None
     signature: str | None = None
     model: str | None = None
@@ -66,6 +68,7 @@ class Request:
     events: str | None = None
     """The file of the events, or `-` for stderr; None for no events."""
 
+    gitignore: bool = True
     dry_run: bool = False
     quiet: bool = False
     plain: bool = False
@@ -89,7 +92,10 @@ def request_of(options: argparse.Namespace) -> Request:
     """
     if options.resume is None:
         if not options.paths:
-            raise CommandError("There is nothing to ask about. Name a file or a folder.", USAGE)
+            raise CommandError(
+                "There is nothing to ask about. Name a file, a folder or an address, or - for stdin.",
+                USAGE,
+            )
         if options.question is None:
             raise CommandError("There is no question. Write it after -q.", USAGE)
     elif options.signature or options.dry_run:
@@ -125,6 +131,7 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         resume=options.resume,
         as_json=options.json,
         events=options.events,
+        gitignore=not options.no_ignore,
         dry_run=options.dry_run,
         quiet=options.quiet,
         plain=options.plain,

@@ -13,16 +13,18 @@ import dspy
 
 from dspy_rlm.cli.configuration.keys import nearest
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
-from dspy_rlm.cli.files import decode
 from dspy_rlm.errors import InputError
 from sandbox_runtime import Directory, TextFile
-from sandbox_runtime.helpers import UnreadableTextError
+from sandbox_runtime.helpers import UnreadableTextError, text_of
 
 # The beginning of a value that names a file; doubled, it is the character itself.
 FILE_MARK = "@"
 
 # A larger file is not read into memory: code reads it lazily, as a `TextFile`.
 LAZY_BYTES = 64 * 1024**2
+
+# A compressed file that expands to more is refused.
+MAX_EXPANDED_BYTES = 1024**3
 
 
 def inputs_of(
@@ -175,7 +177,8 @@ def _is(annotation: Any, cls: type) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        return decode(path.read_bytes(), path.name)
+        text = text_of(path.read_bytes(), path.name, MAX_EXPANDED_BYTES)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(f"Cannot read {path}: {reason}.") from error
