@@ -34,6 +34,7 @@ from sandbox_runtime.texts.listing.walk import LeftOut
 from sandbox_runtime.texts.regular_files import open_regular
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
+from sandbox_runtime.tools.call_scope import call_line
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
@@ -77,6 +78,7 @@ __all__ = [
     "as_error",
     "bounded",
     "call_after",
+    "call_line",
     "check_exponents",
     "check_keys",
     "check_made_keys",

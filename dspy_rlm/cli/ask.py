@@ -21,6 +21,7 @@ from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
+from dspy_rlm.cli.watching import live_of
 from dspy_rlm.inputs.bounds import InputBounds
 from dspy_rlm.inputs.variables import load_variables
 from dspy_rlm.journal import load
@@ -29,7 +30,6 @@ from dspy_rlm.reports.report import RunReport
 from dspy_rlm.reports.text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show_exactly
-from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.tools.sources import normalize_tools
 
 __all__ = [
@@ -194,11 +194,10 @@ def _resumed(request: Request) -> Plan:
 def _watched(module: RLM, request: Request, events: EventLines | None) -> RLM:
     """Returns the module with the observers of its runs."""
     watchers: list[Callable[[int], Callable[[Any], None]]] = []
-    if request.shows_steps:
-        watchers.append(lambda depth: Progress(depth, plain=request.plain))
     if events is not None:
         watchers.append(events.watcher)
-    module._config = dataclasses.replace(module._config, watchers=tuple(watchers))
+    live = live_of(plain=request.plain, quiet=not request.shows_steps)
+    module._config = dataclasses.replace(module._config, live=live, watchers=tuple(watchers))
     return module
 
 

@@ -12,23 +12,17 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.budget.budget import Budget
-from dspy_rlm.budget.prices import described
+from dspy_rlm.budget.bill import bill_text, worst_case
 from dspy_rlm.budget.token_bounds import prompt_of
-from dspy_rlm.cli.asking.bill import LMFacts, bill_text, worst_case
 from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
 from dspy_rlm.cli.asking.questions import Inputs
 from dspy_rlm.cli.asking.request import Request
 from dspy_rlm.cli.asking.sources import measured, skipped_of, source_lines, sources_of
-from dspy_rlm.lms.call_arguments import REPLY_LIMITS
-from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
+from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, bounds_of
 from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
 
 FORMAT, VERSION = "dspy-rlm/dry-run", 1
-
-# Tokens that the price of a first prompt is stated for.
-_USUAL_TOKENS = 10_000
 
 
 class _Sent(BaseException):
@@ -69,8 +63,8 @@ def dry_run(
     budget = module.budget
     bill = worst_case(
         budget,
-        lm_facts(lm, budget),
-        [lm_facts(one, budget) for one in sub_lms],
+        bounds_of(lm, budget),
+        [bounds_of(one, budget) for one in sub_lms],
         prompt.bytes,
         module.max_output_chars,
     )
@@ -126,21 +120,6 @@ def first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
         except _Sent as sent:
             return sent
     raise AssertionError("the LM of a dry run has answered")
-
-
-def lm_facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
-    """Returns the bounds of the calls of an LM: those of DSPy's table, and of its own options and prices."""
-    model = described(lm)
-    limits = [lm.kwargs.get(name) for name in REPLY_LIMITS]
-    known = [limit for limit in limits if type(limit) is int and limit > 0]
-    price = budget.price(str(lm.model)) or model.price(_USUAL_TOKENS, {})
-    return LMFacts(
-        str(lm.model),
-        model.longest_prompt,
-        max(known, default=model.longest_reply),
-        # The highest: some models charge more for a long prompt.
-        budget.price(str(lm.model)) or model.price(model.longest_prompt or 0, {}) or price,
-    )
 
 
 def _size(name: str, value: Any) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.budget.bill import Bill, LMFacts, worst_case
 from dspy_rlm.budget.token_bounds import prompt_of
-from dspy_rlm.cli.asking.bill import Bill, LMFacts, worst_case
-from dspy_rlm.cli.asking.dry_run import SendsNothing, first_request, lm_facts
+from dspy_rlm.cli.asking.dry_run import SendsNothing, first_request
 from dspy_rlm.cli.asking.models import lm_of
 from dspy_rlm.cli.optimizing.plan import Parts, Runs
+from dspy_rlm.lms.model_facts import bounds_of
 from dspy_rlm.reports.text import dollars
 from dspy_rlm.rlm import RLM
 
@@ -43,7 +44,7 @@ def estimate(
 ) -> Estimate:
     """Returns the most that the runs and the proposals can take."""
     bill = _bill_of_a_run(module, lm, examples)
-    proposing = lm_facts(reflection, module.budget)
+    proposing = bounds_of(reflection, module.budget)
     proposals = _cost_of_a_proposal(proposing)
     cost: float | None = None
     if bill.cost is not None and proposals is not None:
@@ -71,8 +72,8 @@ def _bill_of_a_run(module: RLM, lm: dspy.LM, examples: Sequence[dspy.Example]) -
     first = first_request(quiet, silent, longest.inputs().toDict())
     prompt = prompt_of(None, {**first.options, "messages": first.messages})
     budget = module.budget
-    below = [lm_facts(one, budget) for one in subs.values()] or [lm_facts(lm, budget)]
-    return worst_case(budget, lm_facts(lm, budget), below, prompt.bytes, module.max_output_chars)
+    below = [bounds_of(one, budget) for one in subs.values()] or [bounds_of(lm, budget)]
+    return worst_case(budget, bounds_of(lm, budget), below, prompt.bytes, module.max_output_chars)
 
 
 def _cost_of_a_proposal(lm: LMFacts) -> float | None:
