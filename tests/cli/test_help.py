@@ -37,6 +37,8 @@ COMMANDS = [
     ["compare"],
     ["fork"],
     ["open"],
+    ["mcp"],
+    ["skill"],
 ]
 
 CODE = """
