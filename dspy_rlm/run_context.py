@@ -27,7 +27,8 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
 from dspy_rlm.live.live_run import LiveRun
-from dspy_rlm.lms.memo import RunMemo
+from dspy_rlm.lms.kept_answers.lost_cells import CellAnswers
+from dspy_rlm.lms.kept_answers.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
@@ -168,6 +169,11 @@ class RunContext:
     memo: RunMemo | None = None
     """The answers of sub-LMs that are kept on disk; None: none are."""
 
+    cell_answers: tuple[CellAnswers, ...] = dataclasses.field(
+        default_factory=lambda: (CellAnswers(),)
+    )
+    """The answers to the running cells of the runs around this one, and last to its own."""
+
     playback: Playback | None = None
     """The record of the run before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
@@ -231,6 +237,7 @@ class RunContext:
             last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             playback=playback,
+            cell_answers=(*self.cell_answers, CellAnswers()),
             sandbox_permits=_semaphore(),
         )
 
@@ -294,7 +301,7 @@ class RunContext:
             included=included,
             allowance=self.allowance,
             answers=self.playback,
-            memo=self.memo,
+            stores=(*self.cell_answers, *filter(None, [self.memo])),
             recorder=self.call_recorder,
         )
         return metered(lm, meter)

@@ -31,7 +31,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.memo import RunMemo, open_memo
+from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
@@ -212,6 +212,7 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         on_answer=run.window.counted,
         recorder=context.call_recorder,
@@ -228,6 +229,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         recorder=context.call_recorder,
     )

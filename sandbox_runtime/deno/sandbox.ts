@@ -152,6 +152,7 @@ export class Sandbox {
   async #passAsset(name: string, bytes: Part): Promise<void> {
     if (name !== "pyodide.asm.wasm") return this.#post({ op: "asset", name, bytes }, [bytes]);
     this.#post({ op: "wasm", module: await WebAssembly.compile(bytes) });
+    bytes.buffer.transfer(0); // frees ten megabytes, which V8 would keep until it collects
   }
 
   /** Starts the worker at once, while the host still sends what it will need. */

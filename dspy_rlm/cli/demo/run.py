@@ -24,9 +24,10 @@ from dspy import lm15
 
 from dspy_rlm.cli.demo.policies import play_root, play_sub
 from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
-from dspy_rlm.cli.files import Texts, load_python
+from dspy_rlm.cli.files import load_python
 from dspy_rlm.cli.journals import journal_of
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.inputs.loading import Texts
 from dspy_rlm.live.choosing import LiveOption
 from dspy_rlm.reports.report import RunReport
 from dspy_rlm.reports.text import count
