@@ -18,7 +18,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from dspy_rlm.cli.exit_codes import CommandError
-from dspy_rlm.cli.main import _parser
+from dspy_rlm.cli.main import command_parser
 from dspy_rlm.cli.mcp_server.caps import Caps
 from dspy_rlm.cli.mcp_server.http import place_of
 from dspy_rlm.cli.mcp_server.progress import RunProgress
@@ -70,7 +70,7 @@ def start(policies: PolicyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def of(*flags: str, model: str = "openai/root") -> Any:
         models = ["--model", model, "--sub-model", "openai/sub", "--api-base", policies.base_url]
-        options = _parser().parse_args(["mcp", *models, "--journal", "runs", *flags])
+        options = command_parser().parse_args(["mcp", *models, "--journal", "runs", *flags])
         return prepared(options)
 
     return of

@@ -129,7 +129,7 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
-        mcp=options.mcp,
+        mcp=getattr(options, "mcp", ()),
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,
