@@ -99,20 +99,31 @@ def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Co
     with converted.path.open("w+b") as output, reading(content.name):
         ended = run_python(
             _MODULE,
-            [kind.name, str(path), content.name, str(bounds.seconds), str(bounds.output_bytes)],
+            [
+                kind.name,
+                str(path),
+                content.path_name or content.name,
+                str(bounds.seconds),
+                str(bounds.output_bytes),
+            ],
             output,
             folders=[_ROOT],
             readable=[path],
             bounds=ProcessBounds(bounds.seconds, bounds.memory_bytes, bounds.output_bytes),
         )
     last = converted.last()
+    if converted.size >= bounds.output_bytes:
+        converted.path.unlink()
+        raise InputError(
+            f"Cannot read {content.name}: it expands to more than {size_text(bounds.output_bytes)}. Pass a part of it."
+        )
     if "end" not in last or ended.problem:
         converted.path.unlink()
-        raise InputError(_problem(content, kind, last, ended.problem, bounds))
+        raise InputError(_problem(content, kind, last, ended.problem))
     return converted
 
 
-def _problem(content: Content, kind: Kind, last: Record, problem: str, bounds: InputBounds) -> str:
+def _problem(content: Content, kind: Kind, last: Record, problem: str) -> str:
     if missing := last.get("missing"):
         return (
             f"Cannot read {content.name}: it is {kind.label}, and reading one needs the package {missing}. Install it with "
@@ -120,9 +131,7 @@ def _problem(content: Content, kind: Kind, last: Record, problem: str, bounds: I
         )
     if error := last.get("error"):
         return f"Cannot read {content.name} as {KINDS[kind.name].label}: {str(error).rstrip('.')}."
-    if content.size and problem.startswith("resulted"):
-        problem = f"it expands to more than {size_text(bounds.output_bytes)}"
     return (
         f"Cannot read {content.name} as {kind.label}: its conversion {problem or 'ended without a result'}. Pass a smaller part of "
         "it, or convert it to text."
-    ).replace("its conversion it expands", "it expands")
+    )

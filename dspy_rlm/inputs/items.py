@@ -59,7 +59,7 @@ class Item:
         self._content = content
         start, end = content.samples()
         self.compression = compression(start)
-        self.kind = kind_of(start, end, content.name, content.media_type)
+        self.kind = kind_of(start, end, content.path_name or content.name, content.media_type)
         if self.compression:
             self._look_inside()
         elif (self.kind.is_text or self.kind.name in RECORDS) and form_of([start]).binary:
@@ -77,7 +77,8 @@ class Item:
 
     def _look_inside(self) -> None:
         """Finds the kind of a compressed file; what is no text is expanded to a temporary file."""
-        content, name = self._content, uncompressed_name(self.name)
+        content = self._content
+        name = uncompressed_name(content.path_name or content.name)
         start = next(content.expanded(self.compression), b"")
         inside = kind_of(start, b"", name, "")
         looks_binary = start.startswith((b"PK\x03\x04", b"PAR1"))
@@ -89,7 +90,7 @@ class Item:
         path = content.spool.write(
             content.expanded(self.compression), self.name, self._bounds.output_bytes
         )
-        self._content = Content(name, path, content.spool, "", "", content.notes)
+        self._content = Content(self.name, path, content.spool, "", "", content.notes, name)
         self.kind = kind_of(*self._content.samples(), name, "")
 
     @property

@@ -11,8 +11,10 @@ import base64
 import contextlib
 import datetime
 import decimal
+import errno
 import importlib
 import json
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -93,6 +95,10 @@ def main(arguments: list[str]) -> None:
             else "it needs too much memory"
         )
         write(json.dumps({"error": reason}).encode() + b"\n")
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        os._exit(1)  # the host sees the size
     except Exception as error:  # noqa: BLE001 - a library may raise anything on a damaged file
         text = f"{type(error).__name__}: {error}".strip(": \n").split("\n")[0][:_ERROR_CHARS]
         write(json.dumps({"error": f"it is damaged, or of another kind ({text})"}).encode() + b"\n")
