@@ -5,6 +5,8 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 
 from sandbox_runtime.admission import Slot
 from sandbox_runtime.engine.assets import engine_key
+from sandbox_runtime.engine.atomic_folder import staging
+from sandbox_runtime.engine.deno import find_deno
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
@@ -32,6 +34,7 @@ from sandbox_runtime.texts.listing.walk import LeftOut
 from sandbox_runtime.texts.regular_files import open_regular
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
+from sandbox_runtime.tools.call_scope import call_line
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
@@ -75,6 +78,7 @@ __all__ = [
     "as_error",
     "bounded",
     "call_after",
+    "call_line",
     "check_exponents",
     "check_keys",
     "check_made_keys",
@@ -88,6 +92,7 @@ __all__ = [
     "engine_key",
     "environment_secrets",
     "field_types",
+    "find_deno",
     "form_of",
     "forms_of",
     "fulfil",
@@ -105,6 +110,7 @@ __all__ = [
     "run_python",
     "secrets_of",
     "shown_signature",
+    "staging",
     "start_thread",
     "text_and_note",
     "text_of",

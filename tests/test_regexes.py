@@ -68,6 +68,12 @@ PUMPED = {
         "1",
         "a",
     ],
+    ("dspy_rlm/viewer/content/evidence.py", r"'(?:\\[\\d{1,9}\\])*'"): ["[1]", "[", "1", "a"],
+    ("dspy_rlm/viewer/content/steps.py", r"""'File "<cell (\\d{1,9})>", line (\\d{1,9})'"""): [
+        'File "<cell ',
+        "1",
+        '>", line ',
+    ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
     ("dspy_rlm/window/token_estimate.py", "'[A-Za-z0-9+/_=-]{32,}'"): [
         "a",
@@ -173,6 +179,7 @@ PUMPED = {
 
 # Those of them that are compared at the beginning of a text only, or with all of it.
 ANCHORED = {
+    ("dspy_rlm/viewer/content/evidence.py", r"'(?:\\[\\d{1,9}\\])*'"),
     ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"),
     (
         "dspy_rlm/prompts/untrusted_text.py",

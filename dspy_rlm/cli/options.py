@@ -55,9 +55,9 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         default=[],
         help="a Python function that the code can call; may be repeated. Also FILE.py:FUNCTION",
     )
-    _describe_models(ask)
-    _describe_budgets(ask)
-    _describe_output(ask)
+    describe_models(ask)
+    describe_budgets(ask)
+    describe_output(ask)
     ask.add_argument(
         "--dry-run",
         action="store_true",
@@ -69,7 +69,8 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_models(ask: argparse.ArgumentParser) -> None:
+def describe_models(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the models of a run."""
     models = ask.add_argument_group("models")
     models.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
     models.add_argument(
@@ -84,7 +85,8 @@ def _describe_models(ask: argparse.ArgumentParser) -> None:
     models.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
 
 
-def _describe_budgets(ask: argparse.ArgumentParser) -> None:
+def describe_budgets(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the limits of a run."""
     budgets = ask.add_argument_group("budgets")
     whole = {"type": int, "metavar": "N"}
     amount = {"type": float, "metavar": "N"}
@@ -117,7 +119,8 @@ def _describe_budgets(ask: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_output(ask: argparse.ArgumentParser) -> None:
+def describe_output(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the output of a run."""
     output = ask.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object")
     output.add_argument(
@@ -149,4 +152,24 @@ def add_journal(command: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         help="record the run in a .jsonl file or in a folder; without PATH, in the user's data folder",
+    )
+
+
+def describe_demo(demo: argparse.ArgumentParser) -> None:
+    """Adds the flags of `demo`."""
+    demo.description = (
+        "Answers three questions about the source of the Python standard library. A scripted policy plays the language "
+        "model. The exit code is 0 only if every answer was right."
+    )
+    add_journal(demo)
+
+
+def describe_serve(serve: argparse.ArgumentParser) -> None:
+    """Adds the flags of `serve-policy`."""
+    serve.description = (
+        "Serves the models openai/root and openai/sub, which are scripted policies, at an OpenAI-compatible address. "
+        "The address is the first line on stdout."
+    )
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
     )

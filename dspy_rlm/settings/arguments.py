@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 import platformdirs
 
 from dspy_rlm.errors import SignatureError
-from dspy_rlm.lms.memo import open_memo
+from dspy_rlm.lms.kept_answers.memo import open_memo
 from dspy_rlm.reports.report import OnExhausted
 from sandbox_runtime import CodeType, HandleType, Limits, Pool, Rule, ValueType
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dspy_rlm import RLM, SignatureError
-from dspy_rlm.lms.memo import FORMAT_VERSION, Memo
+from dspy_rlm.lms.kept_answers.memo import FORMAT_VERSION, Memo
 from dspy_rlm.testing import Fault
 
 

@@ -16,12 +16,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from dspy_rlm.budget.admission import Amount
-from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.lms.call_readings import BYTES_PER_TOKEN, characters
-from dspy_rlm.protocols.recording import OWN_KINDS, Attempt, RecordedAnswer
-from dspy_rlm.reports.report import Call
+from dspy_rlm.lms.kept_answers.store import as_from_cache, has_whole_answer
+from dspy_rlm.protocols.recording import OWN_KINDS, RecordedAnswer
 
 # Incremented when digests or answers can no longer be read in the same way; such a file begins anew.
 FORMAT_VERSION = 1
@@ -168,23 +165,11 @@ class RunMemo:
     ) -> RecordedAnswer | None:
         """Returns the kept answer of a call, as one of a cache; None if there is none."""
         reply = self._memo.get(key)
-        if reply is None:
-            return None
-        chars = characters(reply)
-        call = Call(kind, arguments.model, depth, arguments.chars, chars, cached=True, cost=0.0)
-        # In prompts it counts as if it had been computed, so that equal runs have equal prompts: see `Ledger.left`.
-        spent = Spent(call, replayed=Amount(tokens=chars / BYTES_PER_TOKEN))
-        return RecordedAnswer((Attempt(spent, time.time(), reply),))
+        return None if reply is None else as_from_cache(reply, kind, depth, arguments)
 
     def keep(self, key: bytes, lm: Any) -> None:
         """Keeps the last reply of a metered LM, if it is a whole answer."""
-        ending = lm.reply_ending
-        if (
-            not lm.reply_was_cut
-            and not ending.is_cut
-            and not ending.withheld
-            and characters(lm.reply)
-        ):
+        if has_whole_answer(lm):
             self._memo.put(key, str(lm.model), lm.reply)
 
 
