@@ -62,10 +62,11 @@ class TestDocuments:
         ("name", "content", "reason"),
         [
             ("a.docx", lambda: files.docx(BILLION_LAUGHS), "defines entities"),
-            (
+            pytest.param(
                 "a.docx",
                 lambda: files.docx(" " * 5000 + BILLION_LAUGHS),
                 "amplification|entities|memory|s, or",
+                marks=pytest.mark.nightly,
             ),
             ("a.docx", lambda: files.docx(OUTSIDE), "defines entities"),
             ("a.docx", lambda: files.docx(DEEP), "nested too deeply|damaged"),
