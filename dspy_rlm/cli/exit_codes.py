@@ -48,6 +48,7 @@ _CODES = (
     (("dspy_rlm", "JournalError"), INPUT),
     (("dspy_rlm", "InputError"), INPUT),
     (("dspy_rlm", "SignatureError"), USAGE),
+    (("dspy_rlm", "ToolServerError"), CONFIGURATION),
     (("dspy", "LMAuthError"), AUTHENTICATION),
     (("dspy", "LMConfigurationError"), AUTHENTICATION),
     (("dspy", "LMError"), MODEL),

@@ -1,4 +1,4 @@
-"""Every command of docs/cli.md and docs/inputs.md runs, and prints what the page says."""
+"""Every command of docs/cli.md, docs/inputs.md and docs/mcp.md runs, and prints what the page says."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 ADDRESS = "http://127.0.0.1:8000/v1"
 
 
-def commands(page: str) -> list[tuple[str, str]]:
-    """Returns the commands of the page in their order, each with the output below it."""
+def commands(page: Path) -> list[tuple[str, str]]:
+    """Returns the commands of a page in their order, each with the output below it."""
     blocks = re.findall(
-        r"^```console\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.DOTALL | re.MULTILINE
+        r"^```console\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
     parts = [part for block in blocks for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
     return [tuple(part.split("\n", 1)) for part in parts]  # type: ignore[misc]
@@ -33,24 +33,24 @@ def fits(output: str, promised: str) -> bool:
     return re.fullmatch(pattern, output, re.DOTALL) is not None
 
 
-@pytest.mark.parametrize(("page", "least"), [("cli.md", 12), ("inputs.md", 6)])
+@pytest.mark.parametrize(("name", "least"), [("cli", 12), ("inputs", 6), ("mcp", 3)])
 def test_the_commands_of_a_page(
-    run_here: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, page: str, least: int
+    name: str, least: int, run_here: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The commands run one after the other in one folder, with the policies of `serve-policy`."""
     code, count = 0, 0
     with PolicyServer(players()) as policies:
-        for command, promised in commands(page):
-            name, *arguments = shlex.split(command.replace(ADDRESS, policies.base_url))
-            if name == "cat":
+        for command, promised in commands(DOCS / f"{name}.md"):
+            program, *arguments = shlex.split(command.replace(ADDRESS, policies.base_url))
+            if program == "cat":
                 (folder / arguments[0]).write_text(promised)
-            elif name == "export":
+            elif program == "export":
                 for pair in arguments:
                     monkeypatch.setenv(*pair.split("=", 1))
-            elif name == "echo":
+            elif program == "echo":
                 assert promised == f"{code}\n", command
             else:
-                assert name == "dspy-rlm"
+                assert program == "dspy-rlm"
                 done = run_here(*arguments)
                 code, count = done.returncode, count + 1
                 assert fits(done.stdout, promised), f"{command}\n{done.stdout}\n{done.stderr}"
