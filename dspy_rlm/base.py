@@ -20,6 +20,7 @@ from dspy_rlm.evidence.validators import Validator
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
 from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.limiting.gate import check_concurrency
+from dspy_rlm.live.choosing import LiveOption, checked_live
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
@@ -84,6 +85,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         track_coverage: bool = False,
         require_coverage: RequiredCoverage = None,
         memo: MemoOption = None,
+        live: LiveOption = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -132,6 +134,8 @@ class RLMBase(Configured, Portable, dspy.Module):
                 SUBMIT is accepted.
             memo: A file that keeps answers of sub-LMs from run to run, or True for one in the user's data folder;
                 see docs/reuse.md.
+            live: Show each run while it goes on: a tree on the terminal or in the notebook, lines elsewhere; "plain":
+                lines everywhere. docs/live.md describes it.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -165,6 +169,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
+            live=checked_live(live),
             style=checked_style(style),
             memo=checked_memo(memo),
             view=HistoryOptions(history_tokens, compaction, observations),

@@ -26,6 +26,7 @@ from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactor
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
+from dspy_rlm.live.live_run import LiveRun
 from dspy_rlm.lms.kept_answers.lost_cells import CellAnswers
 from dspy_rlm.lms.kept_answers.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
@@ -181,6 +182,9 @@ class RunContext:
     tracer: RunTracer | None = None
     """The spans of the run; those of the run above until a sub-run has its own. None: it is not traced."""
 
+    live: LiveRun | None = None
+    """The live view of the run; that of the run above until a sub-run has its own. None: it is not shown."""
+
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
 
@@ -254,8 +258,11 @@ class RunContext:
 
     @property
     def call_recorder(self) -> Recorder:
-        """Records LM calls: in the journal, and as spans."""
-        return RecordedTwice(self.recorder, self.tracer.calling) if self.tracer else self.recorder
+        """Records LM calls: in the journal, as spans, and in the live view."""
+        recorder = self.recorder
+        for more in (self.tracer, self.live):
+            recorder = RecordedTwice(recorder, more.calling) if more else recorder
+        return recorder
 
     @functools.cached_property
     def types(self) -> Mapping[str, type]:

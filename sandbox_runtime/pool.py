@@ -29,15 +29,15 @@ from sandbox_runtime.sessions.session import Session
 from sandbox_runtime.threads import start_thread
 from sandbox_runtime.values.type_rules import Rule
 
-# A warm session takes about 200 MB.
+# A warm session takes about 120 MB.
 DEFAULT_SIZE = 4
 
 # A warm session is closed after this long without a loan.
 IDLE_SECONDS = 120.0
 
 # A session is opened this long after the loan that it replaces: to start one takes the interpreter's lock and both
-# processors of a small machine, which the borrower's first cell needs at that moment.
-BORROWER_FIRST_SECONDS = 0.03
+# processors of a small machine, which the borrower's first cells need at that moment.
+BORROWER_FIRST_SECONDS = 0.25
 
 # `close` waits this long for the maintainer to close what it is opening.
 CLOSE_SECONDS = 5.0
@@ -251,7 +251,7 @@ class Pool:
     def _open_one(self, spec: _SessionSpec) -> None:
         try:
             session = open_session(spec.limits, packages=spec.packages)
-            _exercise(session)
+            _rehearse(session)
         except (SandboxError, OSError):
             # Stop trying for now: a borrower that finds none opens one itself, and gets the error.
             with self._changed:
@@ -295,9 +295,9 @@ class Pool:
             session.close()
 
 
-def _exercise(session: Session) -> None:
+def _rehearse(session: Session) -> None:
     try:
-        session.exercise()
+        session.rehearse()
     except BaseException:
         session.close()
         raise

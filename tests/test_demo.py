@@ -22,8 +22,8 @@ from dspy_rlm.cli.demo.questions import (
     undocumented_functions,
 )
 from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
-from dspy_rlm.cli.files import Texts
 from dspy_rlm.cli.main import main
+from dspy_rlm.inputs.loading import Texts
 from dspy_rlm.testing import Fault, PolicyServer
 from sandbox_runtime import default_pool
 

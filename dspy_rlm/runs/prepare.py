@@ -57,6 +57,7 @@ from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
 from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
+from dspy_rlm.runs.viewing import live_sinks, live_wrappers, with_live
 from dspy_rlm.settings.config import RLMConfig
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
@@ -107,6 +108,7 @@ def prepare(
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
     context = with_tracer(context)
+    context = with_live(blueprint, context, lm)
     ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -118,7 +120,8 @@ def prepare(
         values = coverage.watched()
         context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
-    sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks: list[Sink] = [Progress(depth)] if config.verbose and context.live is None else []
+    sinks += live_sinks(context)
     sinks += [watch(depth) for watch in config.watchers]
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
@@ -155,6 +158,8 @@ def prepare(
         _room(config, lm, predictor),
         config.tools,
     )
+    if context.live is not None:
+        run.ending.stop.on_request = context.live.stopping
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
         run.before_report = playback.end
@@ -184,6 +189,7 @@ def prepare(
     wrappers = [
         *([] if goes_on else repeated),
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
+        *live_wrappers(context, config.tools),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
         *(one.wrapper_below for one in outer),

@@ -129,6 +129,7 @@ class PreparedRun:
         over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
             opened.enter_context(self.context.tracer or contextlib.nullcontext())
+            opened.enter_context(self.context.live or contextlib.nullcontext())
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
@@ -382,6 +383,7 @@ async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbo
     """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(prepared.context.tracer or contextlib.nullcontext())
+        stack.enter_context(prepared.context.live or contextlib.nullcontext())
         stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
         work = OffloadedSandbox(prepared)
         stack.callback(work.release)

@@ -168,7 +168,7 @@ def _as_unicode(text: str) -> str:
 
 def deflated(data: bytes) -> str:
     """Returns data as a page has it: deflated, in base64."""
-    return b64encode(zlib.compress(data, 6)).decode("ascii")
+    return b64encode(zlib.compress(data, 4)).decode("ascii")
 
 
 def digest_of(data: bytes) -> bytes:

@@ -8,8 +8,8 @@
 import vm from "node:vm";
 import type { Part } from "./frames.ts";
 import { growTo, imageBytes, imageState, putPages } from "./image.ts";
-import type { IncomingFiles } from "./incoming_files.ts";
-import { loadLibraries, mountPackages, watchLibraries } from "./packages.ts";
+import { free, type IncomingFiles } from "./incoming_files.ts";
+import { loadLibraries, mountPackages, noteTable, watchLibraries } from "./packages.ts";
 import type { Pyodide, Runtime } from "./pyodide_types.ts";
 import {
   KEPT_GLOBALS,
@@ -63,18 +63,22 @@ export async function startInterpreter(
   if (state === null) repeatEverything(); // an image is being built, and builds are reproducible
   narrowCrypto();
   watchLibraries();
-  serveFromMemory(await files.take("python_stdlib.zip"), wasm, head);
+  const stdlib = await files.take("python_stdlib.zip");
+  serveFromMemory(stdlib, wasm, head);
   const pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
       const program = await runtime.createPyodideModule(settings);
+      noteTable(program);
       if (names.includes("packages.bundle")) {
         mountPackages(program.FS, await files.take("packages.bundle"));
       }
       if (state !== null) {
         // Before the image is put into memory, which undoes whatever loading does to the memory.
         loadLibraries(program, state);
-        putPages(program, await files.take("boot.pages"));
+        const pages = await files.take("boot.pages");
+        putPages(program, pages);
+        free(pages);
       }
       return program;
     },
@@ -87,6 +91,7 @@ export async function startInterpreter(
     _makeSnapshot: true,
     ...(state !== null && { _loadSnapshot: state }),
   });
+  free(stdlib); // its file system has a copy
   scrubGlobals(KEPT_GLOBALS);
   pyodide._api.config._loadSnapshot = null; // not needed again
   stopWorkElsewhere();
@@ -101,7 +106,12 @@ export async function startInterpreter(
 async function compileScript(names: string[], files: IncomingFiles): Promise<vm.Script> {
   const cachedData = names.includes("pyodide.cache") && await files.take("pyodide.cache");
   const source = decoder.decode(await files.take("pyodide.js"));
-  return new vm.Script(source, { filename: "pyodide.js", ...(cachedData && { cachedData }) });
+  const script = new vm.Script(source, {
+    filename: "pyodide.js",
+    ...(cachedData && { cachedData }),
+  });
+  if (cachedData) free(cachedData);
+  return script;
 }
 
 /** Serves Pyodide's own requests for its files, which this realm could not fetch. */

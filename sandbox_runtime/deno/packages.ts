@@ -6,15 +6,15 @@
  */
 
 import type { Part } from "./frames.ts";
+import { addAgain, type Added, addedSince, growTable, type Tabled } from "./function_table.ts";
 
 /** The parts of Emscripten that this uses: files, and the table of compiled modules. */
-export interface Program {
+export interface Program extends Tabled {
   FS: Files;
   LDSO: {
     loadedLibsByName: Record<string, { exports: WebAssembly.Exports; global: boolean }>;
     loadedLibsByHandle: Record<string, object>;
   };
-  wasmTable: WebAssembly.Table;
   loadDynamicLibrary(name: string, flags: object, scope: object): void;
   /** The address for the next compiled module's data; see `RUNTIME_PATCHES` in `assets.py`. */
   libraryPlace?: number;
@@ -52,6 +52,9 @@ interface Library {
 
 /** All compiled modules of packages, in the order of loading. */
 const libraries: { instance: WebAssembly.Instance; memory: number; table: number }[] = [];
+
+/** The length of the table before anything of Python ran. */
+let tableStart = 0;
 
 const decoder = new TextDecoder();
 
@@ -97,7 +100,7 @@ export function watchLibraries(): void {
   });
 }
 
-/** Adds the compiled modules to the head of every later image. */
+/** Adds the compiled modules, and the functions that were looked up, to the head of every later image. */
 export function noteLibraries({ _api: api, _module: program }: Imaging): void {
   const serialize = api.serializeHiwireState.bind(api);
   api.serializeHiwireState = (serializer) => ({
@@ -113,17 +116,27 @@ export function noteLibraries({ _api: api, _module: program }: Imaging): void {
         .filter(([, other]) => other === loaded[1]).map(([handle]) => handle);
       return { name: loaded[0], memory, table, global: loaded[1].global, handles };
     }),
+    functions: addedSince(program, tableStart),
     table: program.wasmTable.length,
   });
 }
 
-/** Loads the compiled modules of an image, each at its old place. */
+/** Notes the present length of the table: what Pyodide has put there by now is the same at every start. */
+export function noteTable(program: Program): void {
+  tableStart = program.wasmTable.length;
+}
+
+/** Loads the compiled modules of an image, and the functions that were looked up, each at its old place. */
 export function loadLibraries(program: Program, state: Part): void {
   const [, , length] = new Uint32Array(state.buffer, state.byteOffset, 3);
   const head = JSON.parse(decoder.decode(state.subarray(48, 48 + length!)));
   const saved: Library[] = head.libraries ?? [];
+  const functions: Added[] = head.functions ?? [];
   for (const { name, memory, table, global, handles } of saved) {
-    if (table > 0) growTable(program.wasmTable, table);
+    if (table > 0) {
+      addAgain(program, functions, table);
+      growTable(program.wasmTable, table);
+    }
     program.libraryPlace = memory;
     program.loadDynamicLibrary(name, { global, nodelete: true }, {});
     for (const handle of handles) {
@@ -131,13 +144,6 @@ export function loadLibraries(program: Program, state: Part): void {
     }
   }
   delete program.libraryPlace;
+  addAgain(program, functions, Infinity);
   if (saved.length > 0) growTable(program.wasmTable, head.table);
-}
-
-/** Grows the table to a length. An image refers to functions by index, so each module's must start at its old one. */
-function growTable(table: WebAssembly.Table, length: number): void {
-  if (table.length > length) {
-    throw new Error("the table of functions is already longer than it was in the image");
-  }
-  table.grow(length - table.length);
 }

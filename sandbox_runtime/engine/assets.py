@@ -17,6 +17,7 @@ import platformdirs
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import deno as executable
+from sandbox_runtime.engine.v8_flags import FLAGS
 from sandbox_runtime.errors import (
     EngineCorruptError,
     EngineMissingError,
@@ -46,6 +47,7 @@ PROGRAM_FILES = (
 )
 # The modules that become one script with the worker, each after those that it imports.
 WORKER_PARTS = (
+    "function_table.ts",
     "image.ts",
     "disk.ts",
     "integrity.ts",
@@ -90,6 +92,8 @@ PACKAGED_FOLDER = Path(__file__).parent / "files"
 #   image must find the data where it was.
 # - C code, which a cell reaches through ctypes, cannot evaluate JavaScript from a string.
 # - Nothing is imported, even if V8 were to allow it.
+# - Only functions that are used get a place in the table at the start, not all of some 7,400 exports; the others when
+#   they are looked up. See `function_table.ts`.
 RUNTIME_PATCHES = (
     (
         r"getMemory=size=>\{",
@@ -98,6 +102,12 @@ RUNTIME_PATCHES = (
     ),
     (r"\beval\(UTF8ToString\(ptr\)\)", 3, "0"),
     (r"(?<![.\w])import\(", 28, "importNothing("),
+    (
+        r"updateGOT\(origExports\)",
+        1,
+        "updateGOT(Object.fromEntries(Object.keys(GOT).filter(name=>name in origExports)"
+        ".map(name=>[name,origExports[name]])))",
+    ),
 )
 
 
@@ -243,7 +253,7 @@ def engine_key() -> str:
     sources = [SOURCE_FOLDER / name for name in (*PROGRAM_FILES, *WORKER_PARTS, "deno.lock")]
     for path in (*sources, *(GUEST_FOLDER / name for name in PYTHON_FILES)):
         digest.update(path.read_bytes())
-    digest.update(repr((RUNTIME_PATCHES, executable.V8_FLAGS)).encode())
+    digest.update(repr((RUNTIME_PATCHES, FLAGS)).encode())
     return digest.hexdigest()[:16]
 
 

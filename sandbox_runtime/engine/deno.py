@@ -23,6 +23,7 @@ import platformdirs
 from sandbox_runtime.audit import record
 from sandbox_runtime.engine.provenance import DENO_TESTED, known_flaws
 from sandbox_runtime.engine.trial import DENO_FIX, Version, run, strongest
+from sandbox_runtime.engine.v8_flags import usable_flags
 from sandbox_runtime.errors import (
     DenoNotFoundError,
     DenoVersionError,
@@ -38,21 +39,8 @@ DENO_SUPPORTED = (DENO_TESTED, (3, 0, 0))
 
 _WASM_PAGE = 65536
 
-# JavaScript's own heap in the worker: Pyodide's code and the objects in flight.
-_V8_HEAP_MEGABYTES = 1024
-
-# Four times V8's default, for recursion in C, where an overflow ends the interpreter: JSON may be nested
-# 16,000 deep. The largest stack that V8 keeps for the next cell; larger ones cost a tenth of a warm cell's time.
-_STACK_KILOBYTES = 3_900
+# The threads hold the stacks of V8; see `v8_flags.py`.
 _THREAD_STACK_BYTES = 16 * 1024 * 1024
-
-# Compiled code is valid only for the flags that it was compiled with.
-V8_FLAGS = (
-    "--disallow-code-generation-from-strings",
-    f"--max-old-space-size={_V8_HEAP_MEGABYTES}",
-    f"--stack-size={_STACK_KILOBYTES}",
-    f"--wasm-stack-switching-stack-size={_STACK_KILOBYTES}",
-)
 
 _RIGHTS = ("read", "write", "net", "env", "run", "ffi", "sys", "import")
 
@@ -69,12 +57,18 @@ _FLAGS = (
     *(f"--deny-{right}" for right in _RIGHTS),
 )
 
+# The C library returns an allocation from this size on to the system as soon as it is freed. Without the setting it
+# raises the size to that of the first large one, and keeps 24 MB of the files of a start for ever. Larger than the pieces
+# of values, which are allocated often.
+_RETURNED_BYTES = 2 * 1024 * 1024
+
 # The whole environment of the sandbox. DENO_DIR points nowhere, so that nothing persists from one session
 # to the next.
 ENVIRONMENT = {
     "DENO_DIR": "/dev/null/none",
     "TZ": "UTC",
     "RUST_MIN_STACK": str(_THREAD_STACK_BYTES),
+    "MALLOC_MMAP_THRESHOLD_": str(_RETURNED_BYTES),
     "DENO_NO_UPDATE_CHECK": "1",
     "DENO_NO_PACKAGE_JSON": "1",
     "NO_COLOR": "1",
@@ -86,7 +80,8 @@ _finding = threading.Lock()  # guards the search for Deno
 def command(deno: Path, program: Path, limits: Limits) -> list[str]:
     """Returns the command line of a sandbox process. It grants no permissions."""
     pages = f"--wasm-max-mem-pages={limits.memory_bytes // _WASM_PAGE}"
-    v8_flags = ",".join((*V8_FLAGS, pages))
+    flags = usable_flags(deno, ENVIRONMENT, tested=_trials.version(deno) == DENO_TESTED)
+    v8_flags = ",".join((*flags, pages))
     return [str(deno), "run", *_FLAGS, f"--v8-flags={v8_flags}", str(program)]
 
 
@@ -206,6 +201,11 @@ class _Trials:
         self._lock = threading.Lock()  # held during a trial
         self._results: dict[Path, tuple[Version, Wall]] = {}
         self._failures: dict[Path, tuple[float, EngineError]] = {}
+
+    def version(self, path: Path) -> Version | None:
+        """Returns the version of an executable that was tried; None for others."""
+        version, _ = self._results.get(path, (None, None))
+        return version
 
     def of(self, path: Path) -> tuple[Version, Wall]:
         since = time.monotonic()

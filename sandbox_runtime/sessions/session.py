@@ -263,15 +263,15 @@ class Session:
 
     # ---- Ends ----
 
-    def exercise(self) -> None:
-        """Runs an empty cell, so that the first real one does not wait for V8's lazy compilation.
+    def rehearse(self) -> None:
+        """Runs cells that leave nothing behind, so that the first real one does not wait for V8's compilers.
 
         Raises:
             SessionClosedError: The session is closed.
             SandboxDiedError: The process has ended.
         """
         with self._exclusive():
-            self._line.exercise()
+            self._line.rehearse()
 
     def interrupt(self) -> None:
         """Interrupts the running cell: its code sees KeyboardInterrupt, the variables stay.

@@ -29,7 +29,7 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.channel import Channel, ServeCall
 from sandbox_runtime.rpc.messages import CellEnd, Reply
 from sandbox_runtime.sandbox import Failed, HostTool
-from sandbox_runtime.sessions import client
+from sandbox_runtime.sessions import client, rehearsal
 from sandbox_runtime.sessions.call_recorder import CallRecorder
 from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
 from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, ReplayLog
@@ -405,6 +405,13 @@ class Supervisor:
         """Runs an empty cell that leaves no trace. Raises `SandboxDiedError`."""
         probe = CellRecord(self._cell, "")
         self._run(probe, probe.replay())
+
+    def rehearse(self) -> None:
+        """Runs cells that use what most first cells use, and leave no names. Raises `SandboxDiedError`."""
+        client.declare(self._channel, [rehearsal.TOOL], rehearsal.OUTPUTS, self.border)
+        for number, code in enumerate(rehearsal.CELLS, 1 - len(rehearsal.CELLS)):
+            self._run(CellRecord(number, code), rehearsal.answer)
+        self.declare()
 
     def _engine_from(self, state: Checkpoint | None) -> Engine:
         if state is None:

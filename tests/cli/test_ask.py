@@ -11,7 +11,7 @@ import pytest
 from command_line import Server
 
 from dspy_rlm.cli.asking.request import named_models, prices, request_of
-from dspy_rlm.cli.main import _parser
+from dspy_rlm.cli.main import command_parser
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.journal import load
 from dspy_rlm.terminal.progress import Progress
@@ -156,7 +156,7 @@ class TestOutput:
         monkeypatch.setattr("sys.stderr", terminal)
         monkeypatch.delenv("NO_COLOR", raising=False)
         monkeypatch.setenv("TERM", "xterm")
-        request = request_of(_parser().parse_args(["ask", "log.txt", "-q", "?", *flags]))
+        request = request_of(command_parser().parse_args(["ask", "log.txt", "-q", "?", *flags]))
         Progress(plain=request.plain)(ActionChosen(1, "Look.", "print(1)"))
 
         assert request.shows_steps is shown

@@ -144,7 +144,7 @@ class TestEnds:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-q", "Why?"], 2, "Name a file or a folder."),
+        (["-q", "Why?"], 2, "Name a file, a folder or an address, or - for stdin."),
         (["log.txt"], 2, "Write it after -q."),
         (["log.txt", "-q", "?", "--max-cost", "-1"], 2, "max_cost must be a positive number"),
         (["log.txt", "-q", "?", "--price", "cheap"], 2, "must be MODEL=PROMPT,REPLY"),

@@ -19,9 +19,13 @@ HEAVY = ("dspy", "litellm", "sandbox_runtime", "pydantic", "pydantic_core", "asy
 COMMANDS = [
     [],
     ["ask"],
+    ["completion"],
+    ["config"],
     ["demo"],
     ["doctor"],
     ["run"],
+    ["models"],
+    ["optimize"],
     ["serve-policy"],
     ["runs"],
     ["runs", "list"],

@@ -242,7 +242,7 @@ class TestCommand:
         assert any("--disallow-code-generation-from-strings" in f for f in engine.command(Limits()))
 
     def test_nothing_secret_is_in_it(self, engine):
-        """A process's command line and environment are readable by its own code: six names."""
+        """A process's command line and environment are readable by its own code: seven names."""
         assert set(engine.environment) == {
             "DENO_DIR",
             "DENO_NO_UPDATE_CHECK",
@@ -250,6 +250,7 @@ class TestCommand:
             "NO_COLOR",
             "TZ",
             "RUST_MIN_STACK",
+            "MALLOC_MMAP_THRESHOLD_",
         }
 
     def test_the_key_follows_the_sources(self):

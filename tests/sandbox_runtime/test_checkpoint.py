@@ -75,6 +75,11 @@ KEPT_IN_MEMORY = {
         "await asyncio.sleep(0, 5)",
         "5\n",
     ),
+    "functions of C": (
+        "import ctypes; size = ctypes.pythonapi.PyList_Size; size.argtypes = [ctypes.py_object]",
+        "size([1, 2, 3])",
+        "3\n",
+    ),
     "text": ("text = 'é🙂' * 10**6", "len(text), text[-1]", "(2000000, '🙂')\n"),
     "exceptions": (
         "try:\n    1 / 0\nexcept Exception as e: kept = e",

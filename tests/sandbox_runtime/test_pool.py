@@ -88,13 +88,15 @@ class TestLend:
             assert session.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
             return session.pid
 
-    def test_a_warm_session_has_run_an_empty_cell(self, lender, opened):
-        """V8 has compiled what a first cell uses; the empty cell leaves nothing else behind."""
+    def test_a_warm_session_is_rehearsed(self, lender, opened):
+        """V8 has compiled what first cells use; the rehearsed cells leave nothing else behind."""
         names = "sorted(n for n in globals() if not n.startswith('__'))"
         look = "import linecache\nprint('<cell 0>' in linecache.cache)\n" + names
         has_run, before = opened(limits=LIMITS).run_cell(look).output.split("\n", 1)
         with lender.lend() as warm:
             warm_has_run, after = warm.run_cell(look).output.split("\n", 1)
+            assert warm.run_cell("rehearse('text')").error_type == "NameError"
+            assert warm.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
 
         assert (has_run, warm_has_run) == ("False", "True")
         assert before == after

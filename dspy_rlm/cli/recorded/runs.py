@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
-from dspy_rlm.cli.files import size_text
 from dspy_rlm.cli.journals import find_run, folder_of_runs, journals_in
 from dspy_rlm.cli.recorded.diagnosis import diagnose, findings_text
 from dspy_rlm.cli.recorded.summaries import RUNNING, RunSummary, statistics, summary_of
 from dspy_rlm.cli.recorded.tables import run_text, runs_table, statistics_text, step_text
 from dspy_rlm.errors import InputError
+from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.journal import load
 from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.journal.values import folder_of

@@ -1,0 +1,116 @@
+"""Converts a hostile file in a confined process, and reads the records that it wrote.
+
+The process may hang, crash or use up its memory: that is an error of the input. Its records are data, checked as they are read.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dspy_rlm.errors import InputError
+from dspy_rlm.inputs.bounds import InputBounds
+from dspy_rlm.inputs.content import Content
+from dspy_rlm.inputs.kinds import KINDS, Kind
+from dspy_rlm.inputs.paths import reading
+from dspy_rlm.inputs.sizes import size_text
+from sandbox_runtime.helpers import ProcessBounds, run_python
+
+Record = dict[str, Any]
+
+_MODULE = "dspy_rlm.inputs.converters.main"
+# The folder of the package `dspy_rlm`.
+_ROOT = Path(__file__).parents[2]
+
+# The longest line: one part of a text, or one row.
+_MAX_LINE_BYTES = 1024**3
+
+# Databases are read row by row, and archives member by member: their size says little.
+_ANY_SIZE = frozenset({"sqlite", "duckdb", "parquet", "zip", "tar", "csv", "tsv", "mbox"})
+
+
+@dataclass
+class Converted:
+    """The records of a file, in a temporary file without a name."""
+
+    file: IO[bytes]
+    size: int
+
+    def records(self) -> Iterator[Record]:
+        """Yields the records from the first. A record `data` has the offset of its bytes as `at`."""
+        self.file.seek(0)
+        while line := self.file.readline(_MAX_LINE_BYTES):
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("a record is no object")
+            if "data" in record:
+                record["at"] = self.file.tell()
+                self.file.seek(record["data"], 1)
+            if "end" in record:
+                return
+            yield record
+        raise EOFError
+
+    def last(self) -> Record:
+        """Returns the last record, which says how it ended; an empty one where the process was cut off."""
+        tail = 4096
+        self.file.seek(max(0, self.size - tail))
+        line = self.file.read(tail).rstrip(b"\n").rpartition(b"\n")[2]
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return {}
+        return record if isinstance(record, dict) else {}
+
+
+def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Converted:
+    """Runs the converter of a kind on a file.
+
+    Raises:
+        InputError: The file cannot be converted; the message says why and what to do.
+    """
+    path, size = path.absolute(), content.size
+    if kind.name not in _ANY_SIZE and size > bounds.document_bytes:
+        raise InputError(
+            f"Cannot read {content.name}: it is {kind.label} of {size_text(size)}, and at most "
+            f"{size_text(bounds.document_bytes)} are converted. Split it, or convert it to text."
+        )
+    output = tempfile.TemporaryFile()  # noqa: SIM115 - the result keeps it
+    try:
+        with reading(content.name):
+            ended = run_python(
+                _MODULE,
+                [kind.name, str(path), content.name, str(bounds.seconds)],
+                output,
+                folders=[_ROOT],
+                readable=[path],
+                bounds=ProcessBounds(bounds.seconds, bounds.memory_bytes, bounds.output_bytes),
+            )
+        converted = Converted(output, output.seek(0, 2))
+        last = converted.last()
+        if "end" not in last or ended.problem:
+            raise InputError(_problem(content, kind, last, ended.problem, bounds))
+    except BaseException:
+        output.close()
+        raise
+    return converted
+
+
+def _problem(content: Content, kind: Kind, last: Record, problem: str, bounds: InputBounds) -> str:
+    if missing := last.get("missing"):
+        return (
+            f"Cannot read {content.name}: it is {kind.label}, and reading one needs the package {missing}. Install it with "
+            '`pip install "dspy-rlm[files]"`, or convert the file to text.'
+        )
+    if error := last.get("error"):
+        return f"Cannot read {content.name} as {KINDS[kind.name].label}: {str(error).rstrip('.')}."
+    if content.size and problem.startswith("resulted"):
+        problem = f"it expands to more than {size_text(bounds.output_bytes)}"
+    return (
+        f"Cannot read {content.name} as {kind.label}: its conversion {problem or 'ended without a result'}. Pass a smaller part of "
+        "it, or convert it to text."
+    ).replace("its conversion it expands", "it expands")

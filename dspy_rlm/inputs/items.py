@@ -1,0 +1,368 @@
+"""One file of an input: read as what it is (rows, records, a text), or as a text in any case.
+
+Reading is bounded, and a large text stays on disk. Conversions happen at most once, when the value is needed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dspy_rlm.errors import InputError
+from dspy_rlm.inputs import rendering
+from dspy_rlm.inputs.bounds import InputBounds
+from dspy_rlm.inputs.content import Content, compression, refused
+from dspy_rlm.inputs.converting import Converted, convert
+from dspy_rlm.inputs.kinds import (
+    ARCHIVES,
+    COMPRESSED,
+    RECORDS,
+    ROWS,
+    TEXT,
+    kind_of,
+    suffix_of,
+    uncompressed_name,
+)
+from dspy_rlm.inputs.sizes import size_text
+from sandbox_runtime import LazyText, TextFile
+from sandbox_runtime.helpers import UnreadableTextError, text_and_note
+
+Text: TypeAlias = str | LazyText
+
+
+class Item:
+    """One file."""
+
+    def __init__(
+        self, content: Content, bounds: InputBounds, *, key: str = "", as_it_stands: bool = False
+    ) -> None:
+        """Examines the beginning and the end of the file.
+
+        Args:
+            content: The file.
+            bounds: What reading may take.
+            key: Its name among the files of a folder or an archive.
+            as_it_stands: Whether an HTML page stays source: in a folder it may be a part of a program.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        self.name = content.name
+        self.key = key or content.name
+        self._as_it_stands = as_it_stands
+
+        self.size_bytes = content.size
+        self._bounds = bounds
+        self._content = content
+        start, end = content.samples()
+        self.compression = compression(start)
+        self.kind = kind_of(start, end, content.name, content.media_type)
+        if self.compression:
+            self._look_inside()
+        self.read_as = ""
+        """How it was read, in words; empty until it is."""
+
+        self.left_out: list[tuple[str, int]] = []
+        """The reasons for which members of an archive were left out, each with their number."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Remarks for the user: a guessed encoding, pages without text."""
+        return self._content.notes
+
+    def _look_inside(self) -> None:
+        """Finds the kind of a compressed file; what is no text is expanded to a temporary file."""
+        content, name = self._content, uncompressed_name(self.name)
+        start = next(content.expanded(self.compression), b"")
+        inside = kind_of(start, b"", name, "")
+        looks_binary = start.startswith((b"PK\x03\x04", b"PAR1"))
+        if inside == TEXT and not looks_binary:
+            self.kind = TEXT
+            return
+        path = content.spool.write(
+            content.expanded(self.compression), self.name, self._bounds.output_bytes
+        )
+        self._content = Content(name, path, content.spool, "", "", content.notes)
+        self.kind = kind_of(*self._content.samples(), name, "")
+        if self.kind == COMPRESSED or compression(start):
+            raise InputError(f"Cannot read {self.name}: it is compressed twice. Expand it first.")
+
+    @property
+    def is_archive(self) -> bool:
+        """True for a ZIP or a tar archive, whose members are files themselves."""
+        return self.kind.name in ARCHIVES
+
+    @cached_property
+    def value(self) -> Any:
+        """The content as what it is: a text, a list of rows or records, or a dict of tables.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        if self.kind.name == "jsonl":
+            return self._json_lines()
+        if self.kind.name not in ROWS | RECORDS:
+            return self.text
+        converted = self._converted
+        if converted.size > self._bounds.parsed_bytes:
+            self._content.notes.append(f"too large for memory as {self._plural}: read as a text")
+            return self._converted_text(converted)
+        with self._checked():
+            if self.kind.name in RECORDS:
+                found = rendering.listed(converted.records())
+                self.read_as = f"{len(found):,} {self._plural}"
+                return found
+            tables = rendering.tables(converted.records())
+        if self.kind.variable == "table":
+            (rows,) = tables.values()
+            self.read_as = f"{len(rows):,} rows"
+            return rows
+        if not tables:
+            raise InputError(f"Cannot read {self.name}: it has no tables.")
+        self.read_as = ", ".join(f"{name}: {len(rows):,} rows" for name, rows in tables.items())[
+            :500
+        ]
+        return tables
+
+    @cached_property
+    def text(self) -> Text:
+        """The content as a text. Files that are readable as they stand, stay so.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        if self.kind.is_text and (self._as_it_stands or self.kind.name != "html"):
+            return self.raw_text
+        try:
+            return self._converted_text(self._converted)
+        except InputError as error:
+            if self.kind.name != "html" or "needs the package" not in str(error):
+                raise
+            self._content.notes.append(
+                'read as HTML source: `pip install "dspy-rlm[files]"` converts pages to text'
+            )
+            return self.raw_text
+
+    @cached_property
+    def raw_text(self) -> Text:
+        """The file itself as a text: decompressed and decoded.
+
+        Raises:
+            InputError: It is binary, or damaged.
+        """
+        content = self._content
+        lazy = self._bounds.lazy_bytes
+        self.read_as = "text"
+        if content.size <= lazy:
+            data = content.read()
+            if content.encoding and not _has_mark(data):
+                return self._decoded(data, content.encoding)
+            try:
+                text, note = text_and_note(data, Path(self.name).name or self.name, lazy)
+            except UnreadableTextError as error:
+                if "expands to more" not in str(error):
+                    with refused(self.name):
+                        raise
+            else:
+                content.notes.extend([note.partition("; name another")[0]] if note else [])
+                return _newlines(text)
+        return self._lazy(content.path, content.encoding or None)
+
+    def _decoded(self, data: bytes, encoding: str) -> str:
+        try:
+            return _newlines(data.decode(encoding, "replace"))
+        except LookupError:
+            self._content.notes.append(f"its encoding {encoding!r:.50} is unknown")
+        with refused(self.name):
+            return _newlines(text_and_note(data, self.name, self._bounds.lazy_bytes)[0])
+
+    def _lazy(self, path: Path, encoding: str | None = None, note: str = "") -> TextFile:
+        try:
+            text = TextFile(path, encoding=encoding)
+        except (OSError, ValueError, LookupError) as error:
+            raise InputError(f"Cannot read {self.name}: {str(error).rstrip('.')}.") from error
+        text.name = Path(self.name).name or self.name
+        text.note = "; ".join(filter(None, (text.note, note)))
+        # The temporary file lives as long as the text.
+        text.spool = self._content.spool  # type: ignore[attr-defined]
+        self.read_as = "text, in place"
+        if text.note:
+            self._content.notes.append(text.note)
+        return text
+
+    @cached_property
+    def _converted(self) -> Converted:
+        path = self._content.path
+        if self.kind.is_text and self.kind.name in ROWS:
+            path = self._utf8_path()
+        elif self.kind.name == "html" and self._content.encoding:
+            path = self._content.spool.write_text(
+                ["\ufeff", str(self.raw_text)], self.name, self._bounds.output_bytes
+            )
+        if (
+            self.kind.name == "sqlite"
+            and (wal := Path(f"{path}-wal")).exists()
+            and wal.stat().st_size
+        ):
+            self._content.notes.append(
+                "changes that are still in its -wal file are not read: close the program that writes it"
+            )
+        converted = convert(self._content, self.kind, path, self._bounds)
+        with self._checked():
+            for record in converted.records():
+                if "note" in record:
+                    self._content.notes.append(str(record["note"]))
+        return converted
+
+    def _utf8_path(self) -> Path:
+        """Returns the path of the text as UTF-8 without a mark, for a converter."""
+        content = self._content
+        start, _ = content.samples()
+        is_utf8 = content.encoding.lower().replace("-", "") in ("", "utf8", "usascii")
+        if content.size > self._bounds.lazy_bytes and is_utf8 and _is_utf8(start):
+            return content.path
+        text = self.raw_text
+        pieces = [text] if isinstance(text, str) else _pieces(text)
+        return content.spool.write_text(pieces, self.name, self._bounds.output_bytes)
+
+    def _converted_text(self, converted: Converted) -> Text:
+        with self._checked():
+            places = sum(
+                "part" in record and bool(record["part"]) for record in converted.records()
+            )
+            self.read_as = self._places(places) or "text"
+            if converted.size <= self._bounds.lazy_bytes:
+                return "".join(rendering.as_text(converted.records()))
+            path = self._content.spool.write_text(
+                rendering.as_text(converted.records()), self.name, 2 * self._bounds.output_bytes
+            )
+        read_as = self.read_as
+        text = self._lazy(path)
+        self.read_as = f"{read_as}, in place"
+        return text
+
+    def _places(self, count: int) -> str:
+        unit = {"pdf": "page", "pptx": "slide", "workbook": "sheet", "epub": "chapter"}.get(
+            self.kind.name
+        )
+        return f"{count:,} {unit}{'' if count == 1 else 's'} as text" if unit and count else ""
+
+    @property
+    def _plural(self) -> str:
+        return {"table": "rows"}.get(self.kind.variable, self.kind.variable)
+
+    def _json_lines(self) -> Any:
+        text = self.raw_text
+        if not isinstance(text, str):
+            self._content.notes.append(
+                f"larger than {size_text(self._bounds.lazy_bytes)}: read as a text, not as records"
+            )
+            return text
+        found = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    found.append(json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    raise InputError(
+                        f"Cannot read {self.name} as JSON lines: line {number:,} is no JSON ({str(error)[:100]}). Correct it, or "
+                        f"rename the file to read it as a text."
+                    ) from error
+        self.read_as = f"{len(found):,} records"
+        return found
+
+    def _checked(self) -> Any:
+        return _Checked(self.name)
+
+
+class _Checked:
+    """Records of a process that read a hostile file may be anything."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(
+            error,
+            (
+                ValueError,
+                TypeError,
+                KeyError,
+                EOFError,
+                RecursionError,
+                AttributeError,
+                ArithmeticError,
+            ),
+        ):
+            raise InputError(
+                f"Cannot read {self._name}: its conversion gave no valid result ({str(error)[:100]})."
+            ) from error
+
+
+def members(
+    item: Item, *, file: Callable[[str, Iterator[bytes]], Path]
+) -> Iterator[tuple[str, Path]]:
+    """Yields the files of an archive, each as a temporary file; notes what was left out."""
+    converted = item._converted
+    for name, spans in _spans(converted, item):
+        yield name, file(name, _span_bytes(converted, spans))
+
+
+def _spans(converted: Converted, item: Item) -> Iterator[tuple[str, list[tuple[int, int]]]]:
+    found: dict[str, list[tuple[int, int]]] = {}
+    spans: list[tuple[int, int]] = []
+    name = ""
+    with item._checked():
+        for record in converted.records():
+            if "member" in record:
+                # Of two members of one name the last counts, as when they are extracted.
+                name = str(record["member"])
+                spans = found[name] = []
+            elif "data" in record:
+                spans.append((record["at"], record["data"]))
+            elif "broken" in record:
+                found.pop(name, None)
+            elif "left_out" in record:
+                item.left_out.append((str(record["left_out"]), int(record["count"])))
+    yield from sorted(found.items())
+
+
+def _span_bytes(converted: Converted, spans: list[tuple[int, int]]) -> Iterator[bytes]:
+    for at, size in spans:
+        converted.file.seek(at)
+        yield converted.file.read(size)
+
+
+def _pieces(text: LazyText) -> Iterator[str]:
+    at, step = 0, 1_000_000
+    while piece := text.read(at, at + step):
+        yield piece
+        at += step
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Returns whether the beginning of a file is UTF-8 without a mark. Its last character may be cut."""
+    try:
+        sample.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(sample) - 4
+    return not _has_mark(sample)
+
+
+def _has_mark(data: bytes) -> bool:
+    return data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
+def _newlines(text: str) -> str:
+    """Converts line ends to `\\n`, as `open` does."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+__all__ = ["Item", "Text", "members", "suffix_of"]
