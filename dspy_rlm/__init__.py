@@ -29,9 +29,11 @@ if TYPE_CHECKING:
         RunPausedError,
         SignatureError,
         SubCallError,
+        ToolServerError,
         ValidatorError,
     )
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
     from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MCP",
     "RLM",
     "BudgetExceededError",
     "Call",
@@ -79,6 +82,7 @@ __all__ = [
     "SubCallError",
     "TextFile",
     "TextStream",
+    "ToolServerError",
     "Usage",
     "ValidatorError",
     "ValueType",
@@ -106,9 +110,11 @@ _MODULES = {
         "RunPausedError",
         "SignatureError",
         "SubCallError",
+        "ToolServerError",
         "ValidatorError",
     ),
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
     "dspy_rlm.replaying.compare": ("compare",),
     "dspy_rlm.replaying.fork": ("fork",),

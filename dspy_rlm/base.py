@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
+from typing import Self
 
 import dspy
 from dspy import CodeInterpreter
@@ -22,6 +23,7 @@ from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.limiting.gate import check_concurrency
 from dspy_rlm.live.choosing import LiveOption, checked_live
 from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
+from dspy_rlm.mcp_tools.resolving import close_all, split_servers
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.styles import checked_style
 from dspy_rlm.reports.report import OnExhausted
@@ -97,7 +99,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_llm_calls: LM calls that the code of one run may cause, including those of sub-runs.
             max_output_chars: Characters of a cell's output that the root LM sees.
             verbose: Print each step to stderr.
-            tools: Python functions or `dspy.Tool`s that the code can call.
+            tools: Python functions, `dspy.Tool`s and `MCP` servers that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
                 one-line description. The first is the default. None: the LM of this module, else the
                 configured one.
@@ -145,12 +147,14 @@ class RLMBase(Configured, Portable, dspy.Module):
             EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
-        normalized = normalize_tools(tools)
+        servers, functions = split_servers(tools)
+        normalized = normalize_tools(functions)
         pool = checked_pool(pool)
         signature = check_signature(with_known_types(signature), normalized)
         self._config = RLMConfig(
             signature=signature,
             tools=normalized,
+            servers=servers,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
                 max_llm_calls,
@@ -207,6 +211,18 @@ class RLMBase(Configured, Portable, dspy.Module):
     @extract.setter
     def extract(self, extractor: dspy.Predict) -> None:
         self._extract = extractor
+
+    # ---- Servers of tools ----
+
+    def close(self) -> None:
+        """Closes the MCP servers of this RLM. A later call opens them again."""
+        close_all(self._config.servers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # ---- Copies and saved states ----
 

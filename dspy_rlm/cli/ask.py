@@ -16,7 +16,7 @@ from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lm
 from dspy_rlm.cli.asking.questions import Inputs, load_inputs, text_fields
 from dspy_rlm.cli.asking.recorded_lms import asked_again, recorded_root, recorded_subs
 from dspy_rlm.cli.asking.request import Request
-from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.asking.tool_functions import servers_of, tools_of
 from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
@@ -81,7 +81,7 @@ def _run(request: Request, notes: Notes, events: EventLines | None, planned: Pla
     notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
     for warning in planned.files.notes if planned.files else ():
         notes.warning(f"dspy-rlm: {warning}")
-    with dspy.context(lm=planned.lm):
+    with planned.module, dspy.context(lm=planned.lm):
         prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
     run: RunReport = prediction.run
     outputs = {name: prediction[name] for name in planned.module.signature.output_fields}
@@ -127,7 +127,7 @@ def _new(request: Request) -> Plan:
     module = RLM(
         signature,
         sub_lm=sub_lm,
-        tools=tools_of(request.tools),
+        tools=[*tools_of(request.tools), *servers_of(request.mcp)],
         journal=journal_of(request.journal),
         track_coverage=request.as_json,
         **request.budgets.set,
@@ -169,7 +169,12 @@ def _resumed(request: Request) -> Plan:
         module.on_exhausted = request.on_exhausted  # type: ignore[assignment]
     module.track_coverage = request.as_json
     tools = normalize_tools(tools_of(request.tools))
-    module._config = dataclasses.replace(module._config, tools={**module._config.tools, **tools})
+    # Of the stand-ins, those for tools of servers make way for the servers themselves.
+    served = record.config.get("served") or () if request.mcp else ()
+    kept = {name: one for name, one in module._config.tools.items() if name not in served}
+    module._config = dataclasses.replace(
+        module._config, tools={**kept, **tools}, servers=tuple(servers_of(request.mcp))
+    )
     inputs: dict[str, Any] = {}
     if request.paths:
         fields = text_fields(module.signature)

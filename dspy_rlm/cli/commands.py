@@ -38,6 +38,8 @@ COMMANDS = (
     Command("fork", "go on from a step of a recorded run with new answers", "recorded.options:describe_fork", "recorded.again:fork_run"),
     Command("open", "open the REPL of a step of a recorded run", "recorded.options:describe_open", "recorded.console:open_step"),
     Command("optimize", "optimize an RLM on examples, and measure what that brings", "optimizing.options:describe_optimize", "optimizing.command:optimize"),
+    Command("mcp", "serve `ask` and recorded runs to MCP clients", "mcp_server.options:describe_mcp", "mcp_server.serve:serve"),
+    Command("skill", "print or install a skill file for coding agents", "skill.options:describe_skill", "skill.install:run_skill"),
     Command("serve-policy", "serve scripted policies as models, to try commands without a key", "options:describe_serve", "demo.serve:serve_policies"),
     Command("models", "show the models that are configured, and what is known of them", "models.options:describe_models_command", "models.command:show_models"),
     Command("config", "show the settings that hold, and where they come from", "configuration.command:describe", "configuration.command:show_config"),

@@ -49,6 +49,7 @@ _CODES = (
     (("dspy_rlm", "InputError"), INPUT),
     (("dspy_rlm", "ViewerError"), CONFIGURATION),
     (("dspy_rlm", "SignatureError"), USAGE),
+    (("dspy_rlm", "ToolServerError"), CONFIGURATION),
     (("dspy", "LMAuthError"), AUTHENTICATION),
     (("dspy", "LMConfigurationError"), AUTHENTICATION),
     (("dspy", "LMError"), MODEL),

@@ -55,6 +55,14 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         default=[],
         help="a Python function that the code can call; may be repeated. Also FILE.py:FUNCTION",
     )
+    ask.add_argument(
+        "--mcp",
+        metavar="CONFIG",
+        action="append",
+        type=Path,
+        default=[],
+        help='MCP servers whose tools the code can call: a JSON file with "mcpServers"; may be repeated',
+    )
     describe_models(ask)
     describe_budgets(ask)
     describe_output(ask)

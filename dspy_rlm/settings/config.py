@@ -18,6 +18,7 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.limiting.gate import Concurrency
 from dspy_rlm.lms.sub_lms import Models, SubLM, named_models
 from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.protocols.tool_servers import ToolServer
 from dspy_rlm.reports.report import OnExhausted
 from dspy_rlm.settings.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.values.conversion import TypeRules
@@ -40,7 +41,7 @@ class RLMConfig:
     signature: type[dspy.Signature]
 
     tools: Mapping[str, dspy.Tool]
-    """The user's tools by name."""
+    """The user's tools by name. Those of servers are among them during a run only."""
 
     budget: Budget
     """The limits of one run with its sub-runs."""
@@ -103,6 +104,9 @@ class RLMConfig:
 
     track_coverage: bool = False
     """True to track which parts of the inputs LMs are shown."""
+
+    servers: tuple[ToolServer, ...] = ()
+    """The servers whose tools a run has beside `tools`."""
 
     require_coverage: float | Mapping[str, float] | None = None
     """The fraction of each input, or of some by name, that LMs must have been shown before a SUBMIT."""

@@ -35,8 +35,11 @@ COMMANDS = [
     ["runs", "prune"],
     ["replay"],
     ["compare"],
+    ["view"],
     ["fork"],
     ["open"],
+    ["mcp"],
+    ["skill"],
 ]
 
 CODE = """

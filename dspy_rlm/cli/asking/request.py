@@ -61,6 +61,9 @@ class Request:
     api_base: str | None = None
     budgets: Budgets = field(default_factory=Budgets)
     tools: Sequence[str] = ()
+    mcp: Sequence[Path] = ()
+    """Files that list MCP servers."""
+
     on_exhausted: str | None = None
     journal: str | bool | None = None
     resume: str | None = None
@@ -126,6 +129,7 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
+        mcp=getattr(options, "mcp", ()),
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,

@@ -1,4 +1,4 @@
-"""The functions that `--tools` names: `module:function`, or `file.py:function`."""
+"""The functions that `--tools` names, `module:function` or `file.py:function`, and the servers of `--mcp`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
+from dspy_rlm.errors import SignatureError
+from dspy_rlm.mcp_tools.server import MCP
 
 
 def tools_of(texts: Sequence[str], flag: str = "--tools") -> list[Any]:
@@ -37,6 +39,18 @@ def tools_of(texts: Sequence[str], flag: str = "--tools") -> list[Any]:
             tool = getattr(tool, part)
         found += tool if isinstance(tool, (list, tuple)) else [tool]
     return found
+
+
+def servers_of(paths: Sequence[Path]) -> list[MCP]:
+    """Returns the MCP servers that files list.
+
+    Raises:
+        CommandError: A file cannot be read, or says something that cannot be used.
+    """
+    try:
+        return [server for path in paths for server in MCP.from_config(path)]
+    except SignatureError as error:
+        raise CommandError(f"--mcp: {error}", CONFIGURATION) from error
 
 
 def _module(place: str, flag: str) -> ModuleType:

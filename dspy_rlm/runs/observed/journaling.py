@@ -29,6 +29,8 @@ from dspy_rlm.repl.guest.signatures import Classes
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.prompt import default_signature
+from dspy_rlm.settings.config import RLMConfig
+from dspy_rlm.signatures.served_tools import is_served, line_of
 from dspy_rlm.signatures.tool_calls import call_text, doc_text
 from sandbox_runtime import Checkpoint, Sandbox
 from sandbox_runtime.helpers import annotation_text, engine_key
@@ -148,6 +150,7 @@ def _start(
         "tools": list(config.tools),
         "classes": _classes(signature),
         "tool_docs": {name: _tool_docs(tool) for name, tool in config.tools.items()},
+        **_served(config),
         "policy": _policy(blueprint),
         "kept": kept_variables(context),
         "seed": context.playback.seed if context.playback else None,
@@ -182,8 +185,16 @@ def _classes(signature: type[dspy.Signature]) -> dict[str, Any]:
     return classes.schemas
 
 
+def _served(config: RLMConfig) -> dict[str, Any]:
+    """Returns the names of the tools of servers, if there are any."""
+    names = [name for name, tool in config.tools.items() if is_served(tool)]
+    return {"served": names} if names else {}
+
+
 def _tool_docs(tool: dspy.Tool) -> dict[str, Any]:
-    return {"call": call_text(tool), "text": doc_text(tool)}
+    docs = {"call": call_text(tool), "text": doc_text(tool)}
+    line = line_of(tool)
+    return docs if line is None else {**docs, "line": line}
 
 
 def _policy(blueprint: Blueprint) -> str | None:

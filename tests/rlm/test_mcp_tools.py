@@ -1,0 +1,503 @@
+"""`MCP`: the tools of a real server as functions in the REPL, over stdio and over HTTP, and servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from dspy_rlm import MCP, SignatureError, ToolServerError
+from dspy_rlm.mcp_tools.config_file import expanded
+from dspy_rlm.prompts.tool_docs import document
+
+# It has the form of no known key, and the environment of the tests does not have it.
+KEY = "Zx9qLm44TTabc77v"
+
+HERE = Path(__file__).parent
+SERVER = [sys.executable, str(HERE / "mcp_server.py")]
+CALLS = """
+import asyncio
+print(move("north"), "|", move("south", 2, mode="slow", kind="wet", items=[{"sku": "x"}]))
+print(move.batched(["a", "b"]), await asyncio.gather(*(move.aio(w) for w in "cd")))
+print(web_search("q"))
+for wrong in (lambda: move(), lambda: move("n", mode="no"), lambda: move("n", size=1), lambda: refuse()):
+    try:
+        print(wrong())
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+ANSWERS = (
+    "north 1 fast dry [] 1.5 | south 2 slow wet ['x'] 1.5\n"
+    "['a 1 fast dry [] 1.5', 'b 1 fast dry [] 1.5'] ['c 1 fast dry [] 1.5', 'd 1 fast dry [] 1.5']\n"
+    "['q', 'Q']\n"
+)
+
+
+def warehouse(**options: Any) -> MCP:
+    """The server of the official package, over stdio."""
+    return MCP(SERVER, env={"WAREHOUSE_KEY": KEY}, **options)
+
+
+@contextlib.contextmanager
+def odd(kind: str, *more: str, **options: Any) -> Iterator[MCP]:
+    """The server that misbehaves."""
+    command = [sys.executable, str(HERE / "odd_mcp_server.py"), kind, *more]
+    with contextlib.closing(MCP(command, env={"SERVER_KEY": KEY}, **options)) as server:
+        yield server
+
+
+def call(server: MCP, name: str = "act", **arguments: Any) -> Any:
+    """Calls a tool as a run does."""
+    return asyncio.run(server.tools_for()[name].acall(**arguments))
+
+
+def is_alive(pid: int) -> bool:
+    """Returns whether a process runs; one that has ended and is not reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for_end(*pids: int) -> bool:
+    """Returns whether the processes end."""
+    end = time.monotonic() + 20
+    while any(map(is_alive, pids)):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture(scope="module", params=["http", "sse"])
+def remote(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the official server over HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    process = subprocess.Popen(
+        [*SERVER, request.param, str(port)],
+        env={**os.environ, "WAREHOUSE_KEY": KEY},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/{'mcp' if request.param == 'http' else 'sse'}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+class TestInRuns:
+    def test_a_server_over_stdio(self, play):
+        """Cells call its tools by position, by name, in batches and at once; errors say the right call; no key is shown."""
+        rlm, server = play("q -> a", CALLS, "help(move)", "SUBMIT('done')", tools=[warehouse()])
+
+        with rlm:
+            result = rlm(q="")
+
+        output, system = result.trajectory[0]["output"], server.requests[0].request.system
+        assert output.startswith(ANSWERS)
+        assert "missing a required argument: 'warehouse'" in output
+        assert "Arg mode is invalid: 'no' is not one of ['fast', 'slow']" in output
+        assert "unexpected keyword argument 'size'" in output
+        assert "RuntimeError Error executing tool refuse" in output
+        assert "answered 401 to the key [secret]" in output
+        call = "move(warehouse: str, amount: int = 1, mode: Literal['fast', 'slow'] = 'fast'"
+        assert call in system
+        assert "weight: In kg; exclusiveMinimum 0" in system
+        assert "web_search(query: str)" in system
+        assert "which calls it 'web-search'" in system
+        assert "Moves goods." in result.trajectory[1]["output"]
+        assert KEY not in "".join(exchange.prompt for exchange in server.requests)
+        assert KEY not in str(result.run.dump())
+
+    def test_a_server_behind_an_address(self, play, remote):
+        """The same over streamable HTTP and over server-sent events, in an asynchronous run."""
+        rlm, _ = play("q -> a", CALLS, "SUBMIT('done')", tools={"shop": MCP(url=remote)})
+
+        result = asyncio.run(rlm.acall(q=""))
+
+        assert "name 'move' is not defined" in result.trajectory[0]["output"]
+        code = CALLS.replace("move", "shop_move").replace("web", "shop_web")
+        rlm, _ = play(
+            "q -> a",
+            code.replace("refuse", "shop_refuse"),
+            "SUBMIT('done')",
+            tools=rlm._config.servers,
+        )
+        with rlm:
+            result = asyncio.run(rlm.acall(q=""))
+        assert result.trajectory[0]["output"].startswith(ANSWERS)
+
+    def test_the_server_is_started_once(self, play):
+        """By the first run, not by the constructor; it stays for later runs, also in threads, and ends with the RLM."""
+        code = "print(act())\nSUBMIT('x')"
+        with odd("spawns") as tools:
+            rlm, _ = play("q -> a", code, tools=[tools])
+            assert tools._connection is None
+            found: list[str] = []
+
+            def run(_: int = 0) -> None:
+                found.append(rlm(q="").trajectory[0]["output"])
+
+            run()
+            parallel = dspy.Parallel(num_threads=3, disable_progress_bar=True)
+            parallel([(lambda **_: run(), {"q": ""})] * 3)
+
+            pids = {output.split()[0] for output in found}
+            assert len(found) == 4
+            assert len(pids) == 1
+            rlm.close()
+            assert wait_for_end(*map(int, pids), *(int(output.split()[1]) for output in found))
+
+    def test_a_list_that_changes(self, play, tmp_path):
+        """Each run lists the tools anew, and its prompt has those of now."""
+        count = tmp_path / "count"
+        count.write_text("1")
+        with odd("changing", str(count)) as tools:
+            rlm, server = play("q -> a", "SUBMIT('x')", "SUBMIT('x')", tools=[tools])
+            rlm(q="")
+            count.write_text("3")
+            rlm(q="")
+        first, second = (exchange.request.system for exchange in server.requests)
+        assert "tool_1" not in first
+        assert "tool_2(text: str)" in second
+
+    def test_many_tools(self, play):
+        """Of very many, the prompt has names and one line each; `help` has the rest."""
+        with odd("many") as tools:
+            rlm, server = play("q -> a", "help(tool_7)", "SUBMIT('x')", tools=[tools, local])
+            result = rlm(q="")
+        system = server.requests[0].request.system
+        assert "- `tool_7(text)`: Does the thing number 7.\n" in system
+        assert "- `local(text: str) -> str` Is documented. Fully." in " ".join(system.split())
+        assert "call `help(name)`" in system
+        assert len(system) < 30_000
+        assert "tool_7(text: str)" in result.trajectory[0]["output"]
+        assert "More on it. Does the thing" in result.trajectory[0]["output"]
+
+    def test_media_and_bytes(self, play):
+        """Images and audio can be passed to sub-LMs, bytes are bytes, and what cannot be read says so."""
+        code = "parts = act()\nprint([type(p).__name__ for p in parts], parts[3:])\nSUBMIT(sub_llm('What is it?', parts[1]))"
+        with odd("parts") as tools:
+            rlm, server = play("q -> a", code, tools=[tools], sub=lambda _: "a pixel")
+            result = rlm(q="")
+        output = result.trajectory[0]["output"]
+        assert result.a == "a pixel"
+        assert "data:image/png;base64,iVBOR" in str(server.requests[-1])
+        assert output.startswith("['str', 'Handle', 'Handle', 'dict', 'dict', 'dict']")
+        assert r"b'\x00\x01\x02'" in output
+        assert "'uri': 'a://c'" in output
+        assert "'type': 'unreadable', 'mime_type': 'image/png'" in output
+
+    def test_a_server_that_dies_in_a_call(self, play):
+        """The cell sees why; the next call starts the server again."""
+        code = "try: act()\nexcept Exception as e: print(type(e).__name__, e)\nprint(echo('again'))\nSUBMIT('x')"
+        with odd("dies") as tools:
+            rlm, _ = play("q -> a", code, tools=[tools])
+            output = rlm(q="").trajectory[0]["output"]
+        assert "out of memory" in output
+        assert "\nagain\n" in output
+
+    def test_a_server_that_cannot_be_started(self, play):
+        """The run ends before any LM is called, with the server's own last words, without its key."""
+        for kind, reason in (("ends", "no such database"), ("silent", "within 1 s")):
+            with odd(kind, start_timeout=1) as tools:
+                rlm, server = play("q -> a", "SUBMIT('x')", tools=[tools])
+                with pytest.raises(ToolServerError, match=reason):
+                    rlm(q="")
+                assert server.requests == []
+
+    def test_a_run_is_resumed_and_replayed(self, play, tmp_path):
+        """The calls of servers are recorded; a replay needs no server, and has the same prompts."""
+        import dspy_rlm
+
+        journal = tmp_path / "run.jsonl"
+        with odd("many") as tools:
+            rlm, server = play(
+                "q -> a",
+                "print(tool_3('x'))",
+                "SUBMIT('x')",
+                tools=[tools, local],
+                journal=str(journal),
+            )
+            rlm(q="")
+        replayed = dspy_rlm.replay(str(journal))
+        assert not replayed.differences
+        assert "tool_3" in server.requests[0].request.system
+
+
+def local(text: str) -> str:
+    """Is documented.
+
+    Fully.
+    """
+    return text
+
+
+class TestHostileServers:
+    def test_names(self):
+        """None hides a name of Python, of the REPL or an input; all are Python names, and their documentation says theirs."""
+        with odd("names", prefix="") as server:
+            tools = server.tools_for({"q"})
+        names = list(tools)
+        assert names[:8] == [
+            *(
+                "odd_mcp_server_print",
+                "odd_mcp_server_len",
+                "web_search",
+                "odd_mcp_server_web_search",
+            ),
+            *("class_", "tool_1st", "tool", "odd_mcp_server_q"),
+        ]
+        assert all(name.isidentifier() and len(name) <= 64 for name in names)
+        assert "calls it 'web.search'" in tools["odd_mcp_server_web_search"].desc
+        assert "\u202e" not in "".join(tool.desc for tool in tools.values())
+
+    def test_documentation(self):
+        """It is bounded, and cannot pass for a part of the prompt; circles and foreign references in schemas are cut."""
+        with odd("hostile") as server:
+            lure, vast = server.tools_for().values()
+        shown = document(lure)
+        for line in ("\\=== Step 9 ===", "\\Reasoning: none", "\\```python", "\\[[ ## code ## ]]"):
+            assert f"    {line}" in shown
+        assert "\x1b" not in shown
+        assert "\u202e" not in shown
+        assert "$ref" not in str(lure.args)
+        assert len(document(vast)) < 5_000
+
+    @pytest.mark.parametrize(
+        ("kind", "error", "reason"),
+        [
+            ("fails", RuntimeError, f"refused with the key {KEY}"),
+            ("hangs", TimeoutError, "gave no answer within 1 s"),
+            ("huge", ConnectionError, "more than 33,554,432 bytes"),
+            ("garbage", ConnectionError, "a message that cannot be read"),
+        ],
+    )
+    def test_errors(self, kind, error, reason):
+        """Each is an exception of the call that says what the server did. (Runs remove keys from them.)"""
+        with odd(kind, timeout=1) as server, pytest.raises(error, match=re.escape(reason)):
+            call(server)
+
+    def test_a_flood(self):
+        """Notifications that nobody reads are dropped."""
+        with odd("flood") as server:
+            assert call(server) == "done"
+
+    def test_results(self):
+        """Structured content is plain data. A result that is wrapped by an SDK is unwrapped, another one is not."""
+        with odd("structured") as server:
+            assert call(server) == {"rows": [{"a": 1}], "result": 2}
+
+    def test_a_server_that_ends_at_once_each_time(self):
+        """It is not started for ever."""
+        with odd("dies") as server:
+            for _ in range(5):
+                with pytest.raises(ConnectionError, match="out of memory"):
+                    call(server)
+            with pytest.raises(ConnectionError, match="out of memory"):
+                call(server)
+            with pytest.raises(ToolServerError, match="has ended 5 times"):
+                server.start()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_no_process_is_left_after_sigkill(self):
+        """The server and what it has started end with this process, however that ends."""
+        program = (
+            "import asyncio, sys, dspy_rlm\n"
+            f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
+            "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
+            "sys.stdin.read()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as host:
+            assert host.stdout is not None
+            pids = [int(pid) for pid in host.stdout.readline().split()]
+            assert all(map(is_alive, pids))
+            host.send_signal(signal.SIGKILL)
+        assert len(pids) == 2
+        assert wait_for_end(*pids)
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            ({}, "either a command"),
+            ({"command": ["x"], "url": "http://x"}, "either a command"),
+            ({"command": "npx -y server"}, r"\['npx', '-y', 'server'\]"),
+            ({"command": []}, "must be a list"),
+            ({"command": ["x", 1]}, "no argument"),
+            ({"url": "ftp://x"}, "must be an address"),
+            ({"url": "http://x", "env": {}}, "env and cwd are for a command"),
+            ({"command": ["x"], "headers": {}}, "headers and transport are for url"),
+            ({"command": ["x"], "env": {"A": 1}}, r"env\['A'\] must be a text, not a int"),
+            ({"url": "http://x", "headers": {"a": "b\nc"}}, "line break"),
+            ({"command": ["x"], "timeout": 0}, "timeout must be a number of seconds"),
+            ({"command": ["x"], "only": "echo"}, "only must be a list"),
+            ({"url": "http://x", "transport": "ftp"}, "transport must be"),
+        ],
+    )
+    def test_wrong_arguments(self, arguments, reason):
+        """Each is refused by the constructor, with what to pass."""
+        with pytest.raises(SignatureError, match=reason):
+            MCP(**arguments)
+
+    def test_a_program_that_does_not_exist(self):
+        """The error names it."""
+        with pytest.raises(ToolServerError, match="there is no program 'no-such-program'"):
+            MCP(["no-such-program"]).start()
+
+    def test_the_tools_to_offer(self):
+        """`only` picks some by their own names, and refuses a name that the server does not have."""
+        with odd("parts", only=["echo"], prefix="my") as server:
+            assert list(server.tools_for()) == ["my_echo"]
+        with (
+            odd("parts", only=["nothing"]) as server,
+            pytest.raises(ToolServerError, match="'nothing'"),
+        ):
+            server.tools_for()
+
+    def test_a_pickle_has_no_secrets(self, monkeypatch):
+        """Variables of `env` are read from the environment again; what is missing is named when the server is needed."""
+        server = MCP(["x", "--api-key", KEY], env={"WAREHOUSE_KEY": KEY, "LOG_LEVEL": "debug"})
+        packed = pickle.dumps(server)
+        assert KEY.encode() not in packed
+        assert KEY not in repr(server)
+        monkeypatch.setenv("WAREHOUSE_KEY", "of the environment")
+        again = pickle.loads(packed)
+        assert again.env == {"WAREHOUSE_KEY": "of the environment", "LOG_LEVEL": "debug"}
+        with pytest.raises(ToolServerError, match="command"):
+            again.start()
+
+    def test_copies_and_pickles_of_an_rlm(self, play):
+        """A copy uses the same server; a pickle can be loaded, and starts its own."""
+        tools = warehouse()
+        rlm, _ = play("q -> a", "SUBMIT('x')", tools=[tools], pool=None)
+        assert copy.deepcopy(rlm)._config.servers == (tools,)
+        again = pickle.loads(pickle.dumps(rlm))
+        (server,) = again._config.servers
+        assert server.command == SERVER
+        assert server.env == {}
+
+    def test_a_fork_has_a_connection_of_its_own(self):
+        """A connection belongs to the process that opened it."""
+        with odd("parts") as server:
+            server.start()
+            assert server._connection.is_open
+            server._connection._pid += 1
+            assert not server._connection.is_open
+            assert call(server, "echo", text="x") == "x"
+
+    def test_a_missing_package(self):
+        """The error names the extra."""
+        program = (
+            "import sys, importlib.abc\n"
+            "class Without(importlib.abc.MetaPathFinder):\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'mcp' or name.startswith('mcp.'): raise ModuleNotFoundError(name, name=name)\n"
+            "sys.meta_path.insert(0, Without())\n"
+            "from dspy_rlm import MCP, RLM\n"
+            "rlm = RLM('q -> a', tools=[MCP(['x'])])\n"
+            "try: rlm.tools, MCP(['x']).start()\n"
+            "except Exception as error: print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert 'pip install "dspy-rlm[mcp]"' in done.stdout
+
+
+class TestConfigFiles:
+    def test_the_servers_of_a_file(self, tmp_path, monkeypatch):
+        """Both kinds are read; disabled ones are left out; names begin with the server where there are several."""
+        monkeypatch.setenv("SHOP_TOKEN", KEY)
+        monkeypatch.delenv("NOWHERE", raising=False)
+        path = tmp_path / "mcp.json"
+        servers = {
+            "files": {
+                "command": "npx",
+                "args": ["-y", "a", "${NOWHERE:-/data}", "$HOME"],
+                "env": {"N": 1, "ON": True},
+            },
+            "shop": {
+                "type": "http",
+                "url": "https://x/mcp",
+                "headers": {"Authorization": "Bearer ${env:SHOP_TOKEN}"},
+            },
+            "old": {"url": "https://x/events", "type": "sse", "disabled": True},
+        }
+        path.write_text(json.dumps({"mcpServers": servers}))
+
+        files, shop = MCP.from_config(path)
+
+        assert files.command == ["npx", "-y", "a", "/data", "$HOME"]
+        assert files.env == {"N": "1", "ON": "true"}
+        assert (files.prefix, shop.prefix) == ("files", "shop")
+        assert shop.headers == {"Authorization": f"Bearer {KEY}"}
+        (old,) = MCP.from_config(path, only=["old"])
+        assert (old.transport, old.prefix, old.name) == ("sse", "", "old")
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            ("{", "not JSON"),
+            ("[]", "lists no MCP servers"),
+            ('{"mcpServers": {"a": {}}}', "either a command or a url"),
+            ('{"mcpServers": {"a": {"command": "x", "url": "y"}}}', "either a command or a url"),
+            ('{"mcpServers": {"a": {"command": ["x"]}}}', "command must be a text"),
+            ('{"mcpServers": {"a": {"url": "http://x", "type": "ws"}}}', "unknown type 'ws'"),
+            (
+                '{"mcpServers": {"a": {"command": "${NOT_SET_ANYWHERE}"}}}',
+                "needs the variable NOT_SET_ANYWHERE",
+            ),
+            (
+                '{"mcpServers": {"a": {"command": "${input:key}"}}}',
+                "no variable of the environment",
+            ),
+        ],
+    )
+    def test_files_that_cannot_be_used(self, tmp_path, content, reason):
+        """The error says what is wrong and where."""
+        path = tmp_path / "mcp.json"
+        path.write_text(content)
+        with pytest.raises(SignatureError, match=reason):
+            MCP.from_config(path)
+
+    def test_unknown_servers_and_missing_files(self, tmp_path):
+        """Each is named."""
+        path = tmp_path / "mcp.json"
+        with pytest.raises(SignatureError, match="cannot be read"):
+            MCP.from_config(path)
+        path.write_text('{"servers": {"a": {"command": "x"}}}')
+        with pytest.raises(SignatureError, match=r"no MCP server 'b'\. It has: a"):
+            MCP.from_config(path, only=["b"])
+
+    def test_only_marked_variables_are_expanded(self, monkeypatch):
+        """A text without `${...}` stays as it is."""
+        monkeypatch.setenv("A", "1")
+        assert expanded("$A ${A} ${A:-2} ${B_:-} ${unfinished", "x") == "$A 1 1  ${unfinished"
