@@ -95,8 +95,9 @@ export function diffBlock(lines: readonly DiffLine[], options: DiffOptions = {})
   const root = h("div", { class: `diff ${options.className ?? ""}` });
   for (let index = 0; index < lines.length;) {
     let end = index;
-    const same = lines[index]?.change === "same";
-    while (end < lines.length && (lines[end]?.change === "same") === same) {
+    const change = lines[index]?.change;
+    const same = change === "same";
+    while (end < lines.length && lines[end]?.change === change) {
       end += 1;
     }
     const [first, last] = same
