@@ -35,6 +35,7 @@ COMMANDS = [
     ["runs", "prune"],
     ["replay"],
     ["compare"],
+    ["view"],
     ["fork"],
     ["open"],
     ["mcp"],

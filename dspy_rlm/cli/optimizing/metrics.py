@@ -70,6 +70,7 @@ def comparing(signature: type[dspy.Signature]) -> Metric:
             trace=trace,
             pred_trace=pred_trace,
             note=" ".join(notes),
+            diagnose=True,
         )
 
     return metric
@@ -93,7 +94,13 @@ def explained(function: Callable[..., Any]) -> Metric:
         if isinstance(result, (Mapping, dspy.Prediction)):
             note, result = str(result.get("feedback") or ""), result["score"]
         return feedback(
-            float(result), prediction, example=gold, trace=trace, pred_trace=pred_trace, note=note
+            float(result),
+            prediction,
+            example=gold,
+            trace=trace,
+            pred_trace=pred_trace,
+            note=note,
+            diagnose=True,
         )
 
     return metric

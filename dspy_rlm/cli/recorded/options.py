@@ -42,10 +42,19 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
     diagnosis = actions.add_parser(
         "diagnose",
         help="what runs wasted",
-        description="Shows wasted turns, repeated prompts, cut replies, slow calls and unread inputs, with what to do.",
+        description="Shows turns that were wasted, by cause; repeated prompts; replies that were cut, and those that did "
+        "not fit; failed and slow calls; unread inputs: with what to do about each.",
     )
-    diagnosis.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
-    diagnosis.set_defaults(command=later("recorded.runs:diagnose_runs"))
+    diagnosis.add_argument(
+        "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, the newest of the folder"
+    )
+    diagnosis.add_argument(
+        "-n", dest="number", type=int, default=100, metavar="N", help="so many of the folder (100)"
+    )
+    diagnosis.add_argument(
+        "--feedback", action="store_true", help="as feedback for an LM that writes instructions"
+    )
+    diagnosis.set_defaults(command=later("recorded.diagnosis:diagnose_runs"))
     pruning = actions.add_parser(
         "prune",
         help="delete old runs",
