@@ -6,9 +6,11 @@ A server that floods or hangs keeps its own loop busy, and no other's. Knows not
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -24,6 +26,9 @@ from dspy_rlm.mcp_tools.faults import NotSentError
 from sandbox_runtime.helpers import in_one_line, start_thread
 
 T = TypeVar("T")
+
+# The connections of this process, which are closed before it ends.
+_all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 # The time that closing may take beyond the transport's own limits; then the thread is left to itself.
 CLOSE_SECONDS = 10.0
@@ -54,6 +59,7 @@ class Connection:
         self._is_over = False
         self._opened: Future[None] = Future()
         self._stop = asyncio.Event()
+        _all.add(self)
         self._thread = start_thread(self._run, f"rlm-mcp-{name}"[:32])
         try:
             self._opened.result(start_seconds)
@@ -224,6 +230,15 @@ class Connection:
     def _error(self, problem: str) -> ToolServerError:
         text = f"The MCP server {in_one_line(self._name, 100)!r} {problem}."
         return ToolServerError(text, server=self._name)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends the servers while there are threads that can do it. What is left when the process ends, is killed then."""
+    for connection in list(_all):
+        connection.close(wait=False)
+    for connection in list(_all):
+        connection.close()
 
 
 def _innermost(error: BaseException) -> BaseException:

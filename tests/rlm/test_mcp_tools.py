@@ -100,6 +100,67 @@ def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes]
         process.wait()
 
 
+@contextlib.contextmanager
+def stateful() -> Iterator[tuple[str, list[int]]]:
+    """A server of an earlier version of the protocol: its address, and its sessions, the last of which it knows."""
+    sessions = [0]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            method, session = request["method"], str(sessions[-1])
+            if "id" not in request:
+                self.answer(202)
+            elif method == "initialize":
+                version = request["params"]["protocolVersion"]
+                info = {"name": "stateful", "version": "1"}
+                facts = {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": info,
+                }
+                self.answer(200, {"id": request["id"], "result": facts})
+            elif method.startswith("tools/") and self.headers.get("mcp-session-id") != session:
+                self.answer(404)
+            elif method == "tools/list":
+                schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+                self.answer(
+                    200,
+                    {
+                        "id": request["id"],
+                        "result": {"tools": [{"name": "echo", "inputSchema": schema}]},
+                    },
+                )
+            elif method == "tools/call":
+                said = [{"type": "text", "text": request["params"]["arguments"]["text"]}]
+                self.answer(200, {"id": request["id"], "result": {"content": said}})
+            else:
+                self.answer(400)
+
+        def do_GET(self) -> None:
+            self.answer(405)
+
+        def do_DELETE(self) -> None:
+            self.answer(200)
+
+        def answer(self, status: int, body: Any = None) -> None:
+            data = b"" if body is None else json.dumps({"jsonrpc": "2.0", **body}).encode()
+            self.send_response(status)
+            self.send_header("mcp-session-id", str(sessions[-1]))
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/mcp", sessions
+        http.shutdown()
+
+
 def is_alive(pid: int) -> bool:
     """Returns whether a process runs; one that has ended and is not reaped does not."""
     try:
@@ -257,6 +318,16 @@ class TestInRuns:
                 call_again(server, "move", warehouse="b")
             with official("http", port):
                 assert call_again(server, "move", warehouse="c").startswith("c 1")
+
+    def test_a_server_that_forgets_its_sessions(self, play):
+        """A new session is opened, for the list of tools at the start of a run and for a call."""
+        with stateful() as (url, sessions), MCP(url=url, timeout=20) as server:
+            tools = server.tools_for()
+            for _ in range(2):
+                sessions.append(sessions[-1] + 1)
+                assert asyncio.run(tools["echo"].acall(text="x")) == "x"
+                sessions.append(sessions[-1] + 1)
+                assert list(server.tools_for()) == ["echo"]
 
     def test_a_text_on_the_host_is_sent_whole(self, play, tmp_path):
         """JSON has no lazy texts."""
