@@ -109,7 +109,11 @@ def request_of(options: argparse.Namespace) -> Request:
     if options.question is not None and not options.question.strip():
         raise InputError("The question is empty. Write it after -q.")
     return shared_request(
-        options, paths=options.paths, question=options.question, signature=options.signature
+        options,
+        paths=options.paths,
+        question=options.question,
+        signature=options.signature,
+        gitignore=not options.no_ignore,
     )
 
 
@@ -135,7 +139,6 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         resume=options.resume,
         as_json=options.json,
         events=options.events,
-        gitignore=not options.no_ignore,
         dry_run=options.dry_run,
         quiet=options.quiet,
         plain=options.plain,
