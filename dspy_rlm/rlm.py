@@ -43,9 +43,9 @@ from dspy_rlm.runs.loop import (
     drive,
     steps,
 )
+from dspy_rlm.runs.observed.tracing import aperforming, performing
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
-from dspy_rlm.runs.tracing import aperforming, performing
 from dspy_rlm.settings.config import RLMConfig
 from sandbox_runtime.helpers import hiding, run_in_thread
 

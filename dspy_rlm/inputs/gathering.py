@@ -69,18 +69,26 @@ class Source:
     """The folder that the keys of its files are relative to; None for a source that has no place on disk."""
 
     skipped: list[Skipped] = field(default_factory=list)
-    archive_notes: list[str] = field(default_factory=list)
-    """Remarks on an archive as a whole."""
+    more_notes: list[str] = field(default_factory=list)
+    """Remarks on an archive as a whole, and on files that were left out."""
 
     @property
     def notes(self) -> list[str]:
         """Remarks on its files, each with the name."""
-        notes = self.archive_notes + [
+        notes = self.more_notes + [
             f"{item.key}: {note}" for item in self.items for note in item.notes
         ]
         if self.stream is not None and self.stream.note:
             notes.append(f"{self.name}: {self.stream.note}")
         return notes
+
+    def leave_out(self, key: str, error: InputError, size_bytes: int) -> None:
+        """Adds a file that cannot be read to `skipped`, and the reason to the notes unless one word says it."""
+        reason = reason_of(error)
+        self.skipped.append(Skipped(key, reason, size_bytes))
+        if reason in ("unreadable", "not convertible"):
+            why = str(error).removeprefix(f"Cannot read {key}")
+            self.more_notes.append(f"{key} is left out: {why.lstrip(': ')}")
 
     def texts(self) -> dict[str, Text]:
         """Returns the text of each file by its key; moves those that have none to `skipped`."""
@@ -94,7 +102,7 @@ class Source:
             except InputError as error:
                 if not self.is_collection:
                     raise
-                self.skipped.append(Skipped(item.key, reason_of(error), item.size_bytes))
+                self.leave_out(item.key, error, item.size_bytes)
             else:
                 kept.append(item)
         self.items = kept
@@ -187,7 +195,7 @@ def _one(content: Content, bounds: InputBounds) -> Source:
             continue
         _add(source, Content(name, path, content.spool), name, bounds)
     source.skipped += [Skipped(content.name, why, 0, count) for why, count in item.left_out]
-    source.archive_notes = [f"{content.name}: {note}" for note in item.notes]
+    source.more_notes = [f"{content.name}: {note}" for note in item.notes]
     return source
 
 
@@ -196,10 +204,10 @@ def _add(source: Source, content: Content, key: str, bounds: InputBounds) -> Non
     try:
         item = Item(content, bounds, key=key, as_it_stands=not source.is_named)
     except InputError as error:
-        source.skipped.append(Skipped(key, reason_of(error), _size(content.path)))
+        source.leave_out(key, error, _size(content.path))
         return
     if item.is_archive:
-        source.skipped.append(Skipped(key, "an archive", item.size_bytes))
+        source.skipped.append(Skipped(key, "archive", item.size_bytes))
     else:
         source.items.append(item)
 

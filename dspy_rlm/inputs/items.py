@@ -19,7 +19,6 @@ from dspy_rlm.inputs.content import Content, compression, refused
 from dspy_rlm.inputs.converting import Converted, convert
 from dspy_rlm.inputs.kinds import (
     ARCHIVES,
-    COMPRESSED,
     RECORDS,
     ROWS,
     TEXT,
@@ -29,7 +28,7 @@ from dspy_rlm.inputs.kinds import (
 )
 from dspy_rlm.inputs.sizes import size_text
 from sandbox_runtime import LazyText, TextFile
-from sandbox_runtime.helpers import UnreadableTextError, text_and_note
+from sandbox_runtime.helpers import UnreadableTextError, form_of, text_and_note
 
 Text: TypeAlias = str | LazyText
 
@@ -60,9 +59,11 @@ class Item:
         self._content = content
         start, end = content.samples()
         self.compression = compression(start)
-        self.kind = kind_of(start, end, content.name, content.media_type)
+        self.kind = kind_of(start, end, content.path_name or content.name, content.media_type)
         if self.compression:
             self._look_inside()
+        elif (self.kind.is_text or self.kind.name in RECORDS) and form_of([start]).binary:
+            self.kind = TEXT  # which says what it is instead
         self.read_as = ""
         """How it was read, in words; empty until it is."""
 
@@ -76,20 +77,21 @@ class Item:
 
     def _look_inside(self) -> None:
         """Finds the kind of a compressed file; what is no text is expanded to a temporary file."""
-        content, name = self._content, uncompressed_name(self.name)
+        content = self._content
+        name = uncompressed_name(content.path_name or content.name)
         start = next(content.expanded(self.compression), b"")
         inside = kind_of(start, b"", name, "")
         looks_binary = start.startswith((b"PK\x03\x04", b"PAR1"))
+        if compression(start):
+            raise InputError(f"Cannot read {self.name}: it is compressed twice. Expand it first.")
         if inside == TEXT and not looks_binary:
             self.kind = TEXT
             return
         path = content.spool.write(
             content.expanded(self.compression), self.name, self._bounds.output_bytes
         )
-        self._content = Content(name, path, content.spool, "", "", content.notes)
+        self._content = Content(self.name, path, content.spool, "", "", content.notes, name)
         self.kind = kind_of(*self._content.samples(), name, "")
-        if self.kind == COMPRESSED or compression(start):
-            raise InputError(f"Cannot read {self.name}: it is compressed twice. Expand it first.")
 
     @property
     def is_archive(self) -> bool:
@@ -312,7 +314,7 @@ def members(
     """Yields the files of an archive, each as a temporary file; notes what was left out."""
     converted = item._converted
     for name, spans in _spans(converted, item):
-        yield name, file(name, _span_bytes(converted, spans))
+        yield name, file(name, converted.read(spans))
 
 
 def _spans(converted: Converted, item: Item) -> Iterator[tuple[str, list[tuple[int, int]]]]:
@@ -332,12 +334,6 @@ def _spans(converted: Converted, item: Item) -> Iterator[tuple[str, list[tuple[i
             elif "left_out" in record:
                 item.left_out.append((str(record["left_out"]), int(record["count"])))
     yield from sorted(found.items())
-
-
-def _span_bytes(converted: Converted, spans: list[tuple[int, int]]) -> Iterator[bytes]:
-    for at, size in spans:
-        converted.file.seek(at)
-        yield converted.file.read(size)
 
 
 def _pieces(text: LazyText) -> Iterator[str]:

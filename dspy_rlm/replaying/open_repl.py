@@ -17,7 +17,7 @@ from dspy_rlm.replaying.fork import check_step
 from dspy_rlm.replaying.stand_ins import module_for
 from dspy_rlm.reports.report import Step
 from dspy_rlm.rlm import RLM
-from dspy_rlm.runs.journaling import unrecorded
+from dspy_rlm.runs.observed.journaling import unrecorded
 from sandbox_runtime import CellResult, Checkpoint, CheckpointError, SandboxError
 
 # Characters of a variable's value that are shown.

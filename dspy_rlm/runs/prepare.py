@@ -47,17 +47,17 @@ from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
-from dspy_rlm.runs.journaling import (
+from dspy_rlm.runs.observed.journaling import (
     recording_sinks,
     recording_wrappers,
     seed_of,
     with_recorder,
 )
+from dspy_rlm.runs.observed.tracing import tracing_sinks, tracing_wrappers, with_tracer
+from dspy_rlm.runs.observed.viewing import live_sinks, live_wrappers, with_live
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
-from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
-from dspy_rlm.runs.viewing import live_sinks, live_wrappers, with_live
 from dspy_rlm.settings.config import RLMConfig
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options

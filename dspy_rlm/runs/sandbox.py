@@ -33,8 +33,8 @@ from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
-from dspy_rlm.runs.journaling import recorded, unrecorded
 from dspy_rlm.runs.loop import Extract, FillHistory, ReadOutputs, RunCell, Summarize
+from dspy_rlm.runs.observed.journaling import recorded, unrecorded
 from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session

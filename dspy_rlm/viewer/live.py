@@ -6,6 +6,7 @@ must be this machine's, against DNS rebinding, and a request from a page of anot
 
 from __future__ import annotations
 
+import functools
 import hmac
 import secrets
 import threading
@@ -21,6 +22,7 @@ from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.bundle import Bundle
 from dspy_rlm.viewer.page import page, policy
 from dspy_rlm.viewer.texts import Texts
+from sandbox_runtime.helpers import start_thread
 
 HOST = "127.0.0.1"
 
@@ -105,10 +107,9 @@ class LiveServer:
         handler = type("Handler", (_Handler,), {"site": _Site(following, bundle, self.token)})
         self._server = _Server((HOST, port), handler)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+        self._thread = start_thread(
+            functools.partial(self._server.serve_forever, poll_interval=0.1), "rlm-view"
         )
-        self._thread.start()
 
     @property
     def url(self) -> str:

@@ -190,5 +190,7 @@ def _problem(code: int | None, bounds: ProcessBounds) -> str:
             return f"took longer than {bounds.seconds:g} s, or too much memory"
         if name == "SIGXFSZ":
             return f"resulted in more than {bounds.output_bytes:,} bytes"
+        if name == "SIGABRT":
+            return "crashed, most likely because it needs too much memory"
         return f"crashed ({name})"
     return "crashed"

@@ -10,7 +10,7 @@ from command_line import Run
 
 from dspy_rlm.cli import exit_codes
 from dspy_rlm.cli.exit_codes import CONFIGURATION
-from dspy_rlm.cli.main import _parser
+from dspy_rlm.cli.main import command_parser
 from dspy_rlm.cli.skill.install import skill_text
 
 TEXT = skill_text()
@@ -40,12 +40,12 @@ def test_the_commands_exist():
     for command in found:
         words = shlex.split(command)[1:]
         if words != ["ask"]:  # its name alone
-            assert callable(_parser().parse_args(words).command)
+            assert callable(command_parser().parse_args(words).command)
 
 
 def test_the_flags_exist():
     """Each flag in its sentences is one of `ask`."""
-    known = _parser().parse_args(["ask"])
+    known = command_parser().parse_args(["ask"])
     flags = set(re.findall(r"--[a-z][a-z-]+", TEXT))
     assert len(flags) >= 8
     renamed = {"sig": "signature", "sub_model": "sub_models"}

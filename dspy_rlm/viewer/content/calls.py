@@ -11,6 +11,7 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.export.contents import value_of
 from dspy_rlm.journal.lines import dumped
 from dspy_rlm.journal.records import AttemptRecord, CallRecord, ErrorRecord, ToolRecord
+from dspy_rlm.protocols.recording import OWN_KINDS
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.content.indexes import Index, end_of_call
 from dspy_rlm.viewer.series import Series
@@ -51,7 +52,9 @@ def _groups_by_call(index: Index) -> dict[int, int]:
 def _by_run(index: Index) -> list[tuple[int, CallRecord]]:
     """Returns the calls with their places; those of a run's own turns first, so that equal parts of their prompts touch."""
     calls = list(enumerate(index.calls))
-    return sorted(calls, key=lambda one: (one[1].is_sub_call, index.run_at[one[1].run_id], one[0]))
+    return sorted(
+        calls, key=lambda one: (one[1].kind not in OWN_KINDS, index.run_at[one[1].run_id], one[0])
+    )
 
 
 @dataclasses.dataclass
