@@ -22,8 +22,12 @@ from dspy_rlm.inputs.spool import Spool
 from dspy_rlm.inputs.streams import file_pieces, is_pipe, open_stdin, pipe_pieces, stream_content
 from dspy_rlm.inputs.web import download
 from sandbox_runtime import Directory, TextStream
+from sandbox_runtime.helpers import DaemonPool
 
 Argument = str | os.PathLike[str]
+
+# Files that are converted at once.
+_PROCESSES = 4
 
 # The words for the reasons of a listing.
 _REASONS = {"ignored": "ignored by .gitignore", "special": "no regular file"}
@@ -96,6 +100,7 @@ class Source:
             return {self.name: self.stream}
         found: dict[str, Text] = {}
         kept = []
+        _prepare(self.items)
         for item in self.items:
             try:
                 found[item.key] = item.text
@@ -107,6 +112,18 @@ class Source:
                 kept.append(item)
         self.items = kept
         return found
+
+
+def _prepare(items: Sequence[Item]) -> None:
+    """Converts some files at once, each in a process of its own."""
+    if len(items) < 2:
+        return
+    pool = DaemonPool(min(_PROCESSES, os.cpu_count() or 1), "rlm-inputs")
+    try:
+        for done in [pool.submit(item.prepare) for item in items]:
+            done.result()
+    finally:
+        pool.close(cancel_queued=True)
 
 
 def reason_of(error: InputError) -> str:

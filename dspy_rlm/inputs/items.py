@@ -6,6 +6,7 @@ Reading is bounded, and a large text stays on disk. Conversions happen at most o
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -67,6 +68,7 @@ class Item:
         self.read_as = ""
         """How it was read, in words; empty until it is."""
 
+        self._records: Converted | InputError | None = None
         self.left_out: list[tuple[str, int]] = []
         """The reasons for which members of an archive were left out, each with their number."""
 
@@ -109,7 +111,7 @@ class Item:
             return self._json_lines()
         if self.kind.name not in ROWS | RECORDS:
             return self.text
-        converted = self._converted
+        converted = self.converted()
         if converted.size > self._bounds.parsed_bytes:
             self._content.notes.append(f"too large for memory as {self._plural}: read as a text")
             return self._converted_text(converted)
@@ -137,10 +139,10 @@ class Item:
         Raises:
             InputError: It cannot be read.
         """
-        if self.kind.is_text and (self._as_it_stands or self.kind.name != "html"):
+        if self._is_readable:
             return self.raw_text
         try:
-            return self._converted_text(self._converted)
+            return self._converted_text(self.converted())
         except InputError as error:
             if self.kind.name != "html" or "needs the package" not in str(error):
                 raise
@@ -167,8 +169,9 @@ class Item:
                 text, note = text_and_note(data, Path(self.name).name or self.name, lazy)
             except UnreadableTextError as error:
                 if "expands to more" not in str(error):
-                    with refused(self.name):
-                        raise
+                    raise InputError(
+                        f"Cannot read {self.name}: {error}. {_advice(str(error))}"
+                    ) from error
             else:
                 content.notes.extend([note.partition("; name another")[0]] if note else [])
                 return _newlines(text)
@@ -196,8 +199,34 @@ class Item:
             self._content.notes.append(text.note)
         return text
 
-    @cached_property
-    def _converted(self) -> Converted:
+    def prepare(self) -> None:
+        """Converts the file, if its text needs that. From any thread; errors come when the text is read."""
+        if not self._is_readable:
+            with contextlib.suppress(InputError):
+                self.converted()
+
+    @property
+    def _is_readable(self) -> bool:
+        """True if the text is the file itself."""
+        return self.kind.is_text and (self._as_it_stands or self.kind.name != "html")
+
+    def converted(self) -> Converted:
+        """Returns the records of the converter, which runs once.
+
+        Raises:
+            InputError: It cannot be converted.
+        """
+        # No `cached_property`: in Python 3.11 that has one lock for all items.
+        if self._records is None:
+            try:
+                self._records = self._convert()
+            except InputError as error:
+                self._records = error
+        if isinstance(self._records, InputError):
+            raise self._records
+        return self._records
+
+    def _convert(self) -> Converted:
         path = self._content.path
         if self.kind.is_text and self.kind.name in ROWS:
             path = self._utf8_path()
@@ -312,7 +341,7 @@ def members(
     item: Item, *, file: Callable[[str, Iterator[bytes]], Path]
 ) -> Iterator[tuple[str, Path]]:
     """Yields the files of an archive, each as a temporary file; notes what was left out."""
-    converted = item._converted
+    converted = item.converted()
     for name, spans in _spans(converted, item):
         yield name, file(name, converted.read(spans))
 
@@ -350,6 +379,17 @@ def _is_utf8(sample: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > len(sample) - 4
     return not _has_mark(sample)
+
+
+def _advice(problem: str) -> str:
+    """Returns what to do about a file that is no text."""
+    if "Office document" in problem:
+        return "Save it in a newer format: .docx, .pptx or .xlsx."
+    if "image" in problem:
+        return "Run a text recognition (OCR) on it first."
+    return (
+        "Convert it to text first." if "not a text" in problem else "Replace it by an intact copy."
+    )
 
 
 def _has_mark(data: bytes) -> bool:
