@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.bounds import InputBounds
 from dspy_rlm.inputs.content import Content
-from dspy_rlm.inputs.items import Item, Text, members
+from dspy_rlm.inputs.items import Item, Text
+from dspy_rlm.inputs.members import members
 from dspy_rlm.inputs.paths import PATTERN, STDIN, exists, is_url, reading
 from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.inputs.spool import Spool
@@ -201,11 +202,7 @@ def _one(content: Content, bounds: InputBounds) -> Source:
     if not item.is_archive:
         return Source(content.name, [item])
     source = Source(content.name, is_collection=True, is_archive=True, is_named=False)
-
-    def file(name: str, pieces: Iterator[bytes]) -> Path:
-        return content.spool.write(pieces, f"{name} in {content.name}", bounds.output_bytes)
-
-    for name, path in members(item, file=file):
+    for name, path in members(item, content.spool, bounds.output_bytes):
         size = path.stat().st_size
         if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
             source.skipped.append(Skipped(name, "hidden", size))
