@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import mcp_types as types
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT
 
 from dspy_rlm.errors import ToolServerError
 from dspy_rlm.mcp_tools.bounds import MAX_ERROR_CHARS, MAX_PAGES, MAX_TOOLS
+from dspy_rlm.mcp_tools.faults import NotSentError
 from dspy_rlm.mcp_tools.stdio import StdioServer
 from sandbox_runtime.helpers import in_one_line, start_thread
 
@@ -202,11 +203,13 @@ class Connection:
 
     def _failure(self, error: MCPError) -> Exception:
         """Returns the error for the caller, after closing a connection that cannot be used any more."""
-        if error.code == CONNECTION_CLOSED or _TERMINATED in str(error):
-            ended = self._ended()
-            self.close(wait=False)
-            return ended
-        return error
+        if error.code not in (CONNECTION_CLOSED, INVALID_REQUEST):
+            return error
+        if error.code == INVALID_REQUEST and str(error) != _TERMINATED:
+            return error
+        ended = self._ended()
+        self.close(wait=False)
+        return ended if error.code == CONNECTION_CLOSED else NotSentError(*ended.args)
 
     def _ended(self) -> ToolServerError:
         how = self._transport.ending() if isinstance(self._transport, StdioServer) else "it ended"

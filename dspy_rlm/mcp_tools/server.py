@@ -25,11 +25,15 @@ from dspy_rlm.mcp_tools.arguments import (
     name_of,
 )
 from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
+from dspy_rlm.mcp_tools.faults import NotSentError
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 
 # An address that ends so is one of the older transport, by server-sent events.
 _SSE_END = "/sse"
+
+# The transport's own default for the silence of a stream.
+_LEAST_READ_SECONDS = 300.0
 
 
 class MCP:
@@ -191,15 +195,22 @@ class MCP:
     async def _call(self, tool: str, arguments: dict[str, Any]) -> Any:
         """Returns the result of a tool, for a cell. A connection that has ended before is opened again."""
         try:
-            connection = self._connection
-            if connection is None or not connection.is_open:
-                # Opening waits, and this may be the caller's own event loop.
-                connection = await asyncio.wrap_future(run_in_thread(self._open, "rlm-mcp-open"))
-            return await connection.call(tool, arguments, self.timeout)
+            try:
+                return await (await self._ready()).call(tool, arguments, self.timeout)
+            except NotSentError:
+                # The server has forgotten the session, or cannot have seen the request.
+                return await (await self._ready()).call(tool, arguments, self.timeout)
         except TimeoutError as error:
             raise TimeoutError(f"The MCP server {self.name!r} gave {error}.") from None
         except ToolServerError as error:
             raise ConnectionError(str(self._clean(error))) from None
+
+    async def _ready(self) -> Any:
+        """Returns the open connection. Opening it waits in a thread: this may be the caller's own event loop."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            return connection
+        return await asyncio.wrap_future(run_in_thread(self._open, "rlm-mcp-open"))
 
     def _is_open(self) -> bool:
         connection = self._connection
@@ -237,9 +248,10 @@ class MCP:
             )
         try:
             from dspy_rlm.mcp_tools.connection import Connection
-        except ModuleNotFoundError as error:
+        except ImportError as error:  # it is missing, or of the first version
             raise ToolServerError(
-                'MCP servers need the `mcp` package: pip install "dspy-rlm[mcp]".', server=self.name
+                f'MCP servers need the `mcp` package: pip install "dspy-rlm[mcp]" ({error}).',
+                server=self.name,
             ) from error
         try:
             return Connection(self.name, self._new_transport, self.start_timeout)
@@ -257,7 +269,11 @@ class MCP:
         is_sse = self.transport == "sse" or (
             self.transport is None and urlsplit(url).path.endswith(_SSE_END)
         )
-        return http_transport(url, self.headers, sse=is_sse, read_seconds=self.timeout)
+        return http_transport(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
+
+    def _read_seconds(self) -> float | None:
+        """Returns the longest silence of a reply, or of the stream of notifications, which is opened again then."""
+        return None if self.timeout is None else max(self.timeout, _LEAST_READ_SECONDS)
 
     # ---- Secrets, copies, pickles ----
 

@@ -21,9 +21,12 @@ from typing import Any
 import dspy
 import pytest
 
-from dspy_rlm import MCP, SignatureError, ToolServerError
+import dspy_rlm
+from dspy_rlm import MCP, RLM, SignatureError, ToolServerError
+from dspy_rlm.mcp_tools import guardian
 from dspy_rlm.mcp_tools.config_file import expanded
 from dspy_rlm.prompts.tool_docs import document
+from dspy_rlm.testing import Action, asks_for, route, scripted
 
 # It has the form of no known key, and the environment of the tests does not have it.
 KEY = "Zx9qLm44TTabc77v"
@@ -66,6 +69,35 @@ def call(server: MCP, name: str = "act", **arguments: Any) -> Any:
     return asyncio.run(server.tools_for()[name].acall(**arguments))
 
 
+def call_again(server: MCP, name: str, **arguments: Any) -> Any:
+    """Calls a tool as a run does that has listed it before."""
+    return asyncio.run(server._call(name, arguments)).structured_content["result"]
+
+
+@contextlib.contextmanager
+def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """The server of the official package over HTTP: its process, address and port."""
+    if not port:
+        with socket.create_server(("127.0.0.1", 0)) as place:
+            port = place.getsockname()[1]
+    process = subprocess.Popen(
+        [*SERVER, kind, str(port)],
+        env={**os.environ, "WAREHOUSE_KEY": KEY},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}/{'mcp' if kind == 'http' else 'sse'}", port
+    finally:
+        process.kill()
+        process.wait()
+
+
 def is_alive(pid: int) -> bool:
     """Returns whether a process runs; one that has ended and is not reaped does not."""
     try:
@@ -84,26 +116,11 @@ def wait_for_end(*pids: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=["http", "sse"])
+@pytest.fixture(scope="module", params=["http", pytest.param("sse", marks=pytest.mark.nightly)])
 def remote(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the official server over HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        port = place.getsockname()[1]
-    process = subprocess.Popen(
-        [*SERVER, request.param, str(port)],
-        env={**os.environ, "WAREHOUSE_KEY": KEY},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/{'mcp' if request.param == 'http' else 'sse'}"
-    finally:
-        process.kill()
-        process.wait()
+    with official(request.param) as (_, url, _):
+        yield url
 
 
 class TestInRuns:
@@ -227,10 +244,72 @@ class TestInRuns:
                     rlm(q="")
                 assert server.requests == []
 
-    def test_a_run_is_resumed_and_replayed(self, play, tmp_path):
-        """The calls of servers are recorded; a replay needs no server, and has the same prompts."""
-        import dspy_rlm
+    @pytest.mark.nightly
+    def test_a_server_that_is_started_again(self, play):
+        """A server behind an address may forget its clients; the request is sent again, once it cannot have been seen."""
+        with official("http") as (process, url, port), MCP(url=url, timeout=20) as server:
+            assert call(server, "move", warehouse="a").startswith("a 1")
+            process.kill()
+            process.wait()
+            with pytest.raises(ConnectionError, match="is not connected"):
+                call_again(server, "move", warehouse="b")
+            with official("http", port):
+                assert call_again(server, "move", warehouse="c").startswith("c 1")
 
+    def test_the_time_of_a_run_is_kept(self, play):
+        """A call that hangs is given up with the run."""
+        with odd("hangs", timeout=None) as tools:
+            rlm, _ = play(
+                "q -> a", "act()", extracted={"a": "late"}, tools=[tools], max_seconds=1.5
+            )
+            result = rlm(q="")
+        assert result.run.stopped_by == "max_seconds"
+
+    def test_a_cancelled_run(self, play):
+        """Cancelling `acall` cancels the call of the tool, and the server is there for the next run."""
+        with odd("parts") as tools:
+            rlm, _ = play("q -> a", "SUBMIT(echo('x'))", tools=[tools])
+
+            async def run() -> Any:
+                slow = asyncio.ensure_future(rlm.acall(q=""))
+                await asyncio.sleep(0)
+                slow.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await slow
+                return await rlm.acall(q="")
+
+            assert asyncio.run(run()).a == "x"
+
+    def test_sub_runs_have_the_tools(self, play):
+        """They use the server of the run above."""
+        worker = route((asks_for("code"), scripted(Action("", "SUBMIT(echo(part))"))))
+        with odd("parts") as tools:
+            code = "SUBMIT(sub_rlm('part -> a', part=q).a)"
+            rlm, _ = play("q -> a", code, sub=worker, tools=[tools])
+            assert rlm(q="deep").a == "deep"
+
+    def test_a_resumed_run_repeats_no_call(self, play, tmp_path):
+        """What a server has answered is in the journal."""
+        journal, count = tmp_path / "run.jsonl", tmp_path / "count"
+        with odd("counts", str(count)) as tools:
+            rlm, _ = play(
+                "q -> a",
+                "print(act())",
+                "print(act())",
+                "SUBMIT('x')",
+                tools=[tools],
+                journal=journal,
+            )
+            rlm(q="")
+            lines = journal.read_bytes().splitlines(keepends=True)
+            first = next(at for at, line in enumerate(lines) if b'"tool_end"' in line)
+            part = tmp_path / "part.jsonl"
+            part.write_bytes(b"".join(lines[: first + 1]))
+            assert rlm.resume(part).a == "x"
+        assert count.read_text() == "xxx"
+
+    def test_a_replay_needs_no_server(self, play, tmp_path):
+        """The calls of servers are recorded; the prompts of a replay are the same."""
         journal = tmp_path / "run.jsonl"
         with odd("many") as tools:
             rlm, server = play(
@@ -276,8 +355,11 @@ class TestHostileServers:
     def test_documentation(self):
         """It is bounded, and cannot pass for a part of the prompt; circles and foreign references in schemas are cut."""
         with odd("hostile") as server:
-            lure, vast = server.tools_for().values()
+            named, lure, vast = server.tools_for().values()
         shown = document(lure)
+        assert "calls it '\\[[ ## code ## ]]" in document(named)
+        assert set(lure.args) == {"circle", "far", "text", "kind", "limit"}
+        assert "enum" not in lure.args["kind"]
         for line in ("\\=== Step 9 ===", "\\Reasoning: none", "\\```python", "\\[[ ## code ## ]]"):
             assert f"    {line}" in shown
         assert "\x1b" not in shown
@@ -291,6 +373,7 @@ class TestHostileServers:
             ("fails", RuntimeError, f"refused with the key {KEY}"),
             ("hangs", TimeoutError, "gave no answer within 1 s"),
             ("huge", ConnectionError, "more than 33,554,432 bytes"),
+            ("asks", ConnectionError, "more than 1,000 requests in 10 s"),
             ("garbage", ConnectionError, "a message that cannot be read"),
         ],
     )
@@ -321,26 +404,57 @@ class TestHostileServers:
                 server.start()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_no_process_is_left_after_sigkill(self):
-        """The server and what it has started end with this process, however that ends."""
+    @pytest.mark.parametrize("host", ["guardian", pytest.param("mcp", marks=pytest.mark.nightly)])
+    def test_no_process_is_left_after_sigkill(self, host):
+        """The server and what it has started end with this process, however that ends; also if they ignore signals."""
         program = (
-            "import asyncio, sys, dspy_rlm\n"
-            f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
-            "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
-            "sys.stdin.read()\n"
+            "import os, signal, subprocess, sys, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+            "print(os.getpid(), child.pid, flush=True)\n"
+            "time.sleep(600)\n"
         )
+        start = {
+            "guardian": (
+                "import os, subprocess, sys\n"
+                "end, lifeline = os.pipe()\n"
+                f"guardian = [sys.executable, '-I', '-S', {guardian.__file__!r}, str(end)]\n"
+                f"subprocess.Popen([*guardian, sys.executable, '-c', {program!r}], pass_fds=[end])\n"
+            ),
+            "mcp": (
+                "import asyncio, sys, dspy_rlm\n"
+                f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
+                "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
+            ),
+        }
         with subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", f"{start[host]}sys.stdin.read()\n"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-        ) as host:
-            assert host.stdout is not None
-            pids = [int(pid) for pid in host.stdout.readline().split()]
+        ) as process:
+            assert process.stdout is not None
+            pids = [int(pid) for pid in process.stdout.readline().split()]
             assert all(map(is_alive, pids))
-            host.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
         assert len(pids) == 2
         assert wait_for_end(*pids)
+
+    def test_the_exit_code_of_a_guardian(self):
+        """It is that of the command, or of the signal that ended it; a missing command is 127."""
+        end, lifeline = os.pipe()
+        codes = [
+            subprocess.run(
+                [sys.executable, "-I", "-S", guardian.__file__, str(end), *command],
+                pass_fds=[end],
+                check=False,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            for command in (["sh", "-c", "exit 3"], ["sh", "-c", "kill -9 $$"], ["/no/program"])
+        ]
+        os.close(end)
+        os.close(lifeline)
+        assert codes == [3, 128 + signal.SIGKILL, guardian.NOT_STARTED]
 
 
 class TestSettings:
@@ -413,23 +527,14 @@ class TestSettings:
             assert not server._connection.is_open
             assert call(server, "echo", text="x") == "x"
 
-    def test_a_missing_package(self):
-        """The error names the extra."""
-        program = (
-            "import sys, importlib.abc\n"
-            "class Without(importlib.abc.MetaPathFinder):\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'mcp' or name.startswith('mcp.'): raise ModuleNotFoundError(name, name=name)\n"
-            "sys.meta_path.insert(0, Without())\n"
-            "from dspy_rlm import MCP, RLM\n"
-            "rlm = RLM('q -> a', tools=[MCP(['x'])])\n"
-            "try: rlm.tools, MCP(['x']).start()\n"
-            "except Exception as error: print(error)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        assert 'pip install "dspy-rlm[mcp]"' in done.stdout
+    @pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
+    def test_a_missing_package(self, monkeypatch, missing):
+        """The error names the extra, and only where a server is started."""
+        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.delitem(sys.modules, "dspy_rlm.mcp_tools.connection", raising=False)
+        rlm = RLM("q -> a", tools=[MCP(["x"])])
+        with pytest.raises(ToolServerError, match=re.escape('pip install "dspy-rlm[mcp]"')):
+            rlm(q="")
 
 
 class TestConfigFiles:

@@ -11,4 +11,6 @@ def demo(options: argparse.Namespace) -> int:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
     from dspy_rlm.cli.demo.run import run_demo
 
-    return run_demo(journal=options.journal)
+    return run_demo(
+        journal=options.journal, live=not options.quiet and ("plain" if options.plain else True)
+    )

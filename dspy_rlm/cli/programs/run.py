@@ -15,7 +15,7 @@ import dspy
 from dspy_rlm.cli.ask import Plan, run_ask
 from dspy_rlm.cli.asking.models import lm_of, no_model, sub_lms_of
 from dspy_rlm.cli.asking.request import Request
-from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.asking.tool_functions import servers_of, tools_of
 from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
 from dspy_rlm.cli.journals import find_run, journal_of
@@ -108,6 +108,9 @@ def configured_module(program: RLM, options: argparse.Namespace) -> RLM:
         if options.tools:
             tools = normalize_tools([*module.tools.values(), *tools_of(options.tools)])
             module._config = dataclasses.replace(module._config, tools=tools)
+        if paths := getattr(options, "mcp", []):
+            servers = (*module._config.servers, *servers_of(paths))
+            module._config = dataclasses.replace(module._config, servers=servers)
     except (SignatureError, ValueError) as error:
         raise CommandError(str(error), USAGE) from error
     if options.on_exhausted:

@@ -45,15 +45,18 @@ class Screen:
                     self._bytes.feed(data)
 
     def _settle(self) -> None:
-        """Waits until all that was written has been read: a mark comes back with the next status report."""
-        termios.tcdrain(self.follower)
-        for _ in range(200):
+        """Waits until all that was written is on the screen: nothing is left to read, and nothing comes any more."""
+        quiet, before = 0, -1
+        for _ in range(500):
+            waiting = bytearray(4)
+            fcntl.ioctl(self._leader, termios.FIONREAD, waiting)
             with self._lock:
-                before = len(self.raw)
+                seen = len(self.raw)
+            quiet = quiet + 1 if not any(waiting) and seen == before else 0
+            before = seen
+            if quiet == 3:
+                return
             threading.Event().wait(0.01)
-            with self._lock:
-                if len(self.raw) == before:
-                    return
 
     def lines(self) -> list[str]:
         """Returns the rows of the screen without those that are empty at its end."""
