@@ -38,6 +38,8 @@ export class App {
   readonly #help = helpDialog();
   /** What is drawn: a live page draws a view again only if this changes. */
   #drawn = "";
+  /** The number of the last step of the run that is open, as of the last drawing. */
+  #newest: number | undefined;
 
   constructor(store: Store, root: HTMLElement) {
     this.#store = store;
@@ -180,6 +182,7 @@ export class App {
     const context = this.#context();
     this.#header.update(this.#store, context.journalIndex);
     const { step, runIndex } = context;
+    this.#newest = context.run.steps.at(-1)?.number;
     const id = step === undefined ? `r${runIndex}` : `r${runIndex}-s${step.number}`;
     const compares = route.target.kind === "compare";
     this.#sidebar.select(context.journalIndex, compares ? "compare" : id);
@@ -298,19 +301,16 @@ export class App {
   #grown(): void {
     const context = this.#context();
     // A person who reads the newest step follows the run.
-    const follows = context.step !== undefined && this.#atEnd;
+    const follows = context.step !== undefined && context.step.number === this.#newest;
     this.#search.update();
     this.#sidebar.update(this.#store.journals);
-    const last = this.#store.journal(context.journalIndex).runs[context.runIndex]?.steps.at(-1);
+    const last = context.run.steps.at(-1);
     if (follows && last !== undefined && last.number !== context.step?.number) {
       this.go(link(context, { kind: "step", run: context.runIndex, step: last.number }));
     } else {
       this.draw();
     }
-    this.#atEnd = last?.number === this.#context().step?.number;
   }
-
-  #atEnd = false;
 
   #showLive(state: LiveState): void {
     this.#header.showLive(state);
