@@ -5,6 +5,7 @@
 import type { CallIndex } from "../document/format.ts";
 import { sumOf } from "../document/store.ts";
 import type { Context } from "../shell/context.ts";
+import { link } from "../shell/context.ts";
 import { visible } from "../text/lines.ts";
 import { count, dollars, duration, integer, short } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
@@ -267,6 +268,15 @@ class Grid {
     this.#list.refresh(index);
     this.#list.row(index)?.focus({ preventScroll: true });
     this.#showDetail(row.index);
+    this.#rename([row.index]);
+  }
+
+  #rename(rest: readonly number[]): void {
+    const { runIndex, step } = this.#context;
+    const target = step === undefined
+      ? { kind: "run", run: runIndex } as const
+      : { kind: "step", run: runIndex, step: step.number } as const;
+    this.#context.rename(link(this.#context, target, "calls", rest));
   }
 
   #showDetail(index: CallIndex): void {
@@ -278,6 +288,7 @@ class Grid {
           this.element.classList.remove("with-detail");
           fill(this.#detail);
           this.#selected = null;
+          this.#rename([]);
           this.#list.reset(this.#rows.length);
           this.#list.row(this.#active)?.focus();
         },
