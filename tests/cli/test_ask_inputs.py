@@ -87,3 +87,12 @@ def test_notes_are_warnings_of_a_run(server: Server):
     note = "log.txt: not UTF-8, read as windows-1252."
     assert done.stderr.startswith(f"dspy-rlm: {note}\n")
     assert json.loads(done.stdout)["warnings"] == [note]
+
+
+def test_one_file_fills_a_dict_that_is_declared(run_here):
+    """A field that is declared as a dict of texts gets one for a single file too."""
+    done = run_here(
+        "ask", "log.txt", "--sig", "docs: dict[str, str], question -> a", "-q", "?", *DRY
+    )
+
+    assert "docs: dict, 1 text, 31 characters" in done.stdout, done.stderr
