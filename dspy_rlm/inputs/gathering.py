@@ -282,6 +282,10 @@ def _folder(
         Skipped(one.path, _REASONS.get(one.reason, one.reason), one.size_bytes)
         for one in folder.left_out()
     ]
+    source.more_notes = [
+        f"{name}: left out: {number:,} {what}"
+        for what, number in sorted(folder.omissions().items())
+    ]
     if sum(sizes.values()) > bounds.folder_bytes:
         if alone:
             source.folder = folder
