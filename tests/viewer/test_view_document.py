@@ -384,7 +384,7 @@ class TestFigures:
         lines.add("iteration", run="r", it=1)
         began = lines.now
         for number in range(MAX_SEGMENTS):
-            lines.call(f"r:{number}", 1, "?", "a", kind="sub_llm", parent_call="t", seconds=0.06)
+            lines.call(f"r:{number}", 1, "?", "a", kind="sub_llm", parent_call="t", seconds=0.3)
         lines.cell(1, "x", "", started=began, seconds=lines.now - began)
         lines.end()
         _, journal = journal_of(lines)

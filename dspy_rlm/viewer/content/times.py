@@ -214,7 +214,7 @@ def _thinned(path: list[doc.Segment], least: float) -> list[doc.Segment]:
             if length > longest:
                 kept[-1], longest = {**segment}, length
             kept[-1]["start"], kept[-1]["end"] = start, segment["end"]
-        path = _joined(kept)
+        path = kept
     for segment in path:
         segment["start"], segment["end"] = round(segment["start"], 4), round(segment["end"], 4)
     return path
