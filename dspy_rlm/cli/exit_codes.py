@@ -55,6 +55,9 @@ _CODES = (
     (("dspy", "LMError"), MODEL),
     (("dspy", "AdapterParseError"), MODEL),
     (("dspy", "CodeInterpreterError"), SANDBOX),
+    # A file in place that changed, or whose compressed data is damaged further on.
+    (("sandbox_runtime", "TextChangedError"), INPUT),
+    (("sandbox_runtime", "UnreadableTextError"), INPUT),
     (("sandbox_runtime", "SandboxError"), SANDBOX),
     (("builtins", "KeyboardInterrupt"), INTERRUPTED),
 )

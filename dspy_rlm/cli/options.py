@@ -138,17 +138,22 @@ def describe_output(ask: argparse.ArgumentParser) -> None:
         const="-",
         help="write the events of the run as JSON lines while it runs, to a file or (without FILE) to stderr",
     )
-    output.add_argument("--quiet", action="store_true", help="do not show the steps")
-    output.add_argument(
-        "--plain",
-        action="store_true",
-        help="show the steps as lines without colour, also where stderr is no terminal",
-    )
+    add_view(output)
     output.add_argument("--output", metavar="FILE", type=Path, help="write the answer to a file")
     output.add_argument(
         "--allow-partial",
         action="store_true",
         help="exit with 0 for a partial or an extracted answer too",
+    )
+
+
+def add_view(group: argparse._ActionsContainer) -> None:
+    """Adds the flags for what is shown of runs that go on."""
+    group.add_argument("--quiet", action="store_true", help="do not show the steps")
+    group.add_argument(
+        "--plain",
+        action="store_true",
+        help="show the steps as lines without colour, also where stderr is no terminal",
     )
 
 
@@ -169,6 +174,7 @@ def describe_demo(demo: argparse.ArgumentParser) -> None:
         "Answers three questions about the source of the Python standard library. A scripted policy plays the language "
         "model. The exit code is 0 only if every answer was right."
     )
+    add_view(demo)
     add_journal(demo)
 
 

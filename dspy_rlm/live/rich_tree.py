@@ -65,6 +65,8 @@ class RichTree:
         # The lines of finished steps, which change no more: by number, width, and the most lines of code and of output.
         self._kept: dict[tuple[int, int, int, int], list[Line]] = {}
         self._code: tuple[tuple[int, str, int], list[Line]] | None = None
+        # The rows of the running code, by what they depend on.
+        self._rows: tuple[tuple[object, ...], list[Line]] | None = None
 
     def live(self, run: RunView, now: float, width: int, height: int) -> list[Line]:
         """Returns the lines of a run that goes on, which fit into a height: the running step, and steps before it."""
@@ -202,6 +204,12 @@ class RichTree:
     def _code_lines(self, step: StepView, width: int, most: int) -> list[Line]:
         if not step.code:
             return []
+        key = step.number, step.code, step.line, step.failed, step.ended, width, most
+        if self._rows is None or self._rows[0] != key:
+            self._rows = key, self._numbered(step, width, most)
+        return self._rows[1]
+
+    def _numbered(self, step: StepView, width: int, most: int) -> list[Line]:
         lines = self._highlighted(step, width)
         current = step.line
         # The line that runs stays in sight.
@@ -312,10 +320,27 @@ def _highlighted(code: str, width: int) -> list[Line]:
     return list(text.split("\n", allow_blank=True)) or [Text("")]
 
 
-def as_ansi(lines: Sequence[Line], console: Console) -> list[str]:
-    """Returns lines as text with the escape codes of their styles."""
-    system = _SYSTEMS.get(console.color_system or "")
-    return [_ansi(line, console, system) for line in lines]
+class Ansi:
+    """Lines as text with the escape codes of their styles. Lines that are drawn again are converted once."""
+
+    def __init__(self) -> None:
+        """Has converted nothing yet."""
+        self._drawn: dict[int, tuple[Line, str]] = {}
+        self._console: tuple[str | None, bool] | None = None
+
+    def of(self, lines: Sequence[Line], console: Console) -> list[str]:
+        """Returns the text of each line."""
+        looks = console.color_system, console.no_color
+        if looks != self._console:
+            self._console, self._drawn = looks, {}
+        system = _SYSTEMS.get(console.color_system or "")
+        drawn = {}
+        for line in lines:
+            before = self._drawn.get(id(line))
+            same = before is not None and before[0] is line
+            drawn[id(line)] = before if before and same else (line, _ansi(line, console, system))
+        self._drawn = drawn
+        return [drawn[id(line)][1] for line in lines]
 
 
 _SYSTEMS = {

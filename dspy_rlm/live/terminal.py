@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dspy_rlm.live.painter import Above, Painter, measured, terminal_size
 from dspy_rlm.live.refreshing import Refresher
-from dspy_rlm.live.rich_tree import Line, RichTree, as_ansi
+from dspy_rlm.live.rich_tree import Ansi, Line, RichTree
 from dspy_rlm.live.tree import Tree
 
 # Columns of a readable width at most.
@@ -37,6 +37,7 @@ class TerminalDisplay:
         self._painter: Painter | None = None
         self._refresher: Refresher | None = None
         self._restore = contextlib.ExitStack()
+        self._ansi = Ansi()
         self._ascii_only = not _encodes(stream, "├─╰▶✓✗…━⠋·")
 
     def begin(self, tree: Tree) -> None:
@@ -141,13 +142,13 @@ class TerminalDisplay:
         if more > 0:
             lines.append(Line(f"and {more} more run{'' if more == 1 else 's'}", style="dim"))
         console = self._console(width)
-        painter.paint(measured(as_ansi(lines, console), [line.plain for line in lines]))
+        painter.paint(measured(self._ansi.of(lines, console), [line.plain for line in lines]))
 
     def _final(self, tree: Tree, renderer: RichTree) -> list[str]:
         width = min(terminal_size(self._stream).columns - 1, MAX_WIDTH)
         with tree.lock:
             lines = renderer.final(tree.root, tree.clock(), width)
-        return as_ansi(lines, self._console(width))
+        return Ansi().of(lines, self._console(width))
 
     def _console(self, width: int) -> Console:
         """Returns what knows the colours of the terminal, and `NO_COLOR`."""

@@ -12,8 +12,12 @@ from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import FAILED, INTERRUPTED, USAGE, CommandError
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.cli.programs.options import describe_own
+from dspy_rlm.cli.watching import show_all_runs
 from dspy_rlm.errors import InputError
 from dspy_rlm.terminal.escaping import printable, show_exception
+
+# The flags that apply to all RLMs of a whole program.
+_OF_ALL_RUNS = ("journal", "plain", "quiet")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,6 +83,10 @@ def _run_whole(options: argparse.Namespace) -> int:
     journal = options.journal if options.journal is not None else configured("journal")
     if journal is not None:
         configure(journal=journal_of(journal))
+    show_all_runs(
+        plain=options.plain or bool(configured("plain")),
+        quiet=options.quiet or bool(configured("quiet")),
+    )
     try:
         run_program(options.program, options.arguments, as_module=options.as_module)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the program may raise anything
@@ -95,5 +103,5 @@ def _flags_of_rlms(options: argparse.Namespace) -> list[str]:
     return sorted(
         f"--{name.replace('_', '-')}"
         for name, value in unset.items()
-        if name != "journal" and getattr(options, name) != value
+        if name not in _OF_ALL_RUNS and getattr(options, name) != value
     )

@@ -19,7 +19,7 @@ from dspy_rlm.live.choosing import display_for
 from dspy_rlm.live.plain import PlainDisplay
 from dspy_rlm.live.state import RunView
 from dspy_rlm.live.tree import Tree
-from dspy_rlm.runs import viewing
+from dspy_rlm.runs.observed import viewing
 from dspy_rlm.testing import Fault, PolicyServer, asks_for, route, scripted
 
 
