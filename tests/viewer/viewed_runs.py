@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dspy_rlm.cli.recorded.diagnosis import diagnose
 from dspy_rlm.journal import load
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.bundle import Bundle
@@ -168,8 +167,7 @@ def texts_and_document(*paths: Path, redact: bool = False) -> tuple[Texts, doc.V
     texts = Texts(redact=redact)
     views = []
     for path in paths:
-        record = load(path)
-        views.append(journal_view(record, texts, findings=diagnose([record])))
+        views.append(journal_view(load(path), texts))
     return texts, document_of(views, texts, written_by="dspy-rlm 1.2.3")
 
 
