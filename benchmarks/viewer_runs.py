@@ -140,20 +140,28 @@ def sub_lm() -> Player:
 def record_nested(journal: Path) -> Path:
     """Records the nested run; returns its journal."""
     players = {"root": policy(root), "sub": sub_lm()}
-    slow = Fault(delay_seconds=0.4, only=lambda request: "Report 5 " in request.prompt)
-    wrong = Fault(status=400, message="content policy", only=lambda request: "Report 7 " in request.prompt)  # fmt: skip
-    busy = Fault(status=429, times=2, retry_after_seconds=0.05)
-    with PolicyServer(players, faults={"sub": [busy, slow, wrong]}) as server:
+    faults = {
+        "root": [Fault(delay_seconds=0.5, times=None)],
+        "sub": [
+            Fault(status=429, times=2, retry_after_seconds=0.05),
+            Fault(delay_seconds=1.5, only=lambda request: "Report 5 " in request.prompt),
+            Fault(status=400, message="content policy", only=lambda request: "Report 7 " in request.prompt),
+            Fault(delay_seconds=0.2, times=None),
+        ],
+    }  # fmt: skip
+    with PolicyServer(players, faults=faults) as server:
         rlm = RLM(
             Incidents,
-            sub_lm=server.lm("sub", num_retries=3),
+            sub_lm=server.lm("sub", num_retries=3, max_tokens=300),
             max_iterations=12,
             max_llm_calls=60,
-            max_tokens=400_000,
+            max_tokens=60_000,
+            max_cost=0.10,
+            prices={"openai/root": (2.0, 10.0), "openai/sub": (0.3, 1.2)},
             track_coverage=True,
             journal=journal,
         )
-        with dspy.context(lm=server.lm("root")):
+        with dspy.context(lm=server.lm("root", max_tokens=1_000)):
             prediction = rlm(reports=list(REPORTS), question="Which plant stood still for longest?")
     return Path(prediction.run.journal)
 

@@ -90,7 +90,6 @@ STARTS_THREADS = {
     "sandbox_runtime/guest/threads/thread_modules.py",  # the sandbox's own `threading`, which has no real threads
     "sandbox_runtime/threads.py",  # for all others
     "sandbox_runtime/packages/pip_guard.py",  # runs in pip's process, with the standard library only
-    "dspy_rlm/viewer/live.py",  # `http.server`'s own, one for each request, and the one that listens
     "dspy_rlm/live/notebook.py",  # marimo's own threads, the only ones that may write to a cell's output
     "dspy_rlm/testing/listener.py",  # `socketserver`'s own; a connection is listed before its thread starts
 }

@@ -196,6 +196,7 @@ ANCHORED = {
 
 # Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
+    "dspy_rlm/inputs/paths.py": "the user's own arguments",
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/evidence/options.py": "the user's own signature",
     "dspy_rlm/cli/asking/event_lines.py": "names of our own classes",
@@ -299,6 +300,11 @@ def expressions():
 
 # By file: those that `redact_secrets` puts together, each repetition with an end.
 BOUNDED = {
+    "dspy_rlm/inputs/converters/archives.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/delimited.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/epub.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/html.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/zips.py": "in a process of its own, with limits for time and memory",
     "sandbox_runtime/truncation.py": "a mark of fixed length; see the reader `abridged`",
     "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/secret_patterns.py": "see `test_secrecy.py`",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,9 @@ class Content:
 
     notes: list[str] = field(default_factory=list)
 
+    path_name: str = ""
+    """The name whose suffix says what it is, where that is not `name`: the path of an address."""
+
     @property
     def size(self) -> int:
         """The number of bytes."""
@@ -61,33 +64,8 @@ class Content:
         Raises:
             InputError: It cannot be read, or was cut or replaced meanwhile.
         """
-        with reading(self.name), os.fdopen(open_regular(self.path), "rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
-            parts, missing = [], before.st_size
-            while missing > 0 and (part := file.read(missing)):
-                parts.append(part)
-                missing -= len(part)
-            after = os.fstat(file.fileno())
-        if missing > 0:
-            raise InputError(
-                f"Cannot read {self.name}: it was cut while it was read. Copy it and try again."
-            )
-        if after.st_size > before.st_size:
-            self.notes.append(
-                f"it grew while it was read; its first {before.st_size:,} bytes are used"
-            )
-        elif after.st_mtime_ns != before.st_mtime_ns:
-            raise InputError(
-                f"Cannot read {self.name}: it changed while it was read. Copy it and try again."
-            )
-        # A file of /proc has content, but no size.
-        return b"".join(parts) or self._sizeless(before)
-
-    def _sizeless(self, status: os.stat_result) -> bytes:
-        if status.st_size or not stat.S_ISREG(status.st_mode):
-            return b""
-        with reading(self.name), os.fdopen(open_regular(self.path), "rb") as file:
-            return file.read(SAMPLE_BYTES)
+        with reading(self.name), io.FileIO(open_regular(self.path)) as file:
+            return whole(file, self.name, self.notes)
 
     def expanded(self, compression: str) -> Iterator[bytes]:
         """Yields the decompressed content in pieces.
@@ -102,6 +80,32 @@ class Content:
             descriptor = file.fileno()
             with refused(self.name):
                 yield from decompressed(partial(_read_at, descriptor), make, "it")
+
+
+def whole(file: io.FileIO, name: str, notes: list[str]) -> bytes:
+    """Returns the content of an open file as it was in the beginning; notes if the file has grown since.
+
+    Raises:
+        InputError: It was cut or rewritten meanwhile.
+    """
+    before = os.fstat(file.fileno())
+    parts, missing = [], before.st_size
+    while missing > 0 and (part := file.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    after = os.fstat(file.fileno())
+    if missing > 0:
+        raise InputError(
+            f"Cannot read {name}: it was cut while it was read. Copy it and try again."
+        )
+    if after.st_size > before.st_size:
+        notes.append(f"it grew while it was read; its first {before.st_size:,} bytes are used")
+    elif after.st_mtime_ns != before.st_mtime_ns:
+        raise InputError(
+            f"Cannot read {name}: it changed while it was read. Copy it and try again."
+        )
+    # A file of /proc has content, but no size.
+    return b"".join(parts) if before.st_size else file.read(SAMPLE_BYTES)
 
 
 def _read_at(descriptor: int, offset: int, size: int) -> bytes:

@@ -5,12 +5,13 @@ The process may hang, crash or use up its memory: that is an error of the input.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import tempfile
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.bounds import InputBounds
@@ -29,42 +30,77 @@ _ROOT = Path(__file__).parents[2]
 # The longest line: one part of a text, or one row.
 _MAX_LINE_BYTES = 1024**3
 
+# The last record fits into the end of this size: the text of an error is cut.
+_TAIL_BYTES = 8 * 1024
+
 # Databases are read row by row, and archives member by member: their size says little.
 _ANY_SIZE = frozenset({"sqlite", "duckdb", "parquet", "zip", "tar", "csv", "tsv", "mbox"})
 
 
-@dataclass
+@dataclass(frozen=True)
 class Converted:
-    """The records of a file, in a temporary file without a name."""
+    """The records of a file, in a temporary file."""
 
-    file: IO[bytes]
-    size: int
+    path: Path
+
+    @property
+    def size(self) -> int:
+        """The number of bytes of all records."""
+        return self.path.stat().st_size
 
     def records(self) -> Iterator[Record]:
         """Yields the records from the first. A record `data` has the offset of its bytes as `at`."""
-        self.file.seek(0)
-        while line := self.file.readline(_MAX_LINE_BYTES):
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError("a record is no object")
-            if "data" in record:
-                record["at"] = self.file.tell()
-                self.file.seek(record["data"], 1)
-            if "end" in record:
-                return
-            yield record
+        with self.path.open("rb") as file:
+            while line := file.readline(_MAX_LINE_BYTES):
+                if line == b"\n":  # behind raw bytes
+                    continue
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("a record is no object")
+                if "data" in record:
+                    record["at"] = file.tell()
+                    file.seek(record["data"], os.SEEK_CUR)
+                if "end" in record:
+                    return
+                yield record
         raise EOFError
 
     def last(self) -> Record:
         """Returns the last record, which says how it ended; an empty one where the process was cut off."""
-        tail = 4096
-        self.file.seek(max(0, self.size - tail))
-        line = self.file.read(tail).rstrip(b"\n").rpartition(b"\n")[2]
+        with self.path.open("rb") as file:
+            file.seek(max(0, self.size - _TAIL_BYTES))
+            line = file.read().rstrip(b"\n").rpartition(b"\n")[2]
         try:
             record = json.loads(line)
         except ValueError:
             return {}
         return record if isinstance(record, dict) else {}
+
+    def read(self, spans: Sequence[tuple[int, int]]) -> Iterator[bytes]:
+        """Yields raw bytes by their offsets and sizes."""
+        with self.path.open("rb") as file:
+            for at, size in spans:
+                file.seek(at)
+                yield file.read(size)
+
+
+@contextlib.contextmanager
+def checked(name: str) -> Iterator[None]:
+    """Raises `InputError` where records are no valid ones: a process that has read a hostile file may write anything."""
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        RecursionError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        raise InputError(
+            f"Cannot read {name}: its conversion gave no valid result ({str(error)[:100]}). Convert it to text first."
+        ) from error
 
 
 def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Converted:
@@ -79,28 +115,35 @@ def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Co
             f"Cannot read {content.name}: it is {kind.label} of {size_text(size)}, and at most "
             f"{size_text(bounds.document_bytes)} are converted. Split it, or convert it to text."
         )
-    output = tempfile.TemporaryFile()  # noqa: SIM115 - the result keeps it
-    try:
-        with reading(content.name):
-            ended = run_python(
-                _MODULE,
-                [kind.name, str(path), content.name, str(bounds.seconds)],
-                output,
-                folders=[_ROOT],
-                readable=[path],
-                bounds=ProcessBounds(bounds.seconds, bounds.memory_bytes, bounds.output_bytes),
-            )
-        converted = Converted(output, output.seek(0, 2))
-        last = converted.last()
-        if "end" not in last or ended.problem:
-            raise InputError(_problem(content, kind, last, ended.problem, bounds))
-    except BaseException:
-        output.close()
-        raise
+    converted = Converted(content.spool.new_path())
+    with converted.path.open("w+b") as output, reading(content.name):
+        ended = run_python(
+            _MODULE,
+            [
+                kind.name,
+                str(path),
+                content.path_name or content.name,
+                str(bounds.seconds),
+                str(bounds.output_bytes),
+            ],
+            output,
+            folders=[_ROOT],
+            readable=[path],
+            bounds=ProcessBounds(bounds.seconds, bounds.memory_bytes, bounds.output_bytes),
+        )
+    last = converted.last()
+    if converted.size >= bounds.output_bytes:
+        converted.path.unlink()
+        raise InputError(
+            f"Cannot read {content.name}: it expands to more than {size_text(bounds.output_bytes)}. Pass a part of it."
+        )
+    if "end" not in last or ended.problem:
+        converted.path.unlink()
+        raise InputError(_problem(content, kind, last, ended.problem))
     return converted
 
 
-def _problem(content: Content, kind: Kind, last: Record, problem: str, bounds: InputBounds) -> str:
+def _problem(content: Content, kind: Kind, last: Record, problem: str) -> str:
     if missing := last.get("missing"):
         return (
             f"Cannot read {content.name}: it is {kind.label}, and reading one needs the package {missing}. Install it with "
@@ -108,9 +151,7 @@ def _problem(content: Content, kind: Kind, last: Record, problem: str, bounds: I
         )
     if error := last.get("error"):
         return f"Cannot read {content.name} as {KINDS[kind.name].label}: {str(error).rstrip('.')}."
-    if content.size and problem.startswith("resulted"):
-        problem = f"it expands to more than {size_text(bounds.output_bytes)}"
     return (
         f"Cannot read {content.name} as {kind.label}: its conversion {problem or 'ended without a result'}. Pass a smaller part of "
         "it, or convert it to text."
-    ).replace("its conversion it expands", "it expands")
+    )

@@ -8,22 +8,27 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.bounds import InputBounds
 from dspy_rlm.inputs.content import Content
-from dspy_rlm.inputs.items import Item, Text, members
+from dspy_rlm.inputs.items import Item, Text
+from dspy_rlm.inputs.members import members
 from dspy_rlm.inputs.paths import PATTERN, STDIN, exists, is_url, reading
 from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.inputs.spool import Spool
 from dspy_rlm.inputs.streams import file_pieces, is_pipe, open_stdin, pipe_pieces, stream_content
 from dspy_rlm.inputs.web import download
 from sandbox_runtime import Directory, TextStream
+from sandbox_runtime.helpers import DaemonPool
 
 Argument = str | os.PathLike[str]
+
+# Files that are converted at once.
+_PROCESSES = 4
 
 # The words for the reasons of a listing.
 _REASONS = {"ignored": "ignored by .gitignore", "special": "no regular file"}
@@ -69,18 +74,26 @@ class Source:
     """The folder that the keys of its files are relative to; None for a source that has no place on disk."""
 
     skipped: list[Skipped] = field(default_factory=list)
-    archive_notes: list[str] = field(default_factory=list)
-    """Remarks on an archive as a whole."""
+    more_notes: list[str] = field(default_factory=list)
+    """Remarks on an archive as a whole, and on files that were left out."""
 
     @property
     def notes(self) -> list[str]:
         """Remarks on its files, each with the name."""
-        notes = self.archive_notes + [
+        notes = self.more_notes + [
             f"{item.key}: {note}" for item in self.items for note in item.notes
         ]
         if self.stream is not None and self.stream.note:
             notes.append(f"{self.name}: {self.stream.note}")
         return notes
+
+    def leave_out(self, key: str, error: InputError, size_bytes: int) -> None:
+        """Adds a file that cannot be read to `skipped`, and the reason to the notes unless one word says it."""
+        reason = reason_of(error)
+        self.skipped.append(Skipped(key, reason, size_bytes))
+        if reason in ("unreadable", "not convertible"):
+            why = str(error).removeprefix(f"Cannot read {key}")
+            self.more_notes.append(f"{key} is left out: {why.lstrip(': ')}")
 
     def texts(self) -> dict[str, Text]:
         """Returns the text of each file by its key; moves those that have none to `skipped`."""
@@ -88,17 +101,30 @@ class Source:
             return {self.name: self.stream}
         found: dict[str, Text] = {}
         kept = []
+        _prepare(self.items)
         for item in self.items:
             try:
                 found[item.key] = item.text
             except InputError as error:
                 if not self.is_collection:
                     raise
-                self.skipped.append(Skipped(item.key, reason_of(error), item.size_bytes))
+                self.leave_out(item.key, error, item.size_bytes)
             else:
                 kept.append(item)
         self.items = kept
         return found
+
+
+def _prepare(items: Sequence[Item]) -> None:
+    """Converts some files at once, each in a process of its own."""
+    if len(items) < 2:
+        return
+    pool = DaemonPool(min(_PROCESSES, os.cpu_count() or 1), "rlm-inputs")
+    try:
+        for done in [pool.submit(item.prepare) for item in items]:
+            done.result()
+    finally:
+        pool.close(cancel_queued=True)
 
 
 def reason_of(error: InputError) -> str:
@@ -176,18 +202,14 @@ def _one(content: Content, bounds: InputBounds) -> Source:
     if not item.is_archive:
         return Source(content.name, [item])
     source = Source(content.name, is_collection=True, is_archive=True, is_named=False)
-
-    def file(name: str, pieces: Iterator[bytes]) -> Path:
-        return content.spool.write(pieces, f"{name} in {content.name}", bounds.output_bytes)
-
-    for name, path in members(item, file=file):
+    for name, path in members(item, content.spool, bounds.output_bytes):
         size = path.stat().st_size
         if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
             source.skipped.append(Skipped(name, "hidden", size))
             continue
         _add(source, Content(name, path, content.spool), name, bounds)
     source.skipped += [Skipped(content.name, why, 0, count) for why, count in item.left_out]
-    source.archive_notes = [f"{content.name}: {note}" for note in item.notes]
+    source.more_notes = [f"{content.name}: {note}" for note in item.notes]
     return source
 
 
@@ -196,10 +218,10 @@ def _add(source: Source, content: Content, key: str, bounds: InputBounds) -> Non
     try:
         item = Item(content, bounds, key=key, as_it_stands=not source.is_named)
     except InputError as error:
-        source.skipped.append(Skipped(key, reason_of(error), _size(content.path)))
+        source.leave_out(key, error, _size(content.path))
         return
     if item.is_archive:
-        source.skipped.append(Skipped(key, "an archive", item.size_bytes))
+        source.skipped.append(Skipped(key, "archive", item.size_bytes))
     else:
         source.items.append(item)
 

@@ -30,11 +30,9 @@ class Kind:
 
 
 TEXT = Kind("text", "a text", "text", is_text=True)
-COMPRESSED = Kind("compressed", "a compressed file", "text")
 
 _ALL = (
     TEXT,
-    COMPRESSED,
     Kind("pdf", "a PDF document", "text", needs_extra=True),
     Kind("docx", "a Word document", "text", needs_extra=True),
     Kind("pptx", "a PowerPoint presentation", "text", needs_extra=True),
@@ -111,15 +109,17 @@ def kind_of(start: bytes, end: bytes, name: str, media_type: str = "") -> Kind:
 
 def _binary_kind(start: bytes, end: bytes, name: str) -> str:
     suffix = suffix_of(name)
-    if _PDF in start[:_PDF_WITHIN] and not start.startswith(_ZIP):
+    # Acrobat accepts a kilobyte in front of a PDF, as mail gateways write it.
+    if start.startswith(_PDF) or (suffix == ".pdf" and _PDF in start[:_PDF_WITHIN]):
         return "pdf"
     if start.startswith(_SQLITE):
         return "sqlite"
     if start.startswith(_PARQUET) and end.endswith(_PARQUET):
         return "parquet"
-    if start[8:12] == _DUCKDB:
+    # Behind the mark stands the version, a number in eight bytes that fits into four.
+    if start[8:12] == _DUCKDB and start[16:20] == bytes(4):
         return "duckdb"
-    if start[257:262] == b"ustar":
+    if start[257:263] in (b"ustar\0", b"ustar "):
         return "tar"
     if start.startswith(_OLE) and (suffix == ".xls" or _WORKBOOK_STREAM in start + end):
         return "workbook"

@@ -122,13 +122,15 @@ def load_variables(
 
 def _variable(group: Group, sources: Sequence[Source], *, as_text: bool) -> Variable:
     name, value = _value(sources, as_text=as_text)
-    items = [item for source in sources for item in source.items]
+    keys = keys_of(sources)
+    # A file that is named, and lies in a folder that is named too, counts once.
+    items = {keys[id(item)]: item for source in sources for item in source.items}
     return Variable(
         group.name or name,
         value,
         _annotation(value),
-        items,
-        [note for source in sources for note in source.notes],
+        list(items.values()),
+        list(dict.fromkeys(note for source in sources for note in source.notes)),
         _skipped(sources, value),
     )
 

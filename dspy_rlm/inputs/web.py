@@ -6,6 +6,7 @@ address to a private one, nor from HTTPS to HTTP. Where a connection goes is che
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.client
 import ipaddress
@@ -16,9 +17,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import Message
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.bounds import InputBounds
@@ -70,7 +70,7 @@ def download(url: str, spool: Spool, bounds: InputBounds) -> Content:
     opener = urllib.request.build_opener(_Http(journey), _Https(journey), _Redirects(journey))
     opener.addheaders = list(_HEADERS.items())
     try:
-        with opener.open(url, timeout=bounds.connect_seconds) as response:
+        with opener.open(_request(url), timeout=bounds.connect_seconds) as response:
             path = spool.write(_pieces(response, journey), shown, bounds.download_bytes)
             headers, final = response.headers, response.url
     except urllib.error.HTTPError as error:
@@ -91,11 +91,12 @@ def download(url: str, spool: Spool, bounds: InputBounds) -> Content:
             f"Cannot read {shown}: {text.rstrip('.')}. Check the address and the network."
         ) from error
     content = Content(
-        _name(shown, headers),
+        shown.partition("#")[0],
         path,
         spool,
         headers.get_content_type(),
         headers.get_content_charset() or "",
+        path_name=unquote(urlsplit(url).path),
     )
     if journey.private:
         content.notes.append("from a private address")
@@ -125,14 +126,15 @@ def _pieces(response: Any, journey: _Journey) -> Iterator[bytes]:
         raise _RefusedError(f"the connection ended after {read:,} of {int(stated):,} bytes")
 
 
-def _name(shown: str, headers: Message) -> str:
-    """Returns the address as the name; its path ends as the file does that the server names."""
-    return shown.partition("#")[0]
-
-
-def path_of(url: str) -> str:
-    """Returns the path of an address, whose suffix may say what it is."""
-    return unquote(urlsplit(url).path)
+def _request(url: str) -> urllib.request.Request:
+    """Returns the request. A user and a password in the address go to its server alone, not behind a redirect."""
+    parts = urlsplit(url)
+    user, mark, place = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=place, fragment="")))  # noqa: S310 - checked
+    if mark:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
 
 
 def _proxy_hosts() -> frozenset[str]:

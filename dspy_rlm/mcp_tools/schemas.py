@@ -16,7 +16,7 @@ from dspy_rlm.mcp_tools.bounds import (
     MAX_SCHEMA_DEPTH,
     MAX_SCHEMA_PARTS,
 )
-from dspy_rlm.mcp_tools.texts import safe_text
+from dspy_rlm.mcp_tools.texts import is_safe, safe_text
 
 _TYPES = {
     "string": str,
@@ -93,7 +93,7 @@ class _Reader:
             found["properties"] = {
                 str(name): self.schema(part, depth + 1, seen)
                 for name, part in properties.items()
-                if self._left > 0 and len(str(name)) <= MAX_NAME_CHARS
+                if self._left > 0 and is_safe(str(name), MAX_NAME_CHARS)
             }
             required = schema.get("required")
             if isinstance(required, Sequence):
@@ -121,8 +121,8 @@ class _Reader:
         if schema.get("uniqueItems") is True:
             found["uniqueItems"] = True
         for key in _TEXTS:
-            if isinstance(value := schema.get(key), str) and len(value) <= MAX_NAME_CHARS:
-                found[key] = safe_text(value, MAX_NAME_CHARS) if key == "format" else value
+            if isinstance(value := schema.get(key), str) and is_safe(value, MAX_NAME_CHARS):
+                found[key] = value
         members = schema.get("enum")
         if (
             isinstance(members, list)
@@ -149,13 +149,11 @@ class _Reader:
 def _is_short(value: Any) -> bool:
     """Returns whether a value is plain data that can be shown as it is."""
     if isinstance(value, str):
-        return (
-            len(value) <= _MAX_VALUE_CHARS and safe_text(value, _MAX_VALUE_CHARS) == value.strip()
-        )
+        return is_safe(value, _MAX_VALUE_CHARS)
     if value is None or isinstance(value, (bool, int, float)):
         return True
     try:
         text = json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         return False
-    return len(text) <= _MAX_VALUE_CHARS and safe_text(text, _MAX_VALUE_CHARS) == text
+    return is_safe(text, _MAX_VALUE_CHARS)

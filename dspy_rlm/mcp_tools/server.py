@@ -25,11 +25,15 @@ from dspy_rlm.mcp_tools.arguments import (
     name_of,
 )
 from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
+from dspy_rlm.mcp_tools.faults import NotSentError
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 
 # An address that ends so is one of the older transport, by server-sent events.
 _SSE_END = "/sse"
+
+# The transport's own default for the silence of a stream.
+_LEAST_READ_SECONDS = 300.0
 
 
 class MCP:
@@ -101,9 +105,8 @@ class MCP:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # guards the next three
+        self._lock = threading.Lock()  # guards the next two
         self._connection: Any = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
         self._starts: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
 
     @classmethod
@@ -148,11 +151,10 @@ class MCP:
     def close(self) -> None:
         """Closes the connection and ends the server's process. The next run opens it again."""
         with self._lock:
-            finalizer, self._finalizer = self._finalizer, None
-            self._connection = None
+            connection, self._connection = self._connection, None
             self._starts.clear()
-        if finalizer is not None:
-            finalizer()
+        if connection is not None:
+            connection.close()
 
     def __enter__(self) -> MCP:
         return self.start()
@@ -162,13 +164,9 @@ class MCP:
 
     def tools_for(self, taken: Collection[str] = ()) -> dict[str, dspy.Tool]:
         """Returns the server's tools by their names in the REPL, as it lists them now; see `ToolServer`."""
-        connection = self._open()
+        listed = self._listed()
         from dspy_rlm.mcp_tools.tools import Naming, tools_of
 
-        try:
-            listed = connection.tools(self.start_timeout)
-        except ToolServerError as error:
-            raise self._clean(error) from None
         if self.only is not None:
             offered = {one.name for one in listed}
             if missing := [name for name in self.only if name not in offered]:
@@ -178,6 +176,19 @@ class MCP:
                 )
             listed = [one for one in listed if one.name in self.only]
         return tools_of(listed, Naming(self.name, self.prefix, taken), self._call)
+
+    def _listed(self) -> list[Any]:
+        """Returns the server's list of tools. A connection that turns out to have ended is opened again, once."""
+        connection = self._open()
+        try:
+            try:
+                return list(connection.tools(self.start_timeout))
+            except ToolServerError:
+                if connection.is_open:
+                    raise
+            return list(self._open().tools(self.start_timeout))
+        except ToolServerError as error:
+            raise self._clean(error) from None
 
     def prefixed(self, prefix: str) -> MCP:
         """Returns a server of the same settings whose tools' names begin with the prefix."""
@@ -191,15 +202,22 @@ class MCP:
     async def _call(self, tool: str, arguments: dict[str, Any]) -> Any:
         """Returns the result of a tool, for a cell. A connection that has ended before is opened again."""
         try:
-            connection = self._connection
-            if connection is None or not connection.is_open:
-                # Opening waits, and this may be the caller's own event loop.
-                connection = await asyncio.wrap_future(run_in_thread(self._open, "rlm-mcp-open"))
-            return await connection.call(tool, arguments, self.timeout)
+            try:
+                return await (await self._ready()).call(tool, arguments, self.timeout)
+            except NotSentError:
+                # The server has forgotten the session, or cannot have seen the request.
+                return await (await self._ready()).call(tool, arguments, self.timeout)
         except TimeoutError as error:
             raise TimeoutError(f"The MCP server {self.name!r} gave {error}.") from None
         except ToolServerError as error:
             raise ConnectionError(str(self._clean(error))) from None
+
+    async def _ready(self) -> Any:
+        """Returns the open connection. Opening it waits in a thread: this may be the caller's own event loop."""
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            return connection
+        return await asyncio.wrap_future(run_in_thread(self._open, "rlm-mcp-open"))
 
     def _is_open(self) -> bool:
         connection = self._connection
@@ -211,11 +229,11 @@ class MCP:
                 return self._connection
             self._check_restarts()
             self._starts.append(time.monotonic())
-            if self._finalizer is not None:
-                self._finalizer()
-            connection = self._connected()
-            self._connection = connection
-            self._finalizer = weakref.finalize(self, connection.close)
+            if self._connection is not None:
+                self._connection.close(wait=False)
+            self._connection = connection = self._connected()
+            # Not waiting: it may be called in any thread, by the garbage collector.
+            weakref.finalize(self, connection.close, wait=False).atexit = False
             return connection
 
     def _check_restarts(self) -> None:
@@ -237,9 +255,10 @@ class MCP:
             )
         try:
             from dspy_rlm.mcp_tools.connection import Connection
-        except ModuleNotFoundError as error:
+        except ImportError as error:  # it is missing, or of the first version
             raise ToolServerError(
-                'MCP servers need the `mcp` package: pip install "dspy-rlm[mcp]".', server=self.name
+                f'MCP servers need the `mcp` package: pip install "dspy-rlm[mcp]" ({error}).',
+                server=self.name,
             ) from error
         try:
             return Connection(self.name, self._new_transport, self.start_timeout)
@@ -251,13 +270,17 @@ class MCP:
             from dspy_rlm.mcp_tools.stdio import StdioServer
 
             return StdioServer(self.command, self.env, self.cwd, self.name)
-        from dspy_rlm.mcp_tools.http import http_transport
+        from dspy_rlm.mcp_tools.http import HttpServer
 
         url = str(self.url)
         is_sse = self.transport == "sse" or (
             self.transport is None and urlsplit(url).path.endswith(_SSE_END)
         )
-        return http_transport(url, self.headers, sse=is_sse, read_seconds=self.timeout)
+        return HttpServer(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
+
+    def _read_seconds(self) -> float | None:
+        """Returns the longest silence of a reply, or of the stream of notifications, which is opened again then."""
+        return None if self.timeout is None else max(self.timeout, _LEAST_READ_SECONDS)
 
     # ---- Secrets, copies, pickles ----
 
@@ -283,7 +306,7 @@ class MCP:
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the settings without the connection, and without secrets."""
-        live = {"_lock", "_connection", "_finalizer", "_starts", "_secrets"}
+        live = {"_lock", "_connection", "_starts", "_secrets"}
         state = {name: value for name, value in self.__dict__.items() if name not in live}
         return without_secrets(state, list(self._secrets.values()))
 

@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,9 @@ from dspy_rlm.mcp_tools.bounds import MAX_MESSAGE_BYTES
 
 # Lines on stdout that are no messages, such as a banner; more of them are no accident.
 MAX_STRAY_LINES = 1_000
+
+# Requests of the server to the client in so many seconds. Each is answered, and the answers of a flood would wait in memory.
+MAX_REQUESTS, REQUESTS_SECONDS = 1_000, 10.0
 
 # The end of stderr that is kept for error messages.
 STDERR_BYTES = 8 * 1024
@@ -77,7 +81,9 @@ class StdioServer:
 
     def ending(self) -> str:
         """Returns how the process has ended, and the last lines of its stderr."""
-        code = None if self._process is None else self._process.returncode
+        if self._process is None:
+            return ""
+        code = self._process.returncode
         how = self.problem or ("it ended" if code is None else f"it ended with exit code {code}")
         tail = b"".join(self._stderr)[-STDERR_BYTES:].decode("utf-8", "replace").strip()
         return f"{how}; its last words on stderr: {tail}" if tail else how
@@ -148,7 +154,7 @@ class StdioServer:
             self.is_over = True
 
     async def _read(self, process: Any, incoming: Any) -> None:
-        stray = 0
+        stray, requests = 0, _Rate()
         async with incoming:
             while True:
                 try:
@@ -169,6 +175,11 @@ class StdioServer:
                     if stray > MAX_STRAY_LINES:
                         self.problem = f"it wrote more than {MAX_STRAY_LINES:,} lines to stdout that are no messages"
                         return
+                if message is not None and _is_request(message) and not requests.accept():
+                    self.problem = (
+                        f"it sent more than {MAX_REQUESTS:,} requests in {REQUESTS_SECONDS:g} s"
+                    )
+                    return
                 if message is None or _is_noise(message):
                     await asyncio.sleep(0)  # a flood must not hold the loop
                     continue
@@ -229,6 +240,26 @@ async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
             return False
         await asyncio.sleep(0.01)
     return True
+
+
+class _Rate:
+    """Counts the requests of a server within a window of time."""
+
+    def __init__(self) -> None:
+        self._since = -REQUESTS_SECONDS
+        self._count = 0
+
+    def accept(self) -> bool:
+        """Counts a request. Returns False if it is one too many."""
+        now = time.monotonic()
+        if now - self._since > REQUESTS_SECONDS:
+            self._since, self._count = now, 0
+        self._count += 1
+        return self._count <= MAX_REQUESTS
+
+
+def _is_request(message: Any) -> bool:
+    return hasattr(message, "method") and hasattr(message, "id")
 
 
 def _is_noise(message: Any) -> bool:

@@ -34,8 +34,13 @@ def safe_line(text: object, limit: int = MAX_LINE_CHARS) -> str:
 
 
 def safe_name(name: object) -> str:
-    """Returns a name as it can be shown in a text: bounded, without hidden characters."""
-    return "".join(filter(_is_shown, str(name)[:MAX_NAME_CHARS]))
+    """Returns a name as it can be shown in a text: bounded, without hidden characters, escaped."""
+    return as_data("".join(filter(_is_shown, str(name)[:MAX_NAME_CHARS])))
+
+
+def is_safe(text: str, limit: int) -> bool:
+    """Returns whether a text can be shown in a prompt as it is."""
+    return len(text) <= limit and safe_text(text, limit) == text.strip()
 
 
 def _is_shown(char: str) -> bool:

@@ -60,7 +60,7 @@ def _tool(listed: types.Tool, name: str, server: str, call: Call) -> dspy.Tool:
         notes.append(kind)
     shown = safe_name(own)
     where = f"A tool of the MCP server {safe_name(server)!r}"
-    notes.append(f"{where}." if shown == name else f"{where}, which calls it {shown!r}.")
+    notes.append(f"{where}." if shown == name else f"{where}, which calls it '{shown}'.")
     free = listed.input_schema.get("additionalProperties") not in (None, False)
     function = invoke if args or free else invoke_without_arguments
     mark_served(function, safe_line(description))

@@ -59,7 +59,7 @@ class Texts:
     def add(self, text: RecordedText) -> Text:
         """Returns a text of the run as the document has it."""
         plain = self.plain(text)
-        return plain if not isinstance(plain, str) else self._short(plain) or self._added(plain)
+        return self._added(plain) if isinstance(plain, str) and len(plain) > INLINE_CHARS else plain
 
     def plain(self, text: RecordedText) -> str | RemovedText:
         """Returns a text as it may be shown; after `redact` only its size."""
@@ -117,9 +117,6 @@ class Texts:
                 del self._open[next(iter(self._open))]
             self._open[number] = zlib.decompress(b64decode(self.blocks[number]))
         return self._open[number]
-
-    def _short(self, text: str) -> str | None:
-        return text if len(text) <= INLINE_CHARS else None
 
     def _added(self, text: str) -> int:
         data = text.encode()

@@ -12,6 +12,7 @@ from __future__ import annotations
 # By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
 from itertools import repeat
@@ -33,7 +34,7 @@ from sandbox_runtime.guest.namespace import importable, tool_wrappers
 from sandbox_runtime.guest.namespace.bindings import bind_value, rebound_names, tool_object
 from sandbox_runtime.guest.namespace.calls import HostCalls
 from sandbox_runtime.guest.namespace.submit import Fields, bind_submit, submit_usage
-from sandbox_runtime.guest.output import clean
+from sandbox_runtime.guest.output import clean, flush, is_sound
 from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe
@@ -43,6 +44,8 @@ from sandbox_runtime.guest.values.records import bind_classes
 # The lines of the harness below one cell's output, besides those of `cell_notes`, and the longest of all.
 MAX_NOTES = 16
 MAX_NOTE_CHARS = 700
+
+_ANYTHING = BaseException
 
 
 class Driver(CellPreparation):
@@ -124,6 +127,9 @@ class Driver(CellPreparation):
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
         self._hooks.silence()
+        if self.collects is True and is_sound(self._stream, self._sink, self):
+            with suppress(MemoryError):
+                flush(self._stream)
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
@@ -131,8 +137,18 @@ class Driver(CellPreparation):
         self._close()
         return self._end(error)
 
+    def flush(self) -> None:
+        """Passes on what the running cell has printed."""
+        if self.collects:
+            try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
+                flush(self._stream)
+            except _ANYTHING:
+                pass
+
     def _check_call(self, name: str) -> None:
         """Checks for a stop before a call is sent and after its answer."""
+        if self.collects:
+            self.flush()
         self.ownership.check(name)
         self.interrupts.raise_overdue()
 

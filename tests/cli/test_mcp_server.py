@@ -202,7 +202,7 @@ class TestAsk:
 
 
 class TestRuns:
-    def test_the_runs_of_this_server(self, start, tmp_path):
+    def test_the_runs_of_this_server(self, start):
         """They are listed, shown, counted, diagnosed and viewed, without the places of their files."""
 
         async def conversation(client: Client) -> Any:
@@ -219,9 +219,10 @@ class TestRuns:
                 *found,
                 await client.call_tool("view", {}),
                 await client.call_tool("view", {"run": "nothing"}),
+                await client.call_tool("view", {"page": True}),
             ]
 
-        listed, shown, counted, diagnosed, viewed, missing = talk(start(), conversation)
+        listed, shown, counted, diagnosed, viewed, missing, page = talk(start(), conversation)
 
         (run,) = listed.structured_content["runs"]
         assert run["status"] == "submitted"
@@ -231,6 +232,9 @@ class TestRuns:
         assert diagnosed.structured_content["findings"] == []
         assert [step["number"] for step in viewed.structured_content["steps"]] == [1, 2, 3]
         assert missing.is_error
+        written = Path(page.structured_content["page"])
+        assert "Content-Security-Policy" in written.read_text("utf-8")
+        written.unlink()
 
     def test_other_runs_are_not_shown(self, start, tmp_path):
         """Only with --all-runs; and never by a path."""

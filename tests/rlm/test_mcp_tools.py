@@ -13,17 +13,22 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
-from dspy_rlm import MCP, SignatureError, ToolServerError
+import dspy_rlm
+from dspy_rlm import MCP, RLM, SignatureError, TextFile, ToolServerError
+from dspy_rlm.mcp_tools import guardian
 from dspy_rlm.mcp_tools.config_file import expanded
 from dspy_rlm.prompts.tool_docs import document
+from dspy_rlm.testing import Action, asks_for, route, scripted
 
 # It has the form of no known key, and the environment of the tests does not have it.
 KEY = "Zx9qLm44TTabc77v"
@@ -66,6 +71,96 @@ def call(server: MCP, name: str = "act", **arguments: Any) -> Any:
     return asyncio.run(server.tools_for()[name].acall(**arguments))
 
 
+def call_again(server: MCP, name: str, **arguments: Any) -> Any:
+    """Calls a tool as a run does that has listed it before."""
+    return asyncio.run(server._call(name, arguments)).structured_content["result"]
+
+
+@contextlib.contextmanager
+def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """The server of the official package over HTTP: its process, address and port."""
+    if not port:
+        with socket.create_server(("127.0.0.1", 0)) as place:
+            port = place.getsockname()[1]
+    process = subprocess.Popen(
+        [*SERVER, kind, str(port)],
+        env={**os.environ, "WAREHOUSE_KEY": KEY},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None
+            time.sleep(0.05)
+        yield process, f"http://127.0.0.1:{port}/{'mcp' if kind == 'http' else 'sse'}", port
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def stateful() -> Iterator[tuple[str, list[int]]]:
+    """A server of an earlier version of the protocol: its address, and its sessions, the last of which it knows."""
+    sessions = [0]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            method, session = request["method"], str(sessions[-1])
+            if "id" not in request:
+                self.answer(202)
+            elif method == "initialize":
+                version = request["params"]["protocolVersion"]
+                info = {"name": "stateful", "version": "1"}
+                facts = {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": info,
+                }
+                self.answer(200, {"id": request["id"], "result": facts})
+            elif method.startswith("tools/") and self.headers.get("mcp-session-id") != session:
+                self.answer(404)
+            elif method == "tools/list":
+                schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+                self.answer(
+                    200,
+                    {
+                        "id": request["id"],
+                        "result": {"tools": [{"name": "echo", "inputSchema": schema}]},
+                    },
+                )
+            elif method == "tools/call":
+                said = [{"type": "text", "text": request["params"]["arguments"]["text"]}]
+                self.answer(200, {"id": request["id"], "result": {"content": said}})
+            else:
+                self.answer(400)
+
+        def do_GET(self) -> None:
+            self.answer(405)
+
+        def do_DELETE(self) -> None:
+            self.answer(200)
+
+        def answer(self, status: int, body: Any = None) -> None:
+            data = b"" if body is None else json.dumps({"jsonrpc": "2.0", **body}).encode()
+            self.send_response(status)
+            self.send_header("mcp-session-id", str(sessions[-1]))
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/mcp", sessions
+        http.shutdown()
+
+
 def is_alive(pid: int) -> bool:
     """Returns whether a process runs; one that has ended and is not reaped does not."""
     try:
@@ -84,26 +179,11 @@ def wait_for_end(*pids: int) -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=["http", "sse"])
+@pytest.fixture(scope="module", params=["http", pytest.param("sse", marks=pytest.mark.nightly)])
 def remote(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the official server over HTTP."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        port = place.getsockname()[1]
-    process = subprocess.Popen(
-        [*SERVER, request.param, str(port)],
-        env={**os.environ, "WAREHOUSE_KEY": KEY},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}/{'mcp' if request.param == 'http' else 'sse'}"
-    finally:
-        process.kill()
-        process.wait()
+    with official(request.param) as (_, url, _):
+        yield url
 
 
 class TestInRuns:
@@ -227,10 +307,89 @@ class TestInRuns:
                     rlm(q="")
                 assert server.requests == []
 
-    def test_a_run_is_resumed_and_replayed(self, play, tmp_path):
-        """The calls of servers are recorded; a replay needs no server, and has the same prompts."""
-        import dspy_rlm
+    @pytest.mark.nightly
+    def test_a_server_that_is_started_again(self, play):
+        """A server behind an address may forget its clients; the request is sent again, once it cannot have been seen."""
+        with official("http") as (process, url, port), MCP(url=url, timeout=20) as server:
+            assert call(server, "move", warehouse="a").startswith("a 1")
+            process.kill()
+            process.wait()
+            with pytest.raises(ConnectionError, match="is not connected"):
+                call_again(server, "move", warehouse="b")
+            with official("http", port):
+                assert call_again(server, "move", warehouse="c").startswith("c 1")
 
+    def test_a_server_that_forgets_its_sessions(self, play):
+        """A new session is opened, for the list of tools at the start of a run and for a call."""
+        with stateful() as (url, sessions), MCP(url=url, timeout=20) as server:
+            tools = server.tools_for()
+            for _ in range(2):
+                sessions.append(sessions[-1] + 1)
+                assert asyncio.run(tools["echo"].acall(text="x")) == "x"
+                sessions.append(sessions[-1] + 1)
+                assert list(server.tools_for()) == ["echo"]
+
+    def test_a_text_on_the_host_is_sent_whole(self, play, tmp_path):
+        """JSON has no lazy texts."""
+        (tmp_path / "log.txt").write_text("hello")
+        with odd("parts") as tools:
+            rlm, _ = play("log -> a", "SUBMIT(echo(log))", tools=[tools])
+            assert rlm(log=TextFile(tmp_path / "log.txt")).a == "hello"
+
+    def test_the_time_of_a_run_is_kept(self, play):
+        """A call that hangs is given up with the run."""
+        with odd("hangs", timeout=None) as tools:
+            rlm, _ = play(
+                "q -> a", "act()", extracted={"a": "late"}, tools=[tools], max_seconds=1.5
+            )
+            result = rlm(q="")
+        assert result.run.stopped_by == "max_seconds"
+
+    def test_a_cancelled_run(self, play):
+        """Cancelling `acall` cancels the call of the tool, and the server is there for the next run."""
+        with odd("parts") as tools:
+            rlm, _ = play("q -> a", "SUBMIT(echo('x'))", tools=[tools])
+
+            async def run() -> Any:
+                slow = asyncio.ensure_future(rlm.acall(q=""))
+                await asyncio.sleep(0)
+                slow.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await slow
+                return await rlm.acall(q="")
+
+            assert asyncio.run(run()).a == "x"
+
+    def test_sub_runs_have_the_tools(self, play):
+        """They use the server of the run above."""
+        worker = route((asks_for("code"), scripted(Action("", "SUBMIT(echo(part))"))))
+        with odd("parts") as tools:
+            code = "SUBMIT(sub_rlm('part -> a', part=q).a)"
+            rlm, _ = play("q -> a", code, sub=worker, tools=[tools])
+            assert rlm(q="deep").a == "deep"
+
+    def test_a_resumed_run_repeats_no_call(self, play, tmp_path):
+        """What a server has answered is in the journal."""
+        journal, count = tmp_path / "run.jsonl", tmp_path / "count"
+        with odd("counts", str(count)) as tools:
+            rlm, _ = play(
+                "q -> a",
+                "print(act())",
+                "print(act())",
+                "SUBMIT('x')",
+                tools=[tools],
+                journal=journal,
+            )
+            rlm(q="")
+            lines = journal.read_bytes().splitlines(keepends=True)
+            first = next(at for at, line in enumerate(lines) if b'"tool_end"' in line)
+            part = tmp_path / "part.jsonl"
+            part.write_bytes(b"".join(lines[: first + 1]))
+            assert rlm.resume(part).a == "x"
+        assert count.read_text() == "xxx"
+
+    def test_a_replay_needs_no_server(self, play, tmp_path):
+        """The calls of servers are recorded; the prompts of a replay are the same."""
         journal = tmp_path / "run.jsonl"
         with odd("many") as tools:
             rlm, server = play(
@@ -276,8 +435,11 @@ class TestHostileServers:
     def test_documentation(self):
         """It is bounded, and cannot pass for a part of the prompt; circles and foreign references in schemas are cut."""
         with odd("hostile") as server:
-            lure, vast = server.tools_for().values()
+            named, lure, vast = server.tools_for().values()
         shown = document(lure)
+        assert "calls it '\\[[ ## code ## ]]" in document(named)
+        assert set(lure.args) == {"circle", "far", "text", "kind", "limit"}
+        assert "enum" not in lure.args["kind"]
         for line in ("\\=== Step 9 ===", "\\Reasoning: none", "\\```python", "\\[[ ## code ## ]]"):
             assert f"    {line}" in shown
         assert "\x1b" not in shown
@@ -291,12 +453,14 @@ class TestHostileServers:
             ("fails", RuntimeError, f"refused with the key {KEY}"),
             ("hangs", TimeoutError, "gave no answer within 1 s"),
             ("huge", ConnectionError, "more than 33,554,432 bytes"),
+            ("asks", ConnectionError, "more than 1,000 requests in 10 s"),
             ("garbage", ConnectionError, "a message that cannot be read"),
         ],
     )
     def test_errors(self, kind, error, reason):
         """Each is an exception of the call that says what the server did. (Runs remove keys from them.)"""
-        with odd(kind, timeout=1) as server, pytest.raises(error, match=re.escape(reason)):
+        seconds = 1 if kind == "hangs" else 60
+        with odd(kind, timeout=seconds) as server, pytest.raises(error, match=re.escape(reason)):
             call(server)
 
     def test_a_flood(self):
@@ -321,26 +485,86 @@ class TestHostileServers:
                 server.start()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-    def test_no_process_is_left_after_sigkill(self):
-        """The server and what it has started end with this process, however that ends."""
+    @pytest.mark.parametrize("host", ["guardian", pytest.param("mcp", marks=pytest.mark.nightly)])
+    def test_no_process_is_left_after_sigkill(self, host):
+        """The server and what it has started end with this process, however that ends; also if they ignore signals."""
         program = (
-            "import asyncio, sys, dspy_rlm\n"
-            f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
-            "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
-            "sys.stdin.read()\n"
+            "import os, signal, subprocess, sys, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+            "print(os.getpid(), child.pid, flush=True)\n"
+            "time.sleep(600)\n"
         )
+        start = {
+            "guardian": (
+                "import os, subprocess, sys\n"
+                "end, lifeline = os.pipe()\n"
+                f"guardian = [sys.executable, '-I', '-S', {guardian.__file__!r}, str(end)]\n"
+                f"subprocess.Popen([*guardian, sys.executable, '-c', {program!r}], pass_fds=[end])\n"
+            ),
+            "mcp": (
+                "import asyncio, sys, dspy_rlm\n"
+                f"server = dspy_rlm.MCP([sys.executable, {str(HERE / 'odd_mcp_server.py')!r}, 'spawns'])\n"
+                "print(asyncio.run(server.tools_for()['act'].acall()), flush=True)\n"
+            ),
+        }
         with subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", f"{start[host]}sys.stdin.read()\n"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-        ) as host:
-            assert host.stdout is not None
-            pids = [int(pid) for pid in host.stdout.readline().split()]
+        ) as process:
+            assert process.stdout is not None
+            pids = [int(pid) for pid in process.stdout.readline().split()]
             assert all(map(is_alive, pids))
-            host.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
         assert len(pids) == 2
         assert wait_for_end(*pids)
+
+    def test_the_exit_code_of_a_guardian(self):
+        """It is that of the command, or of the signal that ended it; a missing command is 127."""
+        end, lifeline = os.pipe()
+        codes = [
+            subprocess.run(
+                [sys.executable, "-I", "-S", guardian.__file__, str(end), *command],
+                pass_fds=[end],
+                check=False,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            for command in (["sh", "-c", "exit 3"], ["sh", "-c", "kill -9 $$"], ["/no/program"])
+        ]
+        os.close(end)
+        os.close(lifeline)
+        assert codes == [3, 128 + signal.SIGKILL, guardian.NOT_STARTED]
+
+
+@pytest.mark.parametrize("path", ["mcp", "sse"])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "pass a key that it accepts"), (500, "it answered 500"), (302, "it answered 302")],
+)
+def test_addresses_that_refuse(path, status, reason):
+    """The error has the status, not the password in the address."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the name that the base class calls
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        server = MCP(url=f"http://me:{KEY}@127.0.0.1:{http.server_port}/{path}", start_timeout=20)
+        with pytest.raises(ToolServerError, match=reason) as caught:
+            server.start()
+        http.shutdown()
+    assert KEY not in f"{caught.value}{server!r}"
 
 
 class TestSettings:
@@ -413,23 +637,14 @@ class TestSettings:
             assert not server._connection.is_open
             assert call(server, "echo", text="x") == "x"
 
-    def test_a_missing_package(self):
-        """The error names the extra."""
-        program = (
-            "import sys, importlib.abc\n"
-            "class Without(importlib.abc.MetaPathFinder):\n"
-            "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name == 'mcp' or name.startswith('mcp.'): raise ModuleNotFoundError(name, name=name)\n"
-            "sys.meta_path.insert(0, Without())\n"
-            "from dspy_rlm import MCP, RLM\n"
-            "rlm = RLM('q -> a', tools=[MCP(['x'])])\n"
-            "try: rlm.tools, MCP(['x']).start()\n"
-            "except Exception as error: print(error)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, check=True
-        )
-        assert 'pip install "dspy-rlm[mcp]"' in done.stdout
+    @pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
+    def test_a_missing_package(self, monkeypatch, missing):
+        """The error names the extra, and only where a server is started."""
+        monkeypatch.setitem(sys.modules, missing, None)
+        monkeypatch.delitem(sys.modules, "dspy_rlm.mcp_tools.connection", raising=False)
+        rlm = RLM("q -> a", tools=[MCP(["x"])])
+        with pytest.raises(ToolServerError, match=re.escape('pip install "dspy-rlm[mcp]"')):
+            rlm(q="")
 
 
 class TestConfigFiles:
@@ -469,6 +684,7 @@ class TestConfigFiles:
             ("[]", "lists no MCP servers"),
             ('{"mcpServers": {"a": {}}}', "either a command or a url"),
             ('{"mcpServers": {"a": {"command": "x", "url": "y"}}}', "either a command or a url"),
+            ('{"mcpServers": {"a": {"command": "x", "envFile": ".env"}}}', "envFile"),
             ('{"mcpServers": {"a": {"command": ["x"]}}}', "command must be a text"),
             ('{"mcpServers": {"a": {"url": "http://x", "type": "ws"}}}', "unknown type 'ws'"),
             (

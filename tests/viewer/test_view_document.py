@@ -58,7 +58,7 @@ class TestTexts:
         """A text that is shorter than its number and spans would be is not stored in a chunk."""
         texts = Texts()
 
-        assert texts.add("short") == "short"
+        assert (texts.add("short"), texts.add("")) == ("short", "")
         assert texts.entries == []
 
     def test_a_growing_prompt_takes_the_space_of_what_is_new(self):

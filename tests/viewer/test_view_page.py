@@ -232,11 +232,10 @@ class TestPolicy:
         """Nothing in a page of harmless texts refers to anything outside of it."""
         lines.run()
         lines.step(1, "x", "y")
-        page = page_of(lines.path)
+        blocks = r'(?<=">)[A-Za-z0-9+/=]+(?=</script>)'
+        page = re.sub(blocks, "", page_of(lines.path))
 
-        assert not re.search(
-            r"https?:|//[a-z]|src=|url\(|@import", page.replace(NO_SCRIPT.script, "")
-        )
+        assert not re.search(r"https?:|//[a-z]|src=|url\(|@import", page)
 
 
 class TestOutline:

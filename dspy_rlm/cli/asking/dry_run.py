@@ -21,6 +21,7 @@ from dspy_rlm.cli.asking.sources import measured, skipped_of, source_lines, sour
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, bounds_of
 from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
+from sandbox_runtime import LazyText
 
 FORMAT, VERSION = "dspy-rlm/dry-run", 1
 
@@ -93,7 +94,7 @@ def dry_run(
             "inputs:",
             *(
                 f"  {one['name']}: {one['type']}, {count(one['items'], one['unit'])}, "
-                f"{one['chars']:,} characters, about {one['tokens']:,} tokens"
+                f"{'' if one['complete'] else 'at least '}{one['chars']:,} characters, about {one['tokens']:,} tokens"
                 for one in sizes
             ),
             *(source_lines(files) if files else []),
@@ -130,6 +131,7 @@ def _size(name: str, value: Any) -> dict[str, Any]:
         "items": items,
         "unit": unit,
         "chars": chars,
+        "complete": not isinstance(value, LazyText) or value.source.complete,
         "tokens": _tokens(chars),
     }
 

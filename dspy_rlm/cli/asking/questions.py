@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ QUESTION = "question"
 _SHOWN_NOTES = 20
 
 # Types for which a table or records are read as text.
-_TEXTS: tuple[Any, ...] = (str, dict[str, str], list[str])
+_TEXTS: tuple[Any, ...] = (str, dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,23 @@ def load_inputs(
     """
     checked = None if signature is None else checked_signature(signature)
     fields = None if checked is None else text_fields(checked)
-    inputs = Inputs(load_variables(arguments, fields, bounds or InputBounds(), gitignore=gitignore))
+    variables = load_variables(arguments, fields, bounds or InputBounds(), gitignore=gitignore)
+    if checked is not None:
+        variables = [_as_declared(one, checked) for one in variables]
+    inputs = Inputs(variables)
     if checked is None:
         checked = checked_signature(default_signature(inputs.variables))
     else:
         _check_usual_names(checked, inputs.variables)
     return inputs, checked
+
+
+def _as_declared(variable: Variable, signature: type[dspy.Signature]) -> Variable:
+    """Returns one text as a dict where the field is declared as one."""
+    field = signature.input_fields[variable.name]
+    if field.annotation == dict[str, str] and isinstance(variable.value, str):
+        return dataclasses.replace(variable, value={variable.items[0].key: variable.value})
+    return variable
 
 
 def default_signature(variables: Sequence[Variable]) -> str:

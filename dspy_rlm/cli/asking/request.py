@@ -109,7 +109,11 @@ def request_of(options: argparse.Namespace) -> Request:
     if options.question is not None and not options.question.strip():
         raise InputError("The question is empty. Write it after -q.")
     return shared_request(
-        options, paths=options.paths, question=options.question, signature=options.signature
+        options,
+        paths=options.paths,
+        question=options.question,
+        signature=options.signature,
+        gitignore=not options.no_ignore,
     )
 
 
@@ -129,13 +133,12 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
-        mcp=getattr(options, "mcp", ()),
+        mcp=options.mcp,
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,
         as_json=options.json,
         events=options.events,
-        gitignore=not options.no_ignore,
         dry_run=options.dry_run,
         quiet=options.quiet,
         plain=options.plain,

@@ -20,6 +20,9 @@ TOKEN_VARIABLE = "DSPY_RLM_MCP_TOKEN"  # noqa: S105 - a name
 
 PATH = "/mcp"
 
+# A question with its text.
+MAX_REQUEST_BYTES = 64 * 1024 * 1024
+
 # Others would need transport security and users.
 _HOSTS = {"127.0.0.1": socket.AF_INET, "localhost": socket.AF_INET, "[::1]": socket.AF_INET6}
 
@@ -64,7 +67,10 @@ async def serve_http(server: MCPServer, text: str) -> None:
             allowed_hosts=names, allowed_origins=[f"http://{name}" for name in names]
         )
         app: Any = server.streamable_http_app(
-            streamable_http_path=PATH, transport_security=security, host=host
+            streamable_http_path=PATH,
+            transport_security=security,
+            host=host,
+            max_request_body_size=MAX_REQUEST_BYTES,
         )
         if token := os.environ.get(TOKEN_VARIABLE):
             app = _Guarded(app, token)

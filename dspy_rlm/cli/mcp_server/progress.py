@@ -29,7 +29,7 @@ class RunProgress:
 
     def __init__(self) -> None:
         self._total = 1.0
-        self._done = 0.0
+        self._done = -1.0
 
     def after(self, event: Event) -> Progress | None:
         """Returns the progress after an event; None if there is none to tell."""
@@ -43,7 +43,7 @@ class RunProgress:
                 part = 0.1 + 0.8 * done / max(count, 1)
                 return self._at(number - 1 + part, f"turn {number}: {name}, {done:,} of {count:,}")
             case RequestRetried(number=number, seconds=seconds):
-                return self._at(self._done, f"turn {number}: tried again in {seconds:.0f} s")
+                return self._at(0.0, f"turn {number}: tried again in {seconds:.0f} s")
             case StepTaken(number=number, so_far=so_far):
                 cost = so_far.cost if so_far is not None else None
                 more = f", {dollars(cost)} so far" if cost else ""

@@ -81,6 +81,13 @@ class Recorded:
         steps = [_dumped(step, _STEP_CHARS) for step in record.all_steps]
         return _bounded(run_text(record, summary)), {"run": _plain(summary), "steps": steps}
 
+    def page(self, name: str) -> Answer:
+        """Writes a run as a page for a browser, and returns its path."""
+        from dspy_rlm.cli.recorded.view import page_of
+
+        path = str(page_of(self.find(name)))
+        return f"The run is in {path}. Open it in a browser.", {"page": path}
+
     # ---- Runs by name ----
 
     def find(self, name: str) -> Path:

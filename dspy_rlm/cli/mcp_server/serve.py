@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import sys
 from dataclasses import fields
@@ -30,21 +31,26 @@ def serve(options: argparse.Namespace) -> int:
     Raises:
         CommandError: The configuration cannot be used.
     """
-    log_plainly()
     server = prepared(options)
-    if options.http is not None:
+    log_plainly()
+    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+        asyncio.run(_serve(server, options.http))
+    return 0
+
+
+async def _serve(server: Any, place: str | None) -> None:
+    if place is not None:
         from dspy_rlm.cli.mcp_server.http import serve_http
 
-        asyncio.run(serve_http(server, options.http))
-        return 0
+        await serve_http(server, place)
+        return
     if sys.stdin.isatty():
         show(
             "An MCP server: it waits for messages of a client on stdin. Name this command in the client's list of "
             "servers. Ctrl-D ends it.",
             sys.stderr,
         )
-    asyncio.run(server.run_stdio_async())
-    return 0
+    await server.run_stdio_async()
 
 
 def prepared(options: argparse.Namespace) -> Any:

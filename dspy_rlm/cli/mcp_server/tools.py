@@ -2,6 +2,7 @@
 
 # Annotations are values here, not texts: the `mcp` package reads them, and those of `ask` name the roots.
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +20,8 @@ from dspy_rlm.cli.mcp_server.progress import Progress, RunProgress
 from dspy_rlm.cli.mcp_server.recorded import Answer as Found
 from dspy_rlm.cli.mcp_server.recorded import Recorded
 from dspy_rlm.cli.mcp_server.roots import Roots
+from dspy_rlm.errors import RLMError
 from dspy_rlm.events import Event
-from dspy_rlm.journal import JournalError
 from sandbox_runtime.helpers import run_in_thread
 
 INSTRUCTIONS = """\
@@ -102,9 +103,15 @@ def server_of(asking: Asking, recorded: Recorded, roots: Roots, parallel: int) -
 
     async def view(
         run: Annotated[str, Field(description="Its id, or `last`.")] = "last",
+        page: Annotated[
+            bool,
+            Field(
+                description="Write it as an HTML page for the user instead, and return its path."
+            ),
+        ] = False,
     ) -> Structured:
-        """Returns a recorded run with all of its steps: reasoning, code, output, calls."""
-        return await _found(functools.partial(recorded.viewed, run))
+        """Returns a recorded run with all of its steps (reasoning, code, output), or the path of a page that shows it."""
+        return await _found(functools.partial(recorded.page if page else recorded.viewed, run))
 
     server.add_tool(ask, annotations=ToolAnnotations(destructive_hint=False, open_world_hint=True))
     server.add_tool(runs, annotations=_READS)
@@ -124,7 +131,7 @@ async def _found(work: Callable[[], Found]) -> CallToolResult:
     try:
         text, data = await asyncio.wrap_future(run_in_thread(work, "rlm-mcp-runs"))
     except Exception as error:
-        if code_of(error) is None and not isinstance(error, JournalError):
+        if code_of(error) is None and not isinstance(error, RLMError):
             raise
         return _result(Answer(explain(error), {"error": explain(error)}, failed=True))
     return _result(Answer(text, data))
@@ -165,5 +172,7 @@ class _Reporter:
             self._changed.clear()
             newest = self._newest
             if newest is not None:
-                await self._ctx.report_progress(newest.done, newest.total, newest.text)
+                # A client that is gone is noticed elsewhere.
+                with contextlib.suppress(Exception):
+                    await self._ctx.report_progress(newest.done, newest.total, newest.text)
             await asyncio.sleep(PROGRESS_SECONDS)

@@ -73,33 +73,52 @@ def _writer() -> str:
 
 
 def _write(source: Journals, options: argparse.Namespace) -> int:
-    built = bundle()
     document = source.document()
     if options.html == Path("-"):
-        for part in parts(document, source.texts, built):
+        for part in parts(document, source.texts, bundle()):
             sys.stdout.write(part)
         return COMPLETE
-    path: Path = options.html or _usual_path(document["journals"][0]["runs"][0]["id"], options)
+    path: Path = options.html or _usual_path(document, options.redact)
     if path.suffix == SUFFIX:
         raise InputError(f"{path} is the name of a journal. Name the page, such as run.html.")
-    rights = 0o600 if options.html is None else 0o666  # a page is as private as its journal
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, rights)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            for part in parts(document, source.texts, built):
-                file.write(part)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error}. Name another file with --html.") from error
+    _write_page(path, document, source.texts, is_ours=options.html is None)
     show_exactly(str(path), sys.stdout)
     _open(path.absolute().as_uri(), options)
     return COMPLETE
 
 
-def _usual_path(run_id: str, options: argparse.Namespace) -> Path:
+def page_of(journal: Path) -> Path:
+    """Writes the page of a run to the user's cache folder, and returns its path.
+
+    Raises:
+        InputError: It cannot be written.
+        ViewerError: The viewer cannot be built.
+    """
+    source = Journals([journal])
+    document = source.document()
+    path = _usual_path(document, redact=False)
+    _write_page(path, document, source.texts, is_ours=True)
+    return path
+
+
+def _write_page(path: Path, document: doc.ViewDocument, texts: Texts, *, is_ours: bool) -> None:
+    built = bundle()
+    rights = 0o600 if is_ours else 0o666  # a page is as private as its journal
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, rights)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+            for part in parts(document, texts, built):
+                file.write(part)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error}. Name another file with --html.") from error
+
+
+def _usual_path(document: doc.ViewDocument, redact: bool) -> Path:
+    run_id = document["journals"][0]["runs"][0]["id"]
     folder = Path(platformdirs.user_cache_path("dspy-rlm")) / "pages"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = "".join(char if char.isascii() and char.isalnum() else "_" for char in run_id[:80])
-    return folder / f"{name or 'run'}{'-redacted' if options.redact else ''}.html"
+    return folder / f"{name or 'run'}{'-redacted' if redact else ''}.html"
 
 
 def _serve(source: Journals, options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
-from dspy_rlm.inputs.converters.main import UnreadableError
+from dspy_rlm.inputs.converters.main import Limits, UnreadableError
 
 MAX_MEMBERS = 100_000
 MAX_NAME_CHARS = 4096
@@ -37,6 +37,11 @@ def _zip(path: str, left_out: Counter[str]) -> Iterator[dict[str, Any] | bytes]:
         if len(entries) > MAX_MEMBERS:
             raise UnreadableError(
                 f"it has {len(entries):,} files; at most {MAX_MEMBERS:,} are read"
+            )
+        expanded = sum(entry.file_size for entry in entries)
+        if expanded > Limits.output_bytes:
+            raise UnreadableError(
+                f"it expands to {expanded:,} bytes; at most {Limits.output_bytes:,} are read. Extract what you need"
             )
         for entry in entries:
             if entry.is_dir():

@@ -11,8 +11,10 @@ import base64
 import contextlib
 import datetime
 import decimal
+import errno
 import importlib
 import json
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -47,6 +49,12 @@ _DEPTH = 5000
 _ERROR_CHARS = 500
 
 
+class Limits:
+    """The bounds of this process, beside those that the system keeps."""
+
+    output_bytes = 4 * 1024**3
+
+
 class UnreadableError(Exception):
     """The file cannot be read; the message is for the user."""
 
@@ -55,9 +63,10 @@ def main(arguments: list[str]) -> None:
     """Writes the records of a file.
 
     Args:
-        arguments: The kind, the path, and the name that the user knows.
+        arguments: The kind, the path, the name that the user knows, and the bounds: seconds, and bytes of output.
     """
-    kind, path, name, seconds = arguments
+    kind, path, name, seconds, output_bytes = arguments
+    Limits.output_bytes = int(output_bytes)
     with contextlib.suppress(ImportError, AttributeError, OSError):  # some systems have no alarms
         import signal
 
@@ -71,7 +80,7 @@ def main(arguments: list[str]) -> None:
         for record in records(path, name):
             if isinstance(record, bytes):
                 write(b'{"data": %d}\n' % len(record))
-                write(record)
+                write(record + b"\n")
             else:
                 write(json.dumps(record, default=plain).encode("utf-8", "surrogatepass") + b"\n")
         write(b'{"end": true}\n')
@@ -86,8 +95,12 @@ def main(arguments: list[str]) -> None:
             else "it needs too much memory"
         )
         write(json.dumps({"error": reason}).encode() + b"\n")
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        os._exit(1)  # the host sees the size
     except Exception as error:  # noqa: BLE001 - a library may raise anything on a damaged file
-        text = f"{type(error).__name__}: {error}".strip(": ")[:_ERROR_CHARS]
+        text = f"{type(error).__name__}: {error}".strip(": \n").split("\n")[0][:_ERROR_CHARS]
         write(json.dumps({"error": f"it is damaged, or of another kind ({text})"}).encode() + b"\n")
     sys.stdout.buffer.flush()
 

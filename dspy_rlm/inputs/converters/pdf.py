@@ -20,7 +20,7 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
             raise UnreadableError("it is encrypted; remove its password first") from error
-        raise UnreadableError(f"it is damaged, or no PDF ({error})") from error
+        raise UnreadableError("it is damaged, or incomplete") from error
     pages = len(document)
     if pages > _MAX_PAGES:
         raise UnreadableError(f"it has {pages:,} pages; at most {_MAX_PAGES:,} are read")
@@ -43,7 +43,8 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
         yield {"note": f"{broken:,} of {pages:,} pages are damaged"}
     if pages and empty == pages:
         raise UnreadableError(
-            f"its {pages:,} pages have no text: they are images. Run a text recognition (OCR) on it first, such as ocrmypdf"
+            f"it has no text: {'its page is an image' if pages == 1 else f'its {pages:,} pages are images'}. Run a text "
+            "recognition (OCR) on it first, such as ocrmypdf"
         )
     if empty > broken:
         yield {"note": f"{empty:,} of {pages:,} pages have no text (images are not read)"}

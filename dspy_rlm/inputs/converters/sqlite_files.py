@@ -12,7 +12,7 @@ from urllib.parse import quote
 _MAX_TABLES = 1000
 
 # A view may compute for ever: it ends with an error after so many steps of a thousand instructions.
-_VIEW_STEPS = 50_000
+_VIEW_STEPS = 20_000
 
 
 def records(path: str, name: str) -> Iterator[dict[str, Any]]:

@@ -26,8 +26,16 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
             continue
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
+        blank = False
         for row in rows:
-            writer.writerow([_cell(value) for value in row])
+            cells = [_cell(value) for value in row]
+            is_blank = all(cell == "" for cell in cells)
+            # A cell far below the others makes a million blank rows.
+            if not is_blank:
+                writer.writerow(cells)
+            elif not blank:
+                text.write("\n")
+            blank = is_blank
         yield {"part": f"sheet {sheet_name}", "text": text.getvalue().strip("\n")}
 
 

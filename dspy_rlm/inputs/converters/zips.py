@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 
-from dspy_rlm.inputs.converters.main import UnreadableError
+from dspy_rlm.inputs.converters.main import Limits, UnreadableError
 
 MAX_ENTRIES = 20_000
 MAX_EXPANDED_BYTES = 1024**3
@@ -28,10 +28,9 @@ def checked_zip(path: str, *, document_types: bool = False) -> None:
                 f"it has {len(entries):,} parts; at most {MAX_ENTRIES:,} are read"
             )
         expanded = sum(entry.file_size for entry in entries)
-        if expanded > MAX_EXPANDED_BYTES:
-            raise UnreadableError(
-                f"it expands to {expanded:,} bytes; at most {MAX_EXPANDED_BYTES:,} are read"
-            )
+        most = min(MAX_EXPANDED_BYTES, Limits.output_bytes)
+        if expanded > most:
+            raise UnreadableError(f"it expands to {expanded:,} bytes; at most {most:,} are read")
         for entry in entries:
             if entry.flag_bits & 1:
                 raise UnreadableError("it is encrypted; remove its password first")

@@ -121,18 +121,23 @@ export class Places {
         this.#add(variable.name, at(id, "variables", `${name} \u00b7 variable`));
       }
     });
+    const prefixes = journal.runs.map((_, run) => run === 0 ? "S" : `Sub-run ${run}, s`);
     journal.calls.forEach((call, number) => {
-      const where = call.step === null ? "" : `Step ${call.step} \u00b7 `;
-      const label = `${where}${call.kind} (call ${number})`;
-      const id = `c${number}`;
+      const place = call.step === null
+        ? ""
+        : `${prefixes[call.run] ?? "S"}tep ${call.step} \u00b7 `;
+      const ofStep = !call.is_sub_call && call.step !== null;
+      const label = ofStep ? place.slice(0, -3) : `${place}${call.kind} (call ${number})`;
+      const id = ofStep ? `r${call.run}-s${call.step}` : `c${number}`;
+      const view = ofStep ? "prompt" : "";
       for (
         const message of call.prompt === null ? [] : journal.prompts[call.prompt]?.messages ?? []
       ) {
-        this.#add(message.content, at(id, "", `${label} \u00b7 prompt`));
-        this.#add(message.more, at(id, "", `${label} \u00b7 prompt`));
+        this.#add(message.content, at(id, view, `${label} \u00b7 prompt`));
+        this.#add(message.more, at(id, view, `${label} \u00b7 prompt`));
       }
       for (const reply of call.replies) {
-        this.#add(reply, at(id, "", `${label} \u00b7 reply`));
+        this.#add(reply, at(id, view, `${label} \u00b7 reply`));
       }
       this.#add(call.error, at(id, "", `${label} \u00b7 error`));
     });

@@ -18,7 +18,7 @@ export interface CodeOptions {
 
 /** Returns a block of code. */
 export function codeBlock(code: string, options: CodeOptions = {}): HTMLElement {
-  const lines = tokenizeLines(code);
+  const lines = tokenizeLines(trimmed(code));
   return block({
     lines: lines.length,
     className: "code",
@@ -38,11 +38,17 @@ export function codeBlock(code: string, options: CodeOptions = {}): HTMLElement 
 
 /** Returns a block of the differences of code to other code. */
 export function codeDiff(before: string, after: string): HTMLElement {
-  return diffBlock(diffLines(before, after), {
-    old: tokenizeLines(before),
-    now: tokenizeLines(after),
+  const [old, now] = [trimmed(before), trimmed(after)];
+  return diffBlock(diffLines(old, now), {
+    old: tokenizeLines(old),
+    now: tokenizeLines(now),
     className: "code",
   });
+}
+
+/** Returns code without the newline at its end, which would be a line of its own. */
+function trimmed(code: string): string {
+  return code.replace(/\n$/, "");
 }
 
 function codeLine(number: number, tokens: readonly Token[], className: string): HTMLElement {
@@ -75,6 +81,8 @@ export interface DiffOptions {
   readonly className?: string;
   /** Words for screen readers and titles in place of "added" and "removed". */
   readonly added?: string;
+  /** Lines of a removed part that are shown at once. */
+  readonly removedLines?: number;
   readonly removed?: string;
 }
 
@@ -89,8 +97,9 @@ export function diffBlock(lines: readonly DiffLine[], options: DiffOptions = {})
   const root = h("div", { class: `diff ${options.className ?? ""}` });
   for (let index = 0; index < lines.length;) {
     let end = index;
-    const same = lines[index]?.change === "same";
-    while (end < lines.length && (lines[end]?.change === "same") === same) {
+    const change = lines[index]?.change;
+    const same = change === "same";
+    while (end < lines.length && lines[end]?.change === change) {
       end += 1;
     }
     const [first, last] = same
@@ -112,6 +121,9 @@ function draw(lines: readonly DiffLine[], options: DiffOptions): HTMLElement {
   return block({
     lines: lines.length,
     folds: lines[0]?.change !== "same",
+    ...(lines[0]?.change === "removed" && options.removedLines !== undefined
+      ? { shownLines: options.removedLines }
+      : {}),
     line: (index) => diffLine(lines[index] ?? { change: "same", text: "", number: 0 }, options),
   });
 }

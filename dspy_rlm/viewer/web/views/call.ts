@@ -154,39 +154,43 @@ function attempts(context: Context, call: Call): HTMLElement | null {
     count(call.attempts.length, "attempt"),
     {},
     h(
-      "table",
-      { class: "table" },
+      "div",
+      { class: "table-box", tabindex: 0, role: "region", "aria-label": "Attempts" },
       h(
-        "thead",
-        {},
+        "table",
+        { class: "table" },
         h(
-          "tr",
+          "thead",
           {},
-          ["#", "Latency", "Tokens in", "Tokens out", "Cost", "Outcome"].map((name) =>
-            h("th", { scope: "col" }, name)
-          ),
-        ),
-      ),
-      h(
-        "tbody",
-        {},
-        call.attempts.map((attempt, number) =>
           h(
             "tr",
             {},
-            cell(String(number + 1)),
-            cell(duration(attempt.seconds)),
-            cell(integer(attempt.input_tokens)),
-            cell(integer(attempt.output_tokens)),
-            cell(dollars(attempt.cost)),
-            h(
-              "td",
-              {},
-              isEmpty(attempt.error)
-                ? attempt.cut ? "cut" : attempt.cached ? "cached" : "answered"
-                : shown(context.store, attempt.error, (text) => visible(plain(text, 300))),
+            ["#", "Latency", "Tokens in", "Tokens out", "Cost", "Outcome"].map((name) =>
+              h("th", { scope: "col" }, name)
             ),
-          )
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          call.attempts.map((attempt, number) =>
+            h(
+              "tr",
+              {},
+              cell(String(number + 1)),
+              cell(duration(attempt.seconds)),
+              cell(integer(attempt.input_tokens)),
+              cell(integer(attempt.output_tokens)),
+              cell(dollars(attempt.cost)),
+              h(
+                "td",
+                {},
+                isEmpty(attempt.error)
+                  ? attempt.cut ? "cut" : attempt.cached ? "cached" : "answered"
+                  : shown(context.store, attempt.error, (text) => visible(plain(text, 300))),
+              ),
+            )
+          ),
         ),
       ),
     ),

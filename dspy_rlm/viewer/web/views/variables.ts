@@ -90,11 +90,18 @@ function stepLinks(context: Context, numbers: readonly number[]): HTMLElement {
   );
 }
 
+/** Returns the positions of steps; those that would be at one place are one. */
+function marks(steps: readonly number[], x: (step: number) => number): number[] {
+  return [...new Set(steps.map((step) => Math.round(x(step))))];
+}
+
 function lifeline(variable: Variable, last: number): SVGSVGElement {
   const x = (step: number): number => last === 1 ? 100 : 6 + ((step - 1) / (last - 1)) * 188;
   const all = [...variable.assigned, ...variable.used];
-  const first = variable.kind === "input" ? 1 : Math.min(...all);
-  const end = Math.max(first, ...all);
+  const first = variable.kind === "input"
+    ? 1
+    : all.reduce((one, other) => Math.min(one, other), last);
+  const end = all.reduce((one, other) => Math.max(one, other), first);
   return svg(
     "svg",
     { class: "lifeline", viewBox: "0 0 200 16", "aria-hidden": "true", focusable: "false" },
@@ -102,7 +109,7 @@ function lifeline(variable: Variable, last: number): SVGSVGElement {
     all.length === 0
       ? null
       : svg("line", { class: "life", x1: x(first), x2: x(end), y1: 8, y2: 8 }),
-    variable.used.map((step) => svg("circle", { class: "used", cx: x(step), cy: 8, r: 3 })),
-    variable.assigned.map((step) => svg("circle", { class: "assigned", cx: x(step), cy: 8, r: 4 })),
+    marks(variable.used, x).map((cx) => svg("circle", { class: "used", cx, cy: 8, r: 3 })),
+    marks(variable.assigned, x).map((cx) => svg("circle", { class: "assigned", cx, cy: 8, r: 4 })),
   );
 }
