@@ -60,6 +60,8 @@ WORKER_PARTS = (
     "shared_answer.ts",
     "incoming_files.ts",
     "cell_output.ts",
+    "plain_json.ts",
+    "submission.ts",
     "python_globals.ts",
     "harness.ts",
     "interpreter.ts",
