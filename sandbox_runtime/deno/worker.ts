@@ -126,6 +126,7 @@ async function boot(message: Boot): Promise<void> {
     names,
     files,
     wasm: wasmArrived.promise,
+    signals: shared.signals,
     pythonGlobals: () =>
       pythonGlobals({
         shared,

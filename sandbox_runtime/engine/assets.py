@@ -42,6 +42,7 @@ PROGRAM_FILES = (
     "piece_flow.ts",
     "tool_calls.ts",
     "signals.ts",
+    "signal_check.ts",
     "shared_answer.ts",
     "worker.ts",
 )
@@ -56,6 +57,7 @@ WORKER_PARTS = (
     "realm_scrub.ts",
     "reproducible.ts",
     "signals.ts",
+    "signal_check.ts",
     "timers.ts",
     "shared_answer.ts",
     "incoming_files.ts",
