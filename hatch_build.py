@@ -1,7 +1,7 @@
-"""The build hook: puts Pyodide and the boot image into the wheel, so that it runs without a network.
+"""The build hook: puts Pyodide, the boot image and the viewer's script into the wheel, so that it runs without a network.
 
 Beside them goes the bill of materials, into `.dist-info/sboms`. An editable install carries nothing: its
-engine goes into the user's cache at first use.
+engine and the viewer's script go into the user's cache at first use.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class EngineHook(BuildHookInterface):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
+        from dspy_rlm.viewer import bundle as viewer
         from sandbox_runtime.engine import assets
         from sandbox_runtime.engine import deno as executable
         from sandbox_runtime.installation import install, sbom
@@ -32,6 +33,11 @@ class EngineHook(BuildHookInterface):
         install.build(deno, folder)
         for name in (*assets.INSTALLED_FILES, assets.MANIFEST_FILE):
             build_data["force_include"][str(folder / name)] = f"sandbox_runtime/engine/files/{name}"
+        page = folder / "viewer"
+        page.mkdir()
+        viewer.build(page)
+        for name in (viewer.SCRIPT, viewer.STYLE, viewer.DIGEST):
+            build_data["force_include"][str(page / name)] = f"dspy_rlm/viewer/built/{name}"
         bill = folder / sbom.FILE_NAME
         core = self.metadata.core
         text = sbom.make_sbom(

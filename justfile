@@ -17,6 +17,7 @@ checks: fmt-check lint types imports docstrings deno
 fmt:
     ruff format .
     cd sandbox_runtime/deno && deno fmt
+    cd dspy_rlm/viewer/web && deno fmt
 
 fmt-check:
     ruff format --check .
@@ -36,9 +37,10 @@ imports:
 docstrings:
     interrogate --quiet tests
 
-# Format, lint, type-check and test the TypeScript.
+# Format, lint, type-check and test the TypeScript of the sandbox and of the viewer.
 deno:
     cd sandbox_runtime/deno && deno task ok
+    cd dspy_rlm/viewer/web && deno task ok
 
 # Run the Python tests; arguments go to pytest, e.g. `just test tests/rlm -k budget`.
 [positional-arguments]

@@ -1,6 +1,6 @@
-"""Compares our sandbox with DSPy's: `python -m benchmarks.engine --help`.
+"""Compares our sandbox with DSPy's, and with Monty if it is installed: `python -m benchmarks.engine --help`.
 
-Plans the rounds, alternates the two sides, and prints the results. Every round runs in a separate Python process
+Plans the rounds, alternates the sides, and prints the results. Every round runs in a separate Python process
 (`measure.py`), under a time limit. However this program ends, including by Ctrl-C, it leaves no process and no temporary
 file behind.
 """
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from benchmarks import peer, report
+from benchmarks import monty, peer, report
 from benchmarks.measure import PREFLIGHT
 from benchmarks.processes import ROOT, ChildFailedError, answer_of
 from benchmarks.report import Measured, Result
 from benchmarks.rows import ROWS, Row
 
-Side = Literal["ours", "peer"]
+Side = Literal["ours", "peer", "monty"]
 # The first sandbox may have to download Pyodide and build a boot image.
 PREFLIGHT_CAP_SECONDS = 300.0
 INTERRUPTED = 130
@@ -93,7 +93,9 @@ class Bench:
                 for side in self._plan.sides
                 if side == "ours" or not row.ours_alone
             }
-            result = Result(row, sides.get("ours"), sides.get("peer"), self._plan.sides)
+            result = Result(
+                row, sides.get("ours"), sides.get("peer"), self._plan.sides, sides.get("monty")
+            )
             self.results.append(result)
             rounds = max((self._plan.rounds_of(row, side) for side in sides), default=0)
             for number in range(rounds):
@@ -166,7 +168,11 @@ def _bench(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Bench:
     bench = Bench(plan, settings)
     if arguments.before is not None:
         settings["peer"] = Setting("ours", [], environment, arguments.before.resolve())
-    elif "peer" in plan.sides:
+        return bench
+    settings["monty"] = Setting("monty", [], environment)
+    if not monty.is_installed() and "monty" in plan.sides:
+        bench.exclude("monty", "not installed; pip install pydantic-monty")
+    if "peer" in plan.sides:
         try:
             runner = peer.write_patched_runner(folder)
         except peer.PeerUnavailableError as reason:
@@ -180,7 +186,7 @@ def _bench(plan: Plan, folder: Path, arguments: argparse.Namespace) -> Bench:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.engine",
-        description="Compare our sandbox with dspy.PythonInterpreter.",
+        description="Compare our sandbox with dspy.PythonInterpreter, and with Monty if it is installed.",
     )
     names = [row.name for row in ROWS]
     parser.add_argument("--quick", action="store_true", help="skip the rows that take minutes")
@@ -212,7 +218,9 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     rows = [row for row in ROWS if not (arguments.quick and row.slow)]
     if arguments.only:
         rows = [row for row in ROWS if row.name in arguments.only]
-    sides: list[Side] = ["ours", "peer"]
+    sides: list[Side] = ["ours", "peer", "monty"]
+    if arguments.before is not None:
+        sides = ["ours", "peer"]
     if arguments.ours_only or arguments.peer_only:
         sides = ["ours"] if arguments.ours_only else ["peer"]
     return Plan(rows, sides, arguments.rounds, arguments.cap)
@@ -221,7 +229,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 def _print(results: list[Result], facts: dict[str, Any]) -> None:
     lines = [
         report.table(results),
-        "Median (lowest to highest; n samples from r fresh processes); ratio: peer / ours.",
+        "Median (lowest to highest; n samples from r fresh processes); ratio: peer / ours, then Monty / ours.",
         report.problems(results),
         f"Machine: {facts['machine']}",
         f"Versions: {facts['versions']}; in the sandboxes: {facts['sandboxes']}",

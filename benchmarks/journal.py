@@ -27,8 +27,8 @@ from dspy_rlm.journal.recorder import RunRecorder
 from dspy_rlm.journal.secrets import KnownSecrets
 from dspy_rlm.journal.values import ValueWriter, folder_of
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.recording import Attempt
-from dspy_rlm.report import Call, Step
+from dspy_rlm.protocols.recording import Attempt
+from dspy_rlm.reports.report import Call, Step
 from dspy_rlm.testing import Action, Fault, Observation, PolicyServer, Task, policy, rules
 
 KEY = "sk-Tq8vLx2NcWz51RmPq0Yd"

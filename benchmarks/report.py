@@ -34,12 +34,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Result:
-    """One row with both sides; None for a side that was not requested."""
+    """One row with its sides; None for a side that was not requested."""
 
     row: Row
     ours: Measured | None
     peer: Measured | None
-    requested: Collection[Literal["ours", "peer"]] = ("ours", "peer")
+    requested: Collection[Literal["ours", "peer", "monty"]] = ("ours", "peer")
+    monty: Measured | None = None
 
     @property
     def peerless(self) -> bool:
@@ -49,16 +50,29 @@ class Result:
     @property
     def ratio(self) -> float | None:
         """The peer's median divided by ours."""
+        return self._ratio_of(self.peer)
+
+    @property
+    def monty_ratio(self) -> float | None:
+        """Monty's median divided by ours."""
+        return self._ratio_of(self.monty)
+
+    def _ratio_of(self, other: Measured | None) -> float | None:
         ours = self.ours.median if self.ours else None
-        peer = self.peer.median if self.peer else None
-        return peer / ours if ours and peer else None
+        theirs = other.median if other else None
+        return theirs / ours if ours and theirs else None
 
 
 def table(results: list[Result]) -> str:
     """Returns the rows as aligned text: median, spread, samples and rounds of both sides, and the ratio."""
-    head = ("", "ours", "peer", "ratio")
+    head = ["", "ours", "peer", "ratio"]
     lines = [head, *(_cells(result) for result in results)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    if any(result.monty for result in results):
+        lines = [
+            [*head, "Monty", "ratio"],
+            *([*_cells(result), *_monty_cells(result)] for result in results),
+        ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     padded = (
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         for line in lines
@@ -71,7 +85,11 @@ def problems(results: list[Result]) -> str:
     missing = [
         f"{result.row.name}, {side}: {measured.problem}"
         for result in results
-        for side, measured in (("ours", result.ours), ("peer", result.peer))
+        for side, measured in (
+            ("ours", result.ours),
+            ("peer", result.peer),
+            ("monty", result.monty),
+        )
         if measured and measured.problem
     ]
     none = [
@@ -127,11 +145,16 @@ def quantity(value: float, unit: Literal["seconds", "bytes"]) -> str:
     return f"{value / 1e-6:.3g} µs"
 
 
-def _cells(result: Result) -> tuple[str, str, str, str]:
+def _monty_cells(result: Result) -> tuple[str, str]:
+    ratio = _times(result.monty_ratio) if result.monty_ratio is not None else "-"
+    return (_side(result, result.monty) if result.monty else "none", ratio)
+
+
+def _cells(result: Result) -> list[str]:
     ratio = _times(result.ratio) if result.ratio is not None else "-"
     ours = _side(result, result.ours)
     peer = "none" if result.peerless else _side(result, result.peer)
-    return (result.row.title, ours, peer, ratio)
+    return [result.row.title, ours, peer, ratio]
 
 
 def _side(result: Result, measured: Measured | None) -> str:
@@ -157,6 +180,8 @@ def _row_json(result: Result) -> dict[str, Any]:
         "ours": _side_json(result.ours),
         "peer": _side_json(result.peer),
         "ratio": result.ratio,
+        "monty": _side_json(result.monty),
+        "monty_ratio": result.monty_ratio,
         "ours_alone": result.row.ours_alone,
     }
 

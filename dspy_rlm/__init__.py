@@ -29,17 +29,19 @@ if TYPE_CHECKING:
         RunPausedError,
         SignatureError,
         SubCallError,
+        ToolServerError,
         ValidatorError,
     )
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
     from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
-    from dspy_rlm.report import Call, RunReport, Step, Usage
+    from dspy_rlm.reports.report import Call, RunReport, Step, Usage
+    from dspy_rlm.reports.run_result import RunResult
     from dspy_rlm.rlm import RLM
-    from dspy_rlm.run_result import RunResult
     from sandbox_runtime import (
         CodeType,
         Directory,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "MCP",
     "RLM",
     "BudgetExceededError",
     "Call",
@@ -79,6 +82,7 @@ __all__ = [
     "SubCallError",
     "TextFile",
     "TextStream",
+    "ToolServerError",
     "Usage",
     "ValidatorError",
     "ValueType",
@@ -106,17 +110,19 @@ _MODULES = {
         "RunPausedError",
         "SignatureError",
         "SubCallError",
+        "ToolServerError",
         "ValidatorError",
     ),
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
     "dspy_rlm.replaying.compare": ("compare",),
     "dspy_rlm.replaying.fork": ("fork",),
     "dspy_rlm.replaying.open_repl": ("open_repl",),
     "dspy_rlm.replaying.replay": ("replay",),
-    "dspy_rlm.report": ("Call", "RunReport", "Step", "Usage"),
+    "dspy_rlm.reports.report": ("Call", "RunReport", "Step", "Usage"),
     "dspy_rlm.rlm": ("RLM",),
-    "dspy_rlm.run_result": ("RunResult",),
+    "dspy_rlm.reports.run_result": ("RunResult",),
     "sandbox_runtime": (
         "CodeType",
         "Directory",

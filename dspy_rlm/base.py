@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
+from typing import Self
 
 import dspy
 from dspy import CodeInterpreter
 
-from dspy_rlm.arguments import (
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.dspy_bridge.interpreter_factory import (
+    InterpreterFactory,
+    checked_factory,
+    factory_of,
+)
+from dspy_rlm.dspy_bridge.pickling import Portable, module_state
+from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
+from dspy_rlm.evidence.validators import Validator
+from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
+from dspy_rlm.journal.places import JournalOption, checked_journal
+from dspy_rlm.limiting.gate import check_concurrency
+from dspy_rlm.live.choosing import LiveOption, checked_live
+from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
+from dspy_rlm.mcp_tools.resolving import close_all, split_servers
+from dspy_rlm.predictor import ActionPredictor
+from dspy_rlm.prompts.styles import checked_style
+from dspy_rlm.reports.report import OnExhausted
+from dspy_rlm.run_context import RunContext
+from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
+from dspy_rlm.settings.arguments import (
     MAX_ITERATIONS,
     MemoOption,
     checked_ending,
@@ -19,26 +40,8 @@ from dspy_rlm.arguments import (
     checked_turns,
     hinting_at_names,
 )
-from dspy_rlm.budget.budget import Budget
-from dspy_rlm.config import Configured, RLMConfig
-from dspy_rlm.dspy_bridge.interpreter_factory import (
-    InterpreterFactory,
-    checked_factory,
-    factory_of,
-)
-from dspy_rlm.dspy_bridge.pickling import Portable, module_state
-from dspy_rlm.evidence.options import RequiredCoverage, checked_answers, with_known_types
-from dspy_rlm.evidence.validators import Validator
-from dspy_rlm.history_options import Compaction, HistoryOptions, Observations
-from dspy_rlm.journal.checkpoints import CheckpointPolicy, checked_policy
-from dspy_rlm.journal.places import JournalOption, checked_journal
-from dspy_rlm.limiting.gate import check_concurrency
-from dspy_rlm.lms.sub_lms import SubLM, checked_sub_lm
-from dspy_rlm.predictor import ActionPredictor
-from dspy_rlm.prompts.styles import checked_style
-from dspy_rlm.report import OnExhausted
-from dspy_rlm.run_context import RunContext
-from dspy_rlm.runs.prompt import composed_signature, default_extractor, default_signature
+from dspy_rlm.settings.config import Configured, RLMConfig
+from dspy_rlm.settings.history_options import Compaction, HistoryOptions, Observations
 from dspy_rlm.signatures.inputs import check_signature, warn_of_hiding_names
 from dspy_rlm.tools.sources import ToolSource, normalize_tools
 from dspy_rlm.values.conversion import type_rules
@@ -84,6 +87,7 @@ class RLMBase(Configured, Portable, dspy.Module):
         track_coverage: bool = False,
         require_coverage: RequiredCoverage = None,
         memo: MemoOption = None,
+        live: LiveOption = None,
         max_iters: int | None = None,
         interpreter: CodeInterpreter | None = None,
     ) -> None:
@@ -95,7 +99,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             max_llm_calls: LM calls that the code of one run may cause, including those of sub-runs.
             max_output_chars: Characters of a cell's output that the root LM sees.
             verbose: Print each step to stderr.
-            tools: Python functions or `dspy.Tool`s that the code can call.
+            tools: Python functions, `dspy.Tool`s and `MCP` servers that the code can call.
             sub_lm: The LM that code can call; or several by name, each an LM or a pair of an LM and a
                 one-line description. The first is the default. None: the LM of this module, else the
                 configured one.
@@ -132,6 +136,8 @@ class RLMBase(Configured, Portable, dspy.Module):
                 SUBMIT is accepted.
             memo: A file that keeps answers of sub-LMs from run to run, or True for one in the user's data folder;
                 see docs/reuse.md.
+            live: Show each run while it goes on: a tree on the terminal or in the notebook, lines elsewhere; "plain":
+                lines everywhere. docs/live.md describes it.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 
@@ -141,12 +147,14 @@ class RLMBase(Configured, Portable, dspy.Module):
             EngineError: The sandbox engine cannot be installed.
         """
         super().__init__()
-        normalized = normalize_tools(tools)
+        servers, functions = split_servers(tools)
+        normalized = normalize_tools(functions)
         pool = checked_pool(pool)
         signature = check_signature(with_known_types(signature), normalized)
         self._config = RLMConfig(
             signature=signature,
             tools=normalized,
+            servers=servers,
             budget=Budget(
                 checked_turns(max_iterations, max_iters),
                 max_llm_calls,
@@ -165,6 +173,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             interpreter_factory=checked_factory(interpreter_factory, interpreter),
             max_concurrency=check_concurrency(max_concurrency),
             verbose=verbose,
+            live=checked_live(live),
             style=checked_style(style),
             memo=checked_memo(memo),
             view=HistoryOptions(history_tokens, compaction, observations),
@@ -202,6 +211,18 @@ class RLMBase(Configured, Portable, dspy.Module):
     @extract.setter
     def extract(self, extractor: dspy.Predict) -> None:
         self._extract = extractor
+
+    # ---- Servers of tools ----
+
+    def close(self) -> None:
+        """Closes the MCP servers of this RLM. A later call opens them again."""
+        close_all(self._config.servers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     # ---- Copies and saved states ----
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from dspy_rlm.journal.places import JournalOption, checked_journal
 from dspy_rlm.limiting.settings import LimitsPerModel, checked_limits_per_model
+from dspy_rlm.live.choosing import LiveOption, checked_live
 from dspy_rlm.process_settings import replace_process_settings
 
 
@@ -21,6 +22,7 @@ def configure(
     *,
     journal: JournalOption | Literal[_Unset.UNSET] = UNSET,
     limits_per_model: LimitsPerModel | Literal[_Unset.UNSET] = UNSET,
+    live: LiveOption | Literal[_Unset.UNSET] = UNSET,
 ) -> None:
     """Sets what all RLMs of the process do that were not told otherwise. Settings that are not named stay as they are.
 
@@ -30,6 +32,7 @@ def configure(
         limits_per_model: The limits of models, by name as in `dspy.LM`, that all runs of the process keep together:
             `{"openai/gpt-5-mini": {"concurrency": 32, "requests_per_minute": 500, "tokens_per_minute": 200_000}}`. None
             removes all limits.
+        live: Whether runs are shown while they go on, as `live=` of an RLM. None: they are not.
 
     Raises:
         SignatureError: A journal cannot be written there, or a limit is not valid. Nothing is changed.
@@ -39,4 +42,6 @@ def configure(
         changes["journal"] = checked_journal(journal)
     if limits_per_model is not UNSET:
         changes["limits_per_model"] = checked_limits_per_model(limits_per_model)
+    if live is not UNSET:
+        changes["live"] = checked_live(live)
     replace_process_settings(**changes)

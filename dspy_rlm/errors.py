@@ -9,6 +9,7 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     │   ├── PriceUnknownError the price of a model is unknown, so `max_cost` cannot be enforced
     │   └── NoTurnLeftError   the cause of a `RunExhaustedError`
     ├── SubCallError          a sub-call had no usable result; raised inside the REPL (also a ValueError)
+    ├── ToolServerError       an MCP server cannot be started or reached
     ├── ValidatorError        a validator failed with an exception that is no objection
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
     ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
@@ -23,11 +24,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dspy_rlm.report import RunReport
+    from dspy_rlm.reports.report import RunReport
 
 
 class RLMError(Exception):
     """Base class of all errors of `dspy_rlm`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the message and the attributes, whatever the constructor of a subclass asks for."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(cls: type[RLMError], args: tuple[Any, ...], attributes: dict[str, Any]) -> RLMError:
+    """Returns an unpickled exception."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class SignatureError(RLMError, ValueError):
@@ -60,6 +72,18 @@ class NoTurnLeftError(BudgetExceededError):
 
 class SubCallError(RLMError, ValueError):
     """A sub-call had no usable result: no reply fitted the signature, or a sub-run failed."""
+
+
+class ToolServerError(RLMError):
+    """An MCP server cannot be started or reached, or does not keep to the protocol; no LM was called.
+
+    Attributes:
+        server: The name of the server.
+    """
+
+    def __init__(self, message: str, *, server: str = "") -> None:
+        super().__init__(message)
+        self.server = server
 
 
 class ValidatorError(RLMError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dspy_rlm.prompts.variables import Variable
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.reports.report import RunReport, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class HistoryCompacted:
 
 @dataclasses.dataclass(frozen=True)
 class SoFar:
-    """What a run has taken so far."""
+    """The spending of a run so far."""
 
     llm_calls: int
     """Calls that code caused."""
@@ -121,7 +121,7 @@ class StepTaken:
     """Sub-LM calls so far in the run."""
 
     so_far: SoFar | None = None
-    """What the run has taken so far; None after its last step, which the report follows."""
+    """The spending so far; None after its last step, which the report follows."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,9 @@ class ProcessSettings:
     journal: Any = None
     """The `journal=` of each RLM that has none."""
 
+    live: Any = None
+    """The `live=` of each RLM that has none."""
+
     tracing: Any = None
     """The object that `dspy_rlm.tracing.instrument` has set up."""
 

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dspy_rlm.middleware import Wrapper
+from dspy_rlm.protocols.middleware import Wrapper
 from sandbox_runtime.helpers import redact_secrets
 
 Known = Callable[[], Iterable[str]]

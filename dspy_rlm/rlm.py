@@ -17,7 +17,6 @@ import dspy
 from dspy import CodeInterpreter
 
 from dspy_rlm.base import RLMBase
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import (
     InterpreterFactory,
     factory_of_call,
@@ -26,8 +25,9 @@ from dspy_rlm.dspy_bridge.outcomes import Outcomes
 from dspy_rlm.dspy_bridge.traces import add_step, apart_from_outer_runs, failure
 from dspy_rlm.dspy_internals.parallel import cancelled_with_executor
 from dspy_rlm.errors import RunFailedError
+from dspy_rlm.mcp_tools.resolving import with_served_tools
 from dspy_rlm.recorded.resume import Resumable
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from dspy_rlm.reuse.session import InSessions
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.runs.blueprint import Blueprint
@@ -43,9 +43,10 @@ from dspy_rlm.runs.loop import (
     drive,
     steps,
 )
+from dspy_rlm.runs.observed.tracing import aperforming, performing
 from dspy_rlm.runs.prepare import prepare
 from dspy_rlm.runs.sandbox import PreparedRun, open_in_thread
-from dspy_rlm.runs.tracing import aperforming, performing
+from dspy_rlm.settings.config import RLMConfig
 from sandbox_runtime.helpers import hiding, run_in_thread
 
 T = TypeVar("T")
@@ -149,9 +150,8 @@ class RLM(RLMBase, Outcomes, InSessions, Resumable):
         loop: asyncio.AbstractEventLoop | None,
     ) -> PreparedRun:
         """Returns a run of this module that is ready to be opened; see `runs.prepare`."""
-        parts = Blueprint(
-            self._config, self.generate_action, self.extract, self, self._context, _spawn
-        )
+        config = with_served_tools(self._config)
+        parts = Blueprint(config, self.generate_action, self.extract, self, self._context, _spawn)
         return prepare(parts, inputs, factory, loop)
 
 

@@ -26,14 +26,16 @@ from dspy_rlm.dspy_bridge.interpreter_factory import Borrowed, InterpreterFactor
 from dspy_rlm.errors import InputError
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.limiting.gate import Gates
-from dspy_rlm.lms.memo import RunMemo
+from dspy_rlm.live.live_run import LiveRun
+from dspy_rlm.lms.kept_answers.lost_cells import CellAnswers
+from dspy_rlm.lms.kept_answers.memo import RunMemo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.playback import Playback
-from dspy_rlm.recording import NOT_RECORDED, RecordedTwice, Recorder
+from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.protocols.recording import NOT_RECORDED, RecordedTwice, Recorder
 from dspy_rlm.signatures.cell_types import class_kinds
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tracing.run_tracer import RunTracer
@@ -167,6 +169,11 @@ class RunContext:
     memo: RunMemo | None = None
     """The answers of sub-LMs that are kept on disk; None: none are."""
 
+    cell_answers: tuple[CellAnswers, ...] = dataclasses.field(
+        default_factory=lambda: (CellAnswers(),)
+    )
+    """The answers to the running cells of the runs around this one, and last to its own."""
+
     playback: Playback | None = None
     """The record of the run before, if it is repeated."""
     recorder: Recorder = NOT_RECORDED
@@ -174,6 +181,9 @@ class RunContext:
 
     tracer: RunTracer | None = None
     """The spans of the run; those of the run above until a sub-run has its own. None: it is not traced."""
+
+    live: LiveRun | None = None
+    """The live view of the run; that of the run above until a sub-run has its own. None: it is not shown."""
 
     sandbox_permits: threading.Semaphore = dataclasses.field(default_factory=_semaphore)
     """One permit for each sandbox that the run's code has open."""
@@ -227,6 +237,7 @@ class RunContext:
             last_scope=scope,
             interpreter_factory=ours_if_lent(self.interpreter_factory),
             playback=playback,
+            cell_answers=(*self.cell_answers, CellAnswers()),
             sandbox_permits=_semaphore(),
         )
 
@@ -247,8 +258,11 @@ class RunContext:
 
     @property
     def call_recorder(self) -> Recorder:
-        """Records LM calls: in the journal, and as spans."""
-        return RecordedTwice(self.recorder, self.tracer.calling) if self.tracer else self.recorder
+        """Records LM calls: in the journal, as spans, and in the live view."""
+        recorder = self.recorder
+        for more in (self.tracer, self.live):
+            recorder = RecordedTwice(recorder, more.calling) if more else recorder
+        return recorder
 
     @functools.cached_property
     def types(self) -> Mapping[str, type]:
@@ -287,7 +301,7 @@ class RunContext:
             included=included,
             allowance=self.allowance,
             answers=self.playback,
-            memo=self.memo,
+            stores=(*self.cell_answers, *filter(None, [self.memo])),
             recorder=self.call_recorder,
         )
         return metered(lm, meter)

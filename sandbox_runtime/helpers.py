@@ -5,8 +5,11 @@ Public, but without the stability promise of the names in `sandbox_runtime` itse
 
 from sandbox_runtime.admission import Slot
 from sandbox_runtime.engine.assets import engine_key
+from sandbox_runtime.engine.atomic_folder import staging
+from sandbox_runtime.engine.deno import find_deno
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
 from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
+from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
     SignatureText,
@@ -24,9 +27,14 @@ from sandbox_runtime.redaction.secret_patterns import (
 )
 from sandbox_runtime.sessions.loans import Loan
 from sandbox_runtime.texts.bytes import UnreadableTextError
+from sandbox_runtime.texts.compression import compression_of, decompressed, decompressor
 from sandbox_runtime.texts.deadline import Deadline
-from sandbox_runtime.texts.whole import text_of
+from sandbox_runtime.texts.forms import decoded, form_of
+from sandbox_runtime.texts.listing.walk import LeftOut
+from sandbox_runtime.texts.regular_files import open_regular
+from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
+from sandbox_runtime.tools.call_scope import call_line
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
@@ -58,7 +66,10 @@ __all__ = [
     "DaemonPool",
     "Deadline",
     "EffortError",
+    "Ended",
+    "LeftOut",
     "Loan",
+    "ProcessBounds",
     "SignatureText",
     "Slot",
     "UnreadableTextError",
@@ -67,29 +78,41 @@ __all__ = [
     "as_error",
     "bounded",
     "call_after",
+    "call_line",
     "check_exponents",
     "check_keys",
     "check_made_keys",
     "check_making",
     "check_text_effort",
     "classes_in",
+    "compression_of",
+    "decoded",
+    "decompressed",
+    "decompressor",
     "engine_key",
     "environment_secrets",
     "field_types",
+    "find_deno",
+    "form_of",
     "forms_of",
     "fulfil",
     "hiding",
     "in_one_line",
     "is_secret_name",
     "is_typed_dict",
+    "no_decompressor",
     "omission_at",
     "omission_in",
+    "open_regular",
     "ready_packages",
     "redact_secrets",
     "run_in_thread",
+    "run_python",
     "secrets_of",
     "shown_signature",
+    "staging",
     "start_thread",
+    "text_and_note",
     "text_of",
     "url_without_secrets",
     "with_gap",

@@ -22,8 +22,8 @@ from dspy_rlm.cli.demo.questions import (
     undocumented_functions,
 )
 from dspy_rlm.cli.demo.run import SUB_MODEL, DemoLMs, PlayerEngine, cast, run_demo, summary
-from dspy_rlm.cli.files import Texts
 from dspy_rlm.cli.main import main
+from dspy_rlm.inputs.loading import Texts
 from dspy_rlm.testing import Fault, PolicyServer
 from sandbox_runtime import default_pool
 
@@ -192,7 +192,7 @@ class TestRunDemo:
 def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the demo like a user, with warnings as errors."""
     return subprocess.run(
-        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo"],
+        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo", "--plain"],
         capture_output=True,
         text=True,
         timeout=100,

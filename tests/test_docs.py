@@ -52,7 +52,8 @@ def test_examples_are_python(page):
 
 
 @pytest.mark.parametrize(
-    "name", ["context", "journal", "resume", "reuse", "sessions", "tracing", "values"]
+    "name",
+    ["context", "inputs", "journal", "mcp", "resume", "reuse", "sessions", "tracing", "values"],
 )
 def test_the_first_example_prints_what_its_comment_says(name, capsys):
     """The page's first example runs unchanged, in a real sandbox."""

@@ -68,6 +68,12 @@ PUMPED = {
         "1",
         "a",
     ],
+    ("dspy_rlm/viewer/content/evidence.py", r"'(?:\\[\\d{1,9}\\])*'"): ["[1]", "[", "1", "a"],
+    ("dspy_rlm/viewer/content/steps.py", r"""'File "<cell (\\d{1,9})>", line (\\d{1,9})'"""): [
+        'File "<cell ',
+        "1",
+        '>", line ',
+    ],
     ("dspy_rlm/repl/guest/names.py", r"'\\w+'"): ["a", " ", "a "],
     ("dspy_rlm/window/token_estimate.py", "'[A-Za-z0-9+/_=-]{32,}'"): [
         "a",
@@ -173,6 +179,7 @@ PUMPED = {
 
 # Those of them that are compared at the beginning of a text only, or with all of it.
 ANCHORED = {
+    ("dspy_rlm/viewer/content/evidence.py", r"'(?:\\[\\d{1,9}\\])*'"),
     ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"),
     (
         "dspy_rlm/prompts/untrusted_text.py",
@@ -189,6 +196,7 @@ ANCHORED = {
 
 # Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
+    "dspy_rlm/inputs/paths.py": "the user's own arguments",
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/evidence/options.py": "the user's own signature",
     "dspy_rlm/cli/asking/event_lines.py": "names of our own classes",
@@ -292,6 +300,11 @@ def expressions():
 
 # By file: those that `redact_secrets` puts together, each repetition with an end.
 BOUNDED = {
+    "dspy_rlm/inputs/converters/archives.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/delimited.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/epub.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/html.py": "in a process of its own, with limits for time and memory",
+    "dspy_rlm/inputs/converters/zips.py": "in a process of its own, with limits for time and memory",
     "sandbox_runtime/truncation.py": "a mark of fixed length; see the reader `abridged`",
     "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/secret_patterns.py": "see `test_secrecy.py`",

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dspy_rlm.budget.refusals import too_many_calls
 from dspy_rlm.errors import BudgetExceededError
-from dspy_rlm.report import added
+from dspy_rlm.reports.report import added
 
 
 class Calls(Protocol):
@@ -38,18 +38,20 @@ class Allowance:
     Calls that its code causes are charged here; its turns, and its extraction, to `turns`.
     """
 
-    def __init__(self, above: Calls, most: int | None = None, asked: int | None = None) -> None:
+    def __init__(
+        self, above: Calls, most: int | None = None, most_by_code: int | None = None
+    ) -> None:
         """Books nothing yet.
 
         Args:
             above: The calls of the run above it.
             most: The most calls in all, turns included; None: as many as are left above.
-            asked: The most calls that its code may cause, turns not included.
+            most_by_code: The most calls that its code may cause, turns not included.
         """
         self.most = most
-        self.asked = asked
+        self.most_by_code = most_by_code
         self.turns = Turns(self)
-        """The same calls for its own turns, which `asked` does not bound."""
+        """The same calls for its own turns, which `most_by_code` does not bound."""
         self._above = above
         self._lock = threading.Lock()  # guards the fields below
         self._used = 0
@@ -63,15 +65,17 @@ class Allowance:
     def llm_calls_left(self) -> int:
         """LM calls that its code may still cause, without the one that is held back."""
         left = self.turns.llm_calls_left
-        return left if self.asked is None else min(left, self.asked - self._used_by_code)
+        return (
+            left if self.most_by_code is None else min(left, self.most_by_code - self._used_by_code)
+        )
 
     @property
     def shown_calls_left(self) -> int:
         """See `Calls`."""
         left = self.turns.shown_calls_left
-        if self.asked is None:
+        if self.most_by_code is None:
             return left
-        return max(min(left, self.asked - self._used_by_code - self._replayed_by_code), 0)
+        return max(min(left, self.most_by_code - self._used_by_code - self._replayed_by_code), 0)
 
     @property
     def unspent(self) -> int:
@@ -104,8 +108,10 @@ class Allowance:
 
     def _charge(self, count: int, by_code: int) -> None:
         with self._lock:
-            if self.asked is not None and by_code > (left := self.asked - self._used_by_code):
-                raise too_many_calls(count, left, self.asked)
+            if self.most_by_code is not None and by_code > (
+                left := self.most_by_code - self._used_by_code
+            ):
+                raise too_many_calls(count, left, self.most_by_code)
             if self.most is not None and count > self.most - self._used:
                 raise too_many_calls(count, self.most - self._used, self.most)
             self._used += count

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.reports.text import dollars
 
 # The limits that are integers, with the least value of each.
 _COUNTS = {
@@ -149,11 +150,3 @@ def _tenths(share: float, whole: str) -> str:
     """Returns the rest of a limit in tenths; empty if it is little."""
     # The small number makes up for the rounding of a quotient such as 0.3 / 0.1.
     return f"{int(10 * share + 1e-9) * 10}% of {whole}" if share >= LITTLE else ""
-
-
-def dollars(amount: float) -> str:
-    """Returns an amount in US dollars with two digits or more, never in scientific notation: `$0.000094`."""
-    if amount >= 1:
-        return f"${amount:,.2f}"
-    digits = 2 if amount == 0 else max(2, 1 - math.floor(math.log10(amount)))
-    return f"${amount:.{min(digits, 12)}f}"

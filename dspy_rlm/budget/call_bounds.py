@@ -10,7 +10,7 @@ import dataclasses
 from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.prices import Seen
 from dspy_rlm.budget.token_bounds import Counted
-from dspy_rlm.report import Call
+from dspy_rlm.reports.report import Call
 
 
 @dataclasses.dataclass(frozen=True)

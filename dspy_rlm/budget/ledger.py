@@ -23,7 +23,7 @@ from dspy_rlm.budget.call_bounds import CallBounds
 from dspy_rlm.budget.call_queue import CallQueue, Reservation, Verdict
 from dspy_rlm.budget.refusals import price_unknown, too_expensive, too_late, too_many_calls
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
-from dspy_rlm.report import UNDER_WAY, Call, Usage, added
+from dspy_rlm.reports.report import UNDER_WAY, Call, Usage, added
 
 # The share of the time that is held back for the extraction.
 HELD_BACK = 0.1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dspy_rlm.budget.admission import Amount
-from dspy_rlm.budget.budget import Budget, dollars
+from dspy_rlm.budget.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.reports.text import dollars
 
 # The advice at the end of a refusal, which code of the LM sees.
 TO_THE_LM = " Ask less, or SUBMIT what there is."

@@ -13,32 +13,39 @@ import dspy
 from dspy_rlm.cli.asking.envelope import answer_text, envelope, write_whole
 from dspy_rlm.cli.asking.event_lines import EventLines
 from dspy_rlm.cli.asking.models import how_to_configure, lm_of, no_model, sub_lms_of
-from dspy_rlm.cli.asking.questions import checked_signature, load_source, load_variable, source_name
+from dspy_rlm.cli.asking.questions import Inputs, load_inputs, text_fields
+from dspy_rlm.cli.asking.recorded_lms import asked_again, recorded_root, recorded_subs
 from dspy_rlm.cli.asking.request import Request
-from dspy_rlm.cli.asking.tool_functions import tools_of
+from dspy_rlm.cli.asking.tool_functions import servers_of, tools_of
+from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError, code_of, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
 from dspy_rlm.cli.notes import Notes
+from dspy_rlm.cli.watching import live_of
+from dspy_rlm.inputs.bounds import InputBounds
+from dspy_rlm.inputs.variables import load_variables
 from dspy_rlm.journal import load
 from dspy_rlm.replaying.stand_ins import built
-from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import reason_of_extraction, spending
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.text import reason_of_extraction, spending
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show_exactly
-from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.tools.sources import normalize_tools
 
 __all__ = [
     "answer_text",
-    "checked_signature",
     "how_to_configure",
-    "load_variable",
     "run_ask",
 ]
 
 
-def run_ask(request: Request, notes: Notes) -> int:
+def run_ask(request: Request, notes: Notes, plan: Callable[[Request], Plan] | None = None) -> int:
     """Runs the question, prints outputs to stdout and everything else to stderr; returns the exit code.
+
+    Args:
+        request: The parsed arguments.
+        notes: What is written to stderr.
+        plan: Returns the run of the request. None: the question about files, or the rest of a recorded run.
 
     Raises:
         Exception: There is no answer. `exit_codes.code_of` has its exit code.
@@ -47,7 +54,8 @@ def run_ask(request: Request, notes: Notes) -> int:
     events = EventLines(request.events) if request.events else None
     code: int | None = None
     try:
-        code = _run(request, notes, events)
+        planned = (plan or _planned)(request)
+        code = _run(request, notes, events, planned)
     except BaseException as error:
         code = code_of(error)
         raise
@@ -57,20 +65,27 @@ def run_ask(request: Request, notes: Notes) -> int:
     return code
 
 
-def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
-    planned = _resumed(request) if request.resume else _new(request)
+def _planned(request: Request) -> Plan:
+    return _resumed(request) if request.resume else _new(request)
+
+
+def _run(request: Request, notes: Notes, events: EventLines | None, planned: Plan) -> int:
     if request.dry_run:
         # It has LMs of its own, which send nothing.
         from dspy_rlm.cli.asking.dry_run import dry_run
 
-        emit(request, dry_run(request, planned.module, planned.inputs))
+        emit(request, dry_run(request, planned.module, planned.inputs, planned.files))
         return 0
+    for warning in planned.cautions:
+        notes.warning(f"dspy-rlm: {warning}")
     notes.info(f"{planned.described}. Asking {' and '.join(planned.models)}.")
-    with dspy.context(lm=planned.lm):
+    for warning in planned.files.notes if planned.files else ():
+        notes.warning(f"dspy-rlm: {warning}")
+    with planned.module, dspy.context(lm=planned.lm):
         prediction = planned.start(_watched(planned.module, request, events), planned.inputs)
     run: RunReport = prediction.run
     outputs = {name: prediction[name] for name in planned.module.signature.output_fields}
-    warnings = [*planned.warnings, *warnings_of(run)]
+    warnings = [*planned.warnings, *planned.cautions, *warnings_of(run)]
     for warning in warnings_of(run):
         notes.warning(f"dspy-rlm: {warning}")
     code = code_of_answer(run.status, run.stopped_by, allow_partial=request.allow_partial)
@@ -87,7 +102,7 @@ def _run(request: Request, notes: Notes, events: EventLines | None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
     """A run that can start."""
 
     module: RLM
@@ -97,52 +112,54 @@ class _Plan:
     described: str
     models: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    """Warnings that a person has to read before anything is paid."""
+    files: Inputs | None = None
 
 
-def _new(request: Request) -> _Plan:
+def _new(request: Request) -> Plan:
     if not request.model:
         raise no_model()
     lm = lm_of(request.model, request.api_base)
     sub_lm = sub_lms_of(request.sub_models, request.api_base)
-    source = load_source(request.paths)
-    signature = checked_signature(request.signature, source.name)
+    files, signature = load_inputs(request.paths, request.signature, gitignore=request.gitignore)
     ending: dict[str, Any] = {"on_exhausted": request.on_exhausted} if request.on_exhausted else {}
     module = RLM(
         signature,
         sub_lm=sub_lm,
-        tools=tools_of(request.tools),
+        tools=[*tools_of(request.tools), *servers_of(request.mcp)],
         journal=journal_of(request.journal),
         track_coverage=request.as_json,
         **request.budgets.set,
         **ending,
     )
-    skipped = (f"Files were left out: {source.skipped}.",) if source.skipped else ()
-    return _Plan(
+    return Plan(
         module,
         lm,
-        {source_name(signature): source.value, "question": request.question},
+        {**files.values, "question": request.question},
         lambda module, inputs: module(**inputs),
-        source.described,
+        files.described,
         (request.model, *request.sub_models.values()),
-        skipped,
+        files.warnings,
+        files=files,
     )
 
 
-def _resumed(request: Request) -> _Plan:
+def _resumed(request: Request) -> Plan:
     """Returns the rest of a recorded run. LMs and limits are those of the record, where no flag has others."""
     path = find_run(str(request.resume))
     record = load(path)
     recorded: Mapping[str, Any] = record.config.get("models") or {}
-    model = request.model or recorded.get("root")
+    model = request.model or recorded.get("root") or configured("model")
     if not model:
         raise no_model()
-    lm = lm_of(model, request.api_base)
+    lm = recorded_root(record, str(model), request.api_base)
     models = request.sub_models or {
         name: str(sub) for name, sub in (recorded.get("sub") or {}).items()
     }
     module = built(record)
     module.generate_action.lm = None
-    module.sub_lm = sub_lms_of(models, request.api_base)
+    module.sub_lm = recorded_subs(record, models, request.api_base)
     limits = request.budgets.set
     for name in ("max_output_chars", "max_concurrency"):
         if name in limits:
@@ -152,13 +169,22 @@ def _resumed(request: Request) -> _Plan:
         module.on_exhausted = request.on_exhausted  # type: ignore[assignment]
     module.track_coverage = request.as_json
     tools = normalize_tools(tools_of(request.tools))
-    module._config = dataclasses.replace(module._config, tools={**module._config.tools, **tools})
+    # Of the stand-ins, those for tools of servers make way for the servers themselves.
+    served = record.config.get("served") or () if request.mcp else ()
+    kept = {name: one for name, one in module._config.tools.items() if name not in served}
+    module._config = dataclasses.replace(
+        module._config, tools={**kept, **tools}, servers=tuple(servers_of(request.mcp))
+    )
     inputs: dict[str, Any] = {}
     if request.paths:
-        inputs[source_name(module.signature)] = load_source(request.paths).value
+        fields = text_fields(module.signature)
+        variables = load_variables(
+            request.paths, fields, InputBounds(), gitignore=request.gitignore
+        )
+        inputs |= {variable.name: variable.value for variable in variables}
     if request.question is not None:
         inputs["question"] = request.question
-    return _Plan(
+    return Plan(
         module,
         lm,
         inputs,
@@ -166,17 +192,17 @@ def _resumed(request: Request) -> _Plan:
         f"Going on with {path}",
         (str(model), *models.values()),
         record.notes,
+        tuple(asked_again(record, str(model), models)),
     )
 
 
 def _watched(module: RLM, request: Request, events: EventLines | None) -> RLM:
     """Returns the module with the observers of its runs."""
     watchers: list[Callable[[int], Callable[[Any], None]]] = []
-    if request.shows_steps:
-        watchers.append(lambda depth: Progress(depth, plain=request.plain))
     if events is not None:
         watchers.append(events.watcher)
-    module._config = dataclasses.replace(module._config, watchers=tuple(watchers))
+    live = live_of(plain=request.plain, quiet=not request.shows_steps)
+    module._config = dataclasses.replace(module._config, live=live, watchers=tuple(watchers))
     return module
 
 

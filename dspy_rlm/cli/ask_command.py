@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 
 from dspy_rlm.cli.asking.request import STDERR, Request, request_of
 from dspy_rlm.cli.exit_codes import INTERRUPTED, code_of
@@ -19,18 +20,41 @@ def ask(options: argparse.Namespace) -> int:
         KeyboardInterrupt: Ctrl-C, where there is no answer.
         Exception: An error that the command line does not expect.
     """
+    return answered(options, request_of, _ask)
+
+
+def _ask(request: Request, notes: Notes) -> int:
+    if request.paths:
+        from dspy_rlm.inputs.paths import check_paths
+
+        check_paths(request.paths)
+    from dspy_rlm.cli.ask import run_ask
+
+    return run_ask(request, notes)
+
+
+def answered(
+    options: argparse.Namespace,
+    parse: Callable[[argparse.Namespace], Request],
+    run: Callable[[Request, Notes], int],
+) -> int:
+    """Runs a command that has an answer. Its errors are text on stderr, and with `--json` an object on stdout too.
+
+    Args:
+        options: The parsed arguments.
+        parse: Returns the request of the arguments. It imports no DSPy.
+        run: Runs the request; returns the exit code.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, where there is no answer.
+        Exception: An error that the command line does not expect.
+    """
     notes = Notes(as_json=options.events == STDERR)
     request: Request | None = None
     try:
-        request = request_of(options)
+        request = parse(options)
         notes.quiet = not request.shows_steps
-        if request.paths:
-            from dspy_rlm.cli.files import check_paths
-
-            check_paths(request.paths)
-        from dspy_rlm.cli.ask import run_ask
-
-        return run_ask(request, notes)
+        return run(request, notes)
     except BrokenPipeError:
         raise
     except KeyboardInterrupt as interrupt:

@@ -47,12 +47,17 @@ _CODES = (
     (("dspy_rlm", "RunInterruptedError"), INTERRUPTED),
     (("dspy_rlm", "JournalError"), INPUT),
     (("dspy_rlm", "InputError"), INPUT),
+    (("dspy_rlm", "ViewerError"), CONFIGURATION),
     (("dspy_rlm", "SignatureError"), USAGE),
+    (("dspy_rlm", "ToolServerError"), CONFIGURATION),
     (("dspy", "LMAuthError"), AUTHENTICATION),
     (("dspy", "LMConfigurationError"), AUTHENTICATION),
     (("dspy", "LMError"), MODEL),
     (("dspy", "AdapterParseError"), MODEL),
     (("dspy", "CodeInterpreterError"), SANDBOX),
+    # A file in place that changed, or whose compressed data is damaged further on.
+    (("sandbox_runtime", "TextChangedError"), INPUT),
+    (("sandbox_runtime", "UnreadableTextError"), INPUT),
     (("sandbox_runtime", "SandboxError"), SANDBOX),
     (("builtins", "KeyboardInterrupt"), INTERRUPTED),
 )

@@ -26,7 +26,7 @@ def explain(error: Exception, request: Request | None = None) -> str:
     is_of_run = run is not None or _is_of_lm(error)
     lines = [f"no answer. {named(error)}" if is_of_run else str(error)]
     if run is not None:
-        from dspy_rlm.report_text import spending
+        from dspy_rlm.reports.text import spending
 
         lines.append(f"Spent: {spending(run)}.")
         if run.journal and code in (exit_codes.MODEL, exit_codes.AUTHENTICATION):

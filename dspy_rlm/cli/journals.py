@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dspy_rlm.cli.configuration.sources import configured
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.journal.places import SUFFIX, Place, checked_journal, data_folder, place_of
@@ -20,7 +21,7 @@ def folder_of_runs(folder: str | None = None) -> Path:
     """Returns the folder of the journals: the one named, else that of the settings, else the user's data folder."""
     if folder is not None:
         return Path(folder).expanduser()
-    place = place_of(None) or Place(data_folder())
+    place = place_of(configured("journal")) or Place(data_folder())
     return place.folder
 
 

@@ -23,14 +23,21 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     """Adds the flags of `ask`."""
     ask.formatter_class = argparse.RawDescriptionHelpFormatter
     ask.description = (
-        "Answers a question about files. One file is the variable `text`; several, or a folder, are\n"
-        "`files`, a dict of texts by path. Hidden and binary files in a folder are left out."
+        "Answers a question about files, folders, patterns, archives, web addresses, and - (stdin).\n"
+        "One file is the variable `text`; several, or a folder, are `files`, a dict of texts by path.\n"
+        "PDF, Office, EPUB, HTML and mail become text; CSV, Parquet, SQLite and DuckDB tables; JSON\n"
+        "lines records. Hidden, ignored (.gitignore) and binary files in a folder are left out."
     )
     ask.epilog = (
         "The answer goes to stdout, everything else to stderr. Where stderr is no terminal, steps are not shown.\n\n"
         f"{EXIT_CODES}"
     )
-    ask.add_argument("paths", metavar="FILE_OR_DIR", nargs="*", type=Path)
+    ask.add_argument(
+        "paths",
+        metavar="INPUT",
+        nargs="*",
+        help="a path, a pattern, an http(s) address, or -; NAME=INPUT fills the input NAME of --sig",
+    )
     ask.add_argument("-q", "--question", help="what to ask")
     ask.add_argument(
         "--sig",
@@ -39,15 +46,26 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
     )
     ask.add_argument(
+        "--no-ignore", action="store_true", help="also read what .gitignore files name in a folder"
+    )
+    ask.add_argument(
         "--tools",
         metavar="MODULE:FUNCTION",
         action="append",
         default=[],
         help="a Python function that the code can call; may be repeated. Also FILE.py:FUNCTION",
     )
-    _describe_models(ask)
-    _describe_budgets(ask)
-    _describe_output(ask)
+    ask.add_argument(
+        "--mcp",
+        metavar="CONFIG",
+        action="append",
+        type=Path,
+        default=[],
+        help='MCP servers whose tools the code can call: a JSON file with "mcpServers"; may be repeated',
+    )
+    describe_models(ask)
+    describe_budgets(ask)
+    describe_output(ask)
     ask.add_argument(
         "--dry-run",
         action="store_true",
@@ -59,7 +77,8 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_models(ask: argparse.ArgumentParser) -> None:
+def describe_models(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the models of a run."""
     models = ask.add_argument_group("models")
     models.add_argument("--model", help="the LM that writes code (default: DSPY_RLM_MODEL)")
     models.add_argument(
@@ -74,7 +93,8 @@ def _describe_models(ask: argparse.ArgumentParser) -> None:
     models.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
 
 
-def _describe_budgets(ask: argparse.ArgumentParser) -> None:
+def describe_budgets(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the limits of a run."""
     budgets = ask.add_argument_group("budgets")
     whole = {"type": int, "metavar": "N"}
     amount = {"type": float, "metavar": "N"}
@@ -107,7 +127,8 @@ def _describe_budgets(ask: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_output(ask: argparse.ArgumentParser) -> None:
+def describe_output(ask: argparse.ArgumentParser) -> None:
+    """Adds the flags for the output of a run."""
     output = ask.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print one JSON object")
     output.add_argument(
@@ -117,17 +138,22 @@ def _describe_output(ask: argparse.ArgumentParser) -> None:
         const="-",
         help="write the events of the run as JSON lines while it runs, to a file or (without FILE) to stderr",
     )
-    output.add_argument("--quiet", action="store_true", help="do not show the steps")
-    output.add_argument(
-        "--plain",
-        action="store_true",
-        help="show the steps as lines without colour, also where stderr is no terminal",
-    )
+    add_view(output)
     output.add_argument("--output", metavar="FILE", type=Path, help="write the answer to a file")
     output.add_argument(
         "--allow-partial",
         action="store_true",
         help="exit with 0 for a partial or an extracted answer too",
+    )
+
+
+def add_view(group: argparse._ActionsContainer) -> None:
+    """Adds the flags for what is shown of runs that go on."""
+    group.add_argument("--quiet", action="store_true", help="do not show the steps")
+    group.add_argument(
+        "--plain",
+        action="store_true",
+        help="show the steps as lines without colour, also where stderr is no terminal",
     )
 
 
@@ -139,4 +165,25 @@ def add_journal(command: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         help="record the run in a .jsonl file or in a folder; without PATH, in the user's data folder",
+    )
+
+
+def describe_demo(demo: argparse.ArgumentParser) -> None:
+    """Adds the flags of `demo`."""
+    demo.description = (
+        "Answers three questions about the source of the Python standard library. A scripted policy plays the language "
+        "model. The exit code is 0 only if every answer was right."
+    )
+    add_view(demo)
+    add_journal(demo)
+
+
+def describe_serve(serve: argparse.ArgumentParser) -> None:
+    """Adds the flags of `serve-policy`."""
+    serve.description = (
+        "Serves the models openai/root and openai/sub, which are scripted policies, at an OpenAI-compatible address. "
+        "The address is the first line on stdout."
+    )
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="N", help="the port (default: a free one)"
     )

@@ -17,7 +17,7 @@ import dspy
 from dspy import CodeExecutionError, CodeInterpreterError, FinalOutput
 from dspy.utils import BaseCallback, with_callbacks
 
-from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.protocols.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import by_name, is_async
 from sandbox_runtime import CellResult, Checkpoint, Completed, Failed, Session, Submitted
 

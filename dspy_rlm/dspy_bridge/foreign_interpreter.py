@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dspy import CodeExecutionError, CodeInterpreter, FinalOutput
 
 from dspy_rlm.dspy_bridge.callbacks import ended_once
-from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.protocols.middleware import HostFunction, wrap_all
 from dspy_rlm.tools.wrapping import awaiting
 from dspy_rlm.values.conversion import TypeRules, rule_of
 from sandbox_runtime import (
@@ -31,6 +33,31 @@ def declare(interpreter: Any, output_fields: list[dict[str, Any]] | None) -> Non
         interpreter.output_fields = output_fields
     if hasattr(interpreter, "_tools_registered"):
         interpreter._tools_registered = False  # dspy.PythonInterpreter registers them only once
+
+
+def spreading(_name: str, function: HostFunction) -> HostFunction:
+    """Wraps a function of the form `f(..., **rest)` so that it also takes `rest` as one mapping.
+
+    An interpreter that binds calls to signatures passes the arguments of `predict("word -> n: int", word="x")` as
+    `signature=..., inputs={"word": "x"}`.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    rest = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), None)
+    if rest is None:
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        packed = kwargs.get(rest)
+        others = {name: value for name, value in kwargs.items() if name != rest}
+        # A signature may have a field of that name.
+        if isinstance(packed, Mapping) and not any(
+            rest in str(one) for one in (*args, *others.values())
+        ):
+            return function(*args, **others, **packed)
+        return function(*args, **kwargs)
+
+    return call
 
 
 class InterpreterSandbox:
@@ -68,7 +95,7 @@ class InterpreterSandbox:
         self._output_chars = output_chars
         self._rules = rules
         self._unassigned: dict[str, Any] = {}
-        interpreter.tools.update(wrap_all(tools, [awaiting]))
+        interpreter.tools.update(wrap_all(tools, [awaiting, spreading]))
         declare(interpreter, [{"name": name} for name in outputs])
 
     def assign(self, variables: Mapping[str, Any], /) -> None:

@@ -11,8 +11,8 @@ from dspy.utils import BaseCallback
 
 from dspy_rlm.dspy_bridge.callbacks import ToolCalls, as_returned, reported
 from dspy_rlm.dspy_bridge.last_value import NAME, LastValue
-from dspy_rlm.middleware import wrap_all
 from dspy_rlm.prompts.contract import sandbox_rules
+from dspy_rlm.protocols.middleware import wrap_all
 from dspy_rlm.tools.wrapping import naming
 from dspy_rlm.values.conversion import type_rules
 from sandbox_runtime import (

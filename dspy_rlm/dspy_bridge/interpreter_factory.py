@@ -15,10 +15,10 @@ from typing import Any, TypeAlias, TypeGuard
 import dspy
 from dspy import CodeInterpreter
 
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.foreign_interpreter import declare
 from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
 from dspy_rlm.errors import SignatureError
+from dspy_rlm.settings.config import RLMConfig
 from dspy_rlm.signatures.inputs import check_positional
 
 InterpreterFactory: TypeAlias = Callable[[], CodeInterpreter]

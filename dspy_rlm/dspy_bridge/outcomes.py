@@ -10,8 +10,8 @@ import dspy
 from dspy import CodeInterpreterError
 
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.report import RunReport
-from dspy_rlm.run_result import RunResult
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.run_result import RunResult
 from sandbox_runtime import SandboxDiedError, SandboxStartError
 
 # A sandbox that does not start; a wrong configuration of the machine is another error, and raised.

@@ -22,9 +22,9 @@ import cloudpickle
 import dspy
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.saved_lms import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
+from dspy_rlm.settings.config import RLMConfig
 from sandbox_runtime import Limits, PackageSet, Pool
 from sandbox_runtime.helpers import environment_secrets, redact_secrets
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.report import RunReport
+from dspy_rlm.live.page import page_of_prediction
+from dspy_rlm.reports.report import RunReport
 
 
 class RLMPrediction(dspy.Prediction):
@@ -44,6 +45,15 @@ class RLMPrediction(dspy.Prediction):
         if self._run is None:
             raise AttributeError("This prediction has no report: no run returned it.")
         return self._run
+
+    def _repr_html_(self) -> str:
+        """Returns what notebooks show: the outputs, and the steps of the run, folded."""
+        outputs = {
+            name: value
+            for name, value in self._store.items()
+            if name not in ("trajectory", "final_reasoning")
+        }
+        return page_of_prediction(outputs, self._run)
 
     def __hash__(self) -> int:
         """Hashes the fields without the trajectory, which is a list; so sets of predictions work."""

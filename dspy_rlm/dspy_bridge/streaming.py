@@ -27,9 +27,9 @@ from dspy_rlm.events import (
     Sink,
     SubCallStarted,
 )
-from dspy_rlm.middleware import HostFunction, Wrapper
-from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import count, summary
+from dspy_rlm.protocols.middleware import HostFunction, Wrapper
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.text import count, summary
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from dspy import AdapterParseError, LMError
 from dspy_rlm.dspy_internals.traces import FailedPrediction, collects_trace
 from dspy_rlm.errors import NoTurnLeftError, RunExhaustedError, RunFailedError, RunPausedError
 from dspy_rlm.lms.faults import is_passing
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from sandbox_runtime.helpers import abridged, redact_secrets
 
 # The longest part of an exception that the message of a failed run repeats, and that optimizers show to

@@ -16,8 +16,8 @@ from dspy_rlm.evidence.locating import located
 from dspy_rlm.evidence.options import RequiredCoverage
 from dspy_rlm.evidence.texts import InputTexts
 from dspy_rlm.evidence.validators import Validation, Validator, bound
-from dspy_rlm.provenance import InputCoverage, Lineage
-from dspy_rlm.report import Step
+from dspy_rlm.reports.provenance import InputCoverage, Lineage
+from dspy_rlm.reports.report import Step
 from dspy_rlm.signatures.outputs import refused, typed_outputs
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES

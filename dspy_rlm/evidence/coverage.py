@@ -20,8 +20,8 @@ from dspy_rlm.evidence.ranges import Ranges
 from dspy_rlm.evidence.sent import SENDING, SUB_RUNS, Sent, sent, texts_in
 from dspy_rlm.evidence.texts import InputText, InputTexts
 from dspy_rlm.evidence.watched import watched
-from dspy_rlm.middleware import HostFunction
-from dspy_rlm.provenance import InputCoverage, Range, SubCall
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.reports.provenance import InputCoverage, Range, SubCall
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, PREVIEW_CHARS
 from sandbox_runtime import Directory, LazyText, TextChangedError, TextStream

@@ -13,8 +13,8 @@ from typing import Any
 from dspy_rlm.evidence.assignments import cells_of
 from dspy_rlm.evidence.quotes import Quote, Span
 from dspy_rlm.evidence.ranges import Ranges
-from dspy_rlm.provenance import Lineage, Range, SubCall
-from dspy_rlm.report import Step
+from dspy_rlm.reports.provenance import Lineage, Range, SubCall
+from dspy_rlm.reports.report import Step
 from dspy_rlm.values.previews import fields_of
 
 # Characters of replies that are kept for the lineage, and ranges of one output.

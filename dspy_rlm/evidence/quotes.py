@@ -32,6 +32,18 @@ class _Located(pydantic.BaseModel):
 
     _found: dict[str, Any] = PrivateAttr(default_factory=dict)
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def path(self) -> str:
+        """The place in the input as code writes it, such as `[3]['title']`; of a file in a directory, its path."""
+        return str(self._found.get("path", ""))
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def line(self) -> int | None:
+        """The line of the first character, from 1."""
+        return self._found.get("line")
+
     @property
     def is_located(self) -> bool:
         """True if the host has found it in the inputs."""
@@ -56,12 +68,6 @@ class Quote(_Located):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def path(self) -> str:
-        """The place in the input as code writes it, such as `[3]['title']`; of a file in a directory, its path."""
-        return str(self._found.get("path", ""))
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
     def start(self) -> int | None:
         """The position of the first character in its text. None before it was located, as for the others."""
         return self._found.get("start")
@@ -71,12 +77,6 @@ class Quote(_Located):
     def end(self) -> int | None:
         """The position behind the last character."""
         return self._found.get("end")
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def line(self) -> int | None:
-        """The line of the first character, from 1."""
-        return self._found.get("line")
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -130,21 +130,9 @@ class Span(_Located):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def path(self) -> str:
-        """The place in the input as code writes it, such as `[3]['title']`; of a file in a directory, its path."""
-        return str(self._found.get("path", ""))
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
     def text(self) -> str | None:
         """The characters of the range. None before it was located, as for the lines."""
         return self._found.get("text")
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def line(self) -> int | None:
-        """The line of the first character, from 1."""
-        return self._found.get("line")
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -177,8 +177,8 @@ def _by_name(needed: Sequence[inspect.Parameter], fields: set[str]) -> list[tupl
     matched: list[tuple[str, str]] = []
     for parameter in needed:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            taken = {source for _, source in matched}
-            matched += [(name, name) for name in sorted(fields) if name not in taken]
+            matched_sources = {source for _, source in matched}
+            matched += [(name, name) for name in sorted(fields) if name not in matched_sources]
             continue
         by_position = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
         matched.append(("" if by_position else parameter.name, _source(parameter.name, fields)))

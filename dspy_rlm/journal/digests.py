@@ -17,7 +17,7 @@ import pydantic
 from dspy_rlm.lms.call_arguments import CallArguments
 from sandbox_runtime.helpers import is_secret_name
 
-# Options that do not change what is asked for. `messages` and `request` are the prompt.
+# Options that do not change the request. `messages` and `request` are the prompt.
 _NOT_ASKED = frozenset({"messages", "request", "cache", "num_retries", "callbacks"})
 
 # Options of the connection, as in DSPy's `CLIENT_KEYS`.
@@ -43,7 +43,7 @@ def messages_of(arguments: CallArguments) -> list[Any]:
 
 def options_of(arguments: CallArguments) -> dict[str, Any]:
     """Returns the options of the LM and of the call as JSON data, without keys and addresses."""
-    asked = {
+    options_sent = {
         name: value
         for name, value in arguments.merged.items()
         if value is not None
@@ -51,7 +51,7 @@ def options_of(arguments: CallArguments) -> dict[str, Any]:
         and name not in _CONNECTION
         and not is_secret_name(name)
     }
-    plain: dict[str, Any] = _plain(asked)
+    plain: dict[str, Any] = _plain(options_sent)
     return plain
 
 

@@ -27,11 +27,10 @@ from dspy_rlm.events import (
 from dspy_rlm.journal.digests import digest_of, messages_of, options_of
 from dspy_rlm.journal.file import JournalFile
 from dspy_rlm.journal.packing import Packer
-from dspy_rlm.journal.records import OWN_KINDS
 from dspy_rlm.journal.stored_values import digest_of_file, packed_value
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.recording import Attempt
-from dspy_rlm.report import RunReport
+from dspy_rlm.protocols.recording import OWN_KINDS, Attempt
+from dspy_rlm.reports.report import RunReport
 from sandbox_runtime.helpers import start_thread
 
 # Events that a step has once.

@@ -10,7 +10,7 @@ from typing import Any
 
 from dspy_rlm.journal.recorder import RunRecorder, packed_error, parent_call
 from dspy_rlm.journal.stored_values import packed_value
-from dspy_rlm.middleware import HostFunction, Wrapper
+from dspy_rlm.protocols.middleware import HostFunction, Wrapper
 
 
 def recording_calls(recorder: RunRecorder, tools: Collection[str]) -> Wrapper:

@@ -24,9 +24,10 @@ from dspy_rlm.limiting.limiter import Permit
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
+from dspy_rlm.lms.kept_answers.store import AnswerStore
 from dspy_rlm.lms.meter import Charge, Meter
 from dspy_rlm.lms.tries import StaleReplyError, Tries
-from dspy_rlm.recording import NOT_RECORDED, CallLog, RecordedAnswer
+from dspy_rlm.protocols.recording import NOT_RECORDED, CallLog, RecordedAnswer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,16 +66,20 @@ def attempts(lm: Any, prompt: Any, options: Mapping[str, Any]) -> Generator[Step
         if recorded is not None:
             lm.reply = repeat(lm, arguments, charge, recorded)
             return lm.reply
-        key = meter.memo and meter.memo.key(meter.kind, arguments)
-        if meter.memo and key:
-            recorded = meter.memo.answer(key, meter.kind, meter.depth, arguments)
+        keys: list[tuple[AnswerStore, bytes]] = []
+        for store in meter.stores:
+            key = store.key(meter.kind, arguments)
+            if key is None:
+                continue
+            recorded = store.answer(key, meter.kind, meter.depth, arguments)
             if recorded is not None:
                 lm.reply = repeat(lm, arguments, charge, recorded)
                 return lm.reply
+            keys.append((store, key))
         with meter.recorder.calling(meter.kind, meter.depth, arguments) as log:
             reply = yield from _sent(lm, Tries(lm, arguments, charge, log))
-        if meter.memo and key:
-            meter.memo.keep(key, lm)
+        for store, key in keys:
+            store.keep(key, lm)
         return reply
 
 

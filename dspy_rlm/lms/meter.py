@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
-from dspy_rlm.lms.memo import RunMemo
-from dspy_rlm.recording import NOT_RECORDED, Answers, Recorder
+from dspy_rlm.lms.kept_answers.store import AnswerStore
+from dspy_rlm.protocols.recording import NOT_RECORDED, OWN_KINDS, Answers, Recorder
 from sandbox_runtime import check_call
 
 # The kinds of calls that a run makes itself; its code causes all others.
-_OF_THE_RUN = ("action", "extract", "adapter")
 
 
 @dataclasses.dataclass
@@ -62,8 +61,8 @@ class Meter:
 
     answers: Answers | None = None
     """The recorded answers of a run that is repeated: such a call is not sent."""
-    memo: RunMemo | None = None
-    """The answers on disk that calls of code may have; None: none are kept."""
+    stores: Sequence[AnswerStore] = ()
+    """The kept answers that calls may have, in the order in which they are asked: those of lost cells, those on disk."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
 
@@ -74,7 +73,7 @@ class Meter:
         """The LM calls that these calls count among."""
         if self.allowance is None:
             return self.ledger
-        return self.allowance.turns if self.kind in _OF_THE_RUN else self.allowance
+        return self.allowance.turns if self.kind in OWN_KINDS else self.allowance
 
     @property
     def is_sub_call(self) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 import dspy
 from dspy import ContextWindowExceededError
 
+from dspy_rlm.budget.bill import LMFacts
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.prices import described
 from dspy_rlm.budget.refusals import price_unknown
@@ -102,3 +103,18 @@ def check_price(lm: dspy.BaseLM, budget: Budget) -> None:
         return
     if is_priced_by_the_table_alone(lm) and described(lm).price(_USUAL_TOKENS, {}) is None:
         raise price_unknown(model)
+
+
+def bounds_of(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
+    """Returns the bounds of an LM's calls, for the most that a run can take."""
+    model = described(lm)
+    limits = [getattr(lm, "kwargs", {}).get(name) for name in REPLY_LIMITS]
+    known = [limit for limit in limits if type(limit) is int and limit > 0]
+    price = budget.price(str(lm.model)) or model.price(_USUAL_TOKENS, {})
+    return LMFacts(
+        str(lm.model),
+        model.longest_prompt,
+        max(known, default=model.longest_reply),
+        # The highest: some models charge more for a long prompt.
+        budget.price(str(lm.model)) or model.price(model.longest_prompt or 0, {}) or price,
+    )

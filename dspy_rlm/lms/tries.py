@@ -30,9 +30,9 @@ from dspy_rlm.lms.faults import (
 from dspy_rlm.lms.meter import Charge
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
-from dspy_rlm.recording import Attempt, CallLog
+from dspy_rlm.protocols.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
-from dspy_rlm.report import Call
+from dspy_rlm.reports.report import Call
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import redact_secrets
 

@@ -11,6 +11,7 @@ with no_stragglers():
 
 from dspy_rlm.dspy_internals.stragglers import no_stragglers
 from dspy_rlm.optimize.candidates import components, evaluator, with_components
+from dspy_rlm.optimize.diagnosing import diagnosis
 from dspy_rlm.optimize.export import collect, export, inline_contract
 from dspy_rlm.optimize.feedback import Feedback, feedback, objective_scores
 from dspy_rlm.optimize.proposer import instruction_proposer
@@ -19,6 +20,7 @@ __all__ = [
     "Feedback",
     "collect",
     "components",
+    "diagnosis",
     "evaluator",
     "export",
     "feedback",

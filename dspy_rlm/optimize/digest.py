@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from dspy_rlm.prompts.untrusted_text import as_value
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.values.previews import preview
 from dspy_rlm.values.python_text import syntax_tree
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import dspy
 
+from dspy_rlm.optimize.diagnosing import diagnosis
 from dspy_rlm.optimize.digest import digest, outcome, waste
 from dspy_rlm.predictor import ActionPredictor
 from dspy_rlm.prompts.untrusted_text import as_value
 from dspy_rlm.prompts.variables import described_names
 from dspy_rlm.replies.reader import read_code_field
-from dspy_rlm.report import Call, RunReport, Step
-from dspy_rlm.report_text import reason_of_extraction
+from dspy_rlm.reports.report import Call, RunReport, Step
+from dspy_rlm.reports.text import reason_of_extraction
 from sandbox_runtime.helpers import in_one_line
 
 # The number of kinds of sub-call errors that are shown, and the length of each.
@@ -40,6 +41,7 @@ def feedback(
     trace: Trace | None = None,
     pred_trace: Trace | None = None,
     note: str = "",
+    diagnose: bool = False,
 ) -> Feedback:
     """Returns the result of a metric for GEPA: `score`, `feedback` and `objective_scores`.
 
@@ -53,6 +55,7 @@ def feedback(
         trace: The trace of the whole program.
         pred_trace: The one step that the feedback is for.
         note: Anything that only the metric knows, such as the expected answer.
+        diagnose: Add what the journal of the run shows of waste; see `diagnosis`. Without a journal, nothing is added.
     """
     report = _report(prediction)
     own = _own_entries(trace or (), pred_trace)
@@ -69,6 +72,7 @@ def feedback(
         f"All steps of the run:\n{digest(steps)}" if steps else "",
         sub_calls_text(report.sub_calls) if report else "",
         _listed("Waste:", waste(steps, inputs)) if steps else "",
+        diagnosis(report) if diagnose and report else "",
     ]
     return Feedback(
         score=score,

@@ -21,6 +21,7 @@ from dspy_rlm.lms.sub_lms import Models
 from dspy_rlm.prompts.class_lines import MAX_FIELDS, MAX_NOTE_CHARS
 from dspy_rlm.prompts.styles import DEFAULT, Style, Vocabulary
 from dspy_rlm.signatures.fields import has_default, notes_of
+from dspy_rlm.signatures.served_tools import line_of
 from sandbox_runtime import Limits
 from sandbox_runtime.helpers import OPTIONAL_OUTPUT, annotation_text, classes_in
 
@@ -235,6 +236,10 @@ def _submit_lines(signature: type[dspy.Signature], run: Surroundings, submit: st
 NUMPY_RULE = "- NumPy's default integers have 32 bits here and overflow silently: use `dtype=np.int64`, for sums too."
 
 
+# Of very many tools, a prompt has one line each.
+BRIEF_RULE = "- Of some tools you see one line only: call `help(name)` of those that you need, before you use them."
+
+
 def _sandbox_lines(run: Surroundings) -> list[str]:
     if run.foreign_rules is not None:
         return [f"- {run.foreign_rules}"] if run.foreign_rules else []
@@ -248,6 +253,7 @@ def _sandbox_lines(run: Surroundings) -> list[str]:
         f"- {sandbox_rules(run.modules, run.limits, tools=bool(run.tools))}",
         *([NUMPY_RULE] if run.has_numpy else []),
         *([batched] if tool else []),
+        *([BRIEF_RULE] if any(line_of(one) is not None for one in run.tools.values()) else []),
         *([f"- Classes you can use by name: {classes}."] if classes else []),
     ]
 

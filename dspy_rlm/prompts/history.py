@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from dspy_rlm.prompts.untrusted_text import as_data
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from sandbox_runtime.helpers import abridged, omission_at
 
 NO_STEPS = "You have not interacted with the REPL environment yet."

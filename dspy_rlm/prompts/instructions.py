@@ -73,7 +73,11 @@ def compose(block: str, tools: Iterable[dspy.Tool], contract: str) -> str:
     """
     if contract in block:
         return block
-    left_out = [text for tool in tools if (text := document(tool)) not in block]
+    documented = [document(tool) for tool in tools]
+    left_out = [text for text in documented if text not in block]
+    if left_out and any(block.endswith(text) for text in documented):
+        # The tools of servers follow the others, under the same heading.
+        return "\n\n".join(["\n".join([block, *left_out]), contract])
     documents = "\n".join([TOOLS_HEADING, *left_out]) if left_out else ""
     return "\n\n".join(part for part in (block, documents, contract) if part)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dspy_rlm.budget.admission import Amount
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.journal.records import AttemptRecord, CallRecord, read_text
+from dspy_rlm.protocols.recording import Attempt, RecordedAnswer
 from dspy_rlm.recorded.exceptions import rebuilt
-from dspy_rlm.recording import Attempt, RecordedAnswer
-from dspy_rlm.report import Call
+from dspy_rlm.reports.report import Call
 
 # The error of an attempt whose reply, if any, was lost with the process.
 LOST = "Not answered yet when the process ended."

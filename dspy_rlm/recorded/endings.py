@@ -12,7 +12,7 @@ import dspy
 from dspy_rlm.dspy_bridge.prediction import RLMPrediction
 from dspy_rlm.journal.records import RunRecord, read_text
 from dspy_rlm.journal.stored_values import typed
-from dspy_rlm.report import Call, RunReport, Step, Usage
+from dspy_rlm.reports.report import Call, RunReport, Step, Usage
 from dspy_rlm.runs.extraction import EXTRACTED, OUT_OF_BUDGET
 from dspy_rlm.signatures.fields import has_type
 

@@ -17,27 +17,27 @@ from sandbox_runtime import Directory, TextFile
 
 
 def recorded_inputs(
-    record: RunRecord, signature: type[dspy.Signature], given: Mapping[str, Any]
+    record: RunRecord, signature: type[dspy.Signature], inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Returns the value of every input.
 
     Args:
         record: The run.
         signature: The signature whose inputs they are.
-        given: Inputs that the caller passes. They are needed where the journal does not hold the value.
+        inputs: Inputs that the caller passes. They are needed where the journal does not hold the value.
 
     Raises:
         InputError: One is needed, is no input, or is not what the run began with.
     """
     fields = signature.input_fields
-    if unknown := [name for name in given if name not in fields]:
+    if unknown := [name for name in inputs if name not in fields]:
         raise InputError(f"{unknown[0]!r} is not an input. The inputs are: {', '.join(fields)}.")
     values, missing = {}, []
     for name, value in record.inputs.items():
         annotation = fields[name].annotation if has_type(fields[name]) else Any
-        if name in given:
-            _check_same(name, value, given[name], annotation)
-            values[name] = given[name]
+        if name in inputs:
+            _check_same(name, value, inputs[name], annotation)
+            values[name] = inputs[name]
             continue
         try:
             values[name] = _restored(record, value, annotation)

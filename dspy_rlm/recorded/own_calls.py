@@ -10,9 +10,6 @@ from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.journal.records import CallRecord
 from dspy_rlm.recorded.turns import process_of
 
-# The kinds of a run's own calls.
-OWN = ("action", "extract", "adapter")
-
 
 def _is_retried(call: CallRecord, after: CallRecord | None) -> bool:
     """Returns whether a failed call has ended its process, and a resumed run has made it again."""
@@ -72,3 +69,9 @@ class OwnCalls:
         """Takes the calls that are not answered from the record, but were made."""
         lost, self._lost = self._lost, []
         return lost
+
+    def take_rest(self) -> list[CallRecord]:
+        """Takes all calls that are left."""
+        rest = [*self.take_lost(), *self._left]
+        self._left.clear()
+        return rest

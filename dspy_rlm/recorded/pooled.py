@@ -18,13 +18,12 @@ from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.journal.records import CallRecord, RunRecord, ToolRecord
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.protocols.recording import OWN_KINDS, RecordedAnswer
 from dspy_rlm.recorded.answers import answer_of
 from dspy_rlm.recorded.keys import content_key, content_key_of, tool_key_of
-from dspy_rlm.recorded.own_calls import OWN
 from dspy_rlm.recorded.states import seed_of
 from dspy_rlm.recorded.tools import played_tool
-from dspy_rlm.recording import RecordedAnswer
 from sandbox_runtime import Checkpoint, Sandbox
 
 T = TypeVar("T")
@@ -49,7 +48,7 @@ class PooledPlayback:
         self._calls: dict[str, deque[CallRecord]] = {}
         self._tools: dict[str, deque[ToolRecord]] = {}
         for call in record.calls():
-            if call.answered and (call.kind not in OWN or call.depth > 0):
+            if call.answered and (call.kind not in OWN_KINDS or call.depth > 0):
                 self._calls.setdefault(content_key_of(call), deque()).append(call)
         for run in record.walk():
             for step in run.all_steps:
@@ -89,6 +88,9 @@ class PooledPlayback:
     def clock(self) -> tuple[float, datetime | None]:
         """See `Playback`."""
         return 0.0, None
+
+    def end(self) -> None:
+        """See `Playback`. Answers that nothing asked for are no part of the other way."""
 
     def checkpoint(self) -> Checkpoint | None:
         """See `Playback`."""

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import dspy
 
-from dspy_rlm.config import Configured, RLMConfig
 from dspy_rlm.journal import load
 from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.journal.lines import loaded
@@ -22,6 +21,7 @@ from dspy_rlm.recorded.endings import has_outputs, prediction_of
 from dspy_rlm.recorded.inputs import recorded_inputs
 from dspy_rlm.recorded.keys import record_of, signature_text
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
+from dspy_rlm.settings.config import Configured, RLMConfig
 from dspy_rlm.signatures.inputs import split_options
 
 

@@ -1,6 +1,6 @@
 """One recorded run, played to the run that repeats it: its root LM, its cells, their calls, their sub-runs.
 
-Implements `dspy_rlm.playback.Playback` on a `RunRecord`. Up to the last recorded step everything is answered from the
+Implements `dspy_rlm.protocols.playback.Playback` on a `RunRecord`. Up to the last recorded step everything is answered from the
 record; after it the run goes on by itself. Root calls are answered in their order; calls of cells by their content, the
 n-th of equal ones with the n-th recorded answer, because those of a batch begin in any order.
 """
@@ -22,20 +22,20 @@ from dspy_rlm.events import IterationStarted
 from dspy_rlm.journal.digests import messages_of
 from dspy_rlm.journal.records import CallRecord, CellRecord, RunRecord, StepRecord, read_text
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction
-from dspy_rlm.playback import Playback
+from dspy_rlm.protocols.middleware import HostFunction
+from dspy_rlm.protocols.playback import Playback
+from dspy_rlm.protocols.recording import OWN_KINDS, RecordedAnswer
 from dspy_rlm.recorded.answers import Edit, answer_of
 from dspy_rlm.recorded.booking import book
 from dspy_rlm.recorded.differences import Difference, Kind, short
 from dspy_rlm.recorded.endings import has_outputs
 from dspy_rlm.recorded.exceptions import EndOfRecordError, NotRecordedError
 from dspy_rlm.recorded.keys import content_key, exact_key, sub_run_key, text_of
-from dspy_rlm.recorded.own_calls import OWN, OwnCalls
+from dspy_rlm.recorded.own_calls import OwnCalls
 from dspy_rlm.recorded.played_cells import PlayedCells, notice_of
 from dspy_rlm.recorded.states import saved_state, seed_of
 from dspy_rlm.recorded.tools import played_tool
 from dspy_rlm.recorded.turns import Turn
-from dspy_rlm.recording import RecordedAnswer
 from sandbox_runtime import Checkpoint, Sandbox
 
 
@@ -124,6 +124,7 @@ class RunPlayback:
             record.extraction if until is None else (),
             retries=policy.retries,
         )
+        self._children: list[RunPlayback] = []  # of the running cell
         self._changed: list[int] = []  # steps whose cells ended in another way
         self._ledger: Ledger | None = None
         self._calls: Calls | None = None
@@ -182,7 +183,7 @@ class RunPlayback:
     def answer(self, kind: str, arguments: CallArguments) -> RecordedAnswer | None:
         """See `Answers`."""
         with self._lock:
-            if kind in OWN:
+            if kind in OWN_KINDS:
                 call = self._own.take(kind)
             else:
                 turn = self._here
@@ -194,7 +195,7 @@ class RunPlayback:
             self._missing_call(kind, arguments)
             self._go_live()
             return None
-        if kind in OWN and self.policy.compares_prompts:
+        if kind in OWN_KINDS and self.policy.compares_prompts:
             self._compare_prompt(call, kind, arguments)
         recorded = answer_of(call, is_logged=self.continues is not None)
         if kind == "action" and call.answered and (edit := self.edit_here()) is not None:
@@ -202,10 +203,10 @@ class RunPlayback:
         return recorded
 
     def _missing_call(self, kind: str, arguments: CallArguments) -> None:
-        if not self.policy.live and kind in OWN and not has_outputs(self.record):
+        if not self.policy.live and kind in OWN_KINDS and not has_outputs(self.record):
             raise EndOfRecordError("The record ends here.")
         text = text_of(messages_of(arguments))
-        self.missing("prompt" if kind in OWN else "call", f"{kind}: {short(text)}")
+        self.missing("prompt" if kind in OWN_KINDS else "call", f"{kind}: {short(text)}")
 
     def _compare_prompt(self, call: CallRecord, kind: str, arguments: CallArguments) -> None:
         if exact_key(kind, arguments) == call.digest:
@@ -271,6 +272,7 @@ class RunPlayback:
 
     def cell_done(self) -> None:
         """Ends a cell: its recorded calls that were not repeated were paid all the same."""
+        self._end_children()
         with self._lock:
             calls, runs = self._here.take_rest() if self._here else ([], [])
         if self._restored[0] < self.turn <= self.played:
@@ -280,6 +282,32 @@ class RunPlayback:
                     self._differ("call", f"{call.kind}: {text}", "")
             for run in runs:
                 self._differ("sub_run", short(str(run.signature.outputs)), "")
+        self._book_rest(calls, runs)
+
+    def end(self) -> None:
+        """See `Playback`. A run may end earlier than it did: by a limit that another order of calls reaches first."""
+        self._end_children()
+        if not self.policy.continues:
+            return
+        with self._lock:
+            calls, runs = self._own.take_rest(), list[RunRecord]()
+            for turn in self._turns.values():
+                calls += turn.take_lost()
+                left = turn.take_rest()
+                calls += left[0]
+                runs += left[1]
+        self._book_rest(calls, runs)
+
+    def _end_children(self) -> None:
+        """Ends the recorded sub-runs of a cell, also those that were refused before they began."""
+        with self._lock:
+            children, self._children = self._children, []
+        for child in children:
+            if child._ledger is None and self._ledger is not None and self._calls is not None:
+                child.bind(self._ledger, self._calls, self._note)
+            child.end()
+
+    def _book_rest(self, calls: list[CallRecord], runs: list[RunRecord]) -> None:
         self._book(calls)
         for run in runs:
             self._book(run.calls(), least=1)
@@ -321,4 +349,7 @@ class RunPlayback:
             return None
         retries = self.policy.retries and self.turn > self.played
         policy = dataclasses.replace(self.policy, until=None, edit=None, retries=retries)
-        return RunPlayback(record, policy, self.differences)
+        child = RunPlayback(record, policy, self.differences)
+        with self._lock:
+            self._children.append(child)
+        return child

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dspy_rlm.journal.records import ToolRecord
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.recorded.exceptions import rebuilt
 from dspy_rlm.recorded.keys import tool_key
 from dspy_rlm.tools.wrapping import is_async

@@ -10,7 +10,7 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.middleware import HostFunction, wrap_all
+from dspy_rlm.protocols.middleware import HostFunction, wrap_all
 from dspy_rlm.repl.dspy_module import make_facade
 from dspy_rlm.repl.past import HISTORY, Past
 from dspy_rlm.repl.predict import FailedRow, listed, make_predictions

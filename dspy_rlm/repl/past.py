@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.values.bound_names import bound_names
 from sandbox_runtime.helpers import abridged
 

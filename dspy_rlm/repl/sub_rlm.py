@@ -18,7 +18,7 @@ from dspy_rlm.repl.failures import failed_rows, guessed
 from dspy_rlm.repl.predict import FailedRow, failed_row, listed, named_inputs, read_call
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import refuse_if_none_fits, refuse_unfit, row_inputs
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.run_context import MAX_CONCURRENT_SANDBOXES, RunContext
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
 
@@ -88,7 +88,7 @@ def make_sub_runs(
         sub_rlm.aio(...), the first ones may take all.
         """
         sub_run = request(signature, named_inputs("sub_rlm", context, signature, values, inputs))
-        allowance = Allowance(context.calls, asked=sub_run.max_llm_calls)
+        allowance = Allowance(context.calls, most_by_code=sub_run.max_llm_calls)
         result, status = _run(context, start, sub_run, allowance)
         context.note(guessed("sub_rlm", [0] if status == EXTRACTED else [], 1))
         return result

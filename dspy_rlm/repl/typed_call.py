@@ -55,7 +55,7 @@ Outputs = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-    """Why a reply could not be used: once for the sub-LM, which writes a new one, and once for the cell."""
+    """The problem with a reply, in words for the sub-LM, which writes a new one, and for the cell."""
 
     for_the_lm: str
     """The problem, and the request for another reply."""

@@ -26,7 +26,7 @@ from dspy_rlm.recorded.inputs import recorded_inputs
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
 from dspy_rlm.replaying.fork import check_step, live_module
 from dspy_rlm.replaying.open_repl import Repl
-from dspy_rlm.report import added
+from dspy_rlm.reports.report import added
 from dspy_rlm.rlm import RLM
 from sandbox_runtime.helpers import DaemonPool
 

@@ -11,8 +11,8 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.recorded.differences import Difference
 from dspy_rlm.recorded.keys import value_key_of
-from dspy_rlm.report import added
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.report import added
+from dspy_rlm.reports.text import count
 
 Part = Literal["inputs", "prompt", "reply", "code", "output", "shown", "length", "outputs"]
 

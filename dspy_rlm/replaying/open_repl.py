@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspy_rlm.journal import load
-from dspy_rlm.journal.records import RunRecord, read_text
+from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.recorded.inputs import recorded_inputs
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
 from dspy_rlm.replaying.fork import check_step
 from dspy_rlm.replaying.stand_ins import module_for
+from dspy_rlm.reports.report import Step
 from dspy_rlm.rlm import RLM
+from dspy_rlm.runs.observed.journaling import unrecorded
 from sandbox_runtime import CellResult, Checkpoint, CheckpointError, SandboxError
 
 # Characters of a variable's value that are shown.
@@ -51,10 +53,13 @@ class Repl:
             stack = self._opened.enter_context(prepared.closing())
             self._sandbox = prepared.open_sandbox(stack)
             self._hidden = {*prepared.functions, "SUBMIT"}
+            self._past = prepared.run.past
+            self._past.choose()
             for one in record.steps[:step]:
                 self._playback.turn = one.number
                 if one.cell is not None:
-                    self._sandbox.run_cell(read_text(one.code))
+                    self.run(read_text(one.code))
+                prepared.run.steps.append(_shown_step(one))
             self._playback.turn = step + 1
         except BaseException:
             self.close()
@@ -67,6 +72,8 @@ class Repl:
 
     def run(self, code: str) -> CellResult:
         """Runs a cell. Tools and LMs have no answers here but recorded ones."""
+        if filling := self._past.refreshing(code):
+            unrecorded(self._sandbox).run_cell(filling)
         return self._sandbox.run_cell(code)
 
     def variables(self) -> dict[str, str]:
@@ -93,6 +100,16 @@ class Repl:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _shown_step(record: StepRecord) -> Step:
+    """Returns a recorded step as the variable `history` has it."""
+    cell, shown = record.cell, read_text(record.shown)
+    printed = ""
+    if cell is not None:
+        printed = "\n".join(filter(None, [read_text(cell.output), read_text(cell.traceback)]))
+    whole = printed if len(printed) > len(shown) else ""
+    return Step(read_text(record.reasoning), read_text(record.code), shown, printed=whole)
 
 
 def open_repl(

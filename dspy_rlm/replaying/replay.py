@@ -23,7 +23,7 @@ from dspy_rlm.recorded.pooled import PooledPlayback
 from dspy_rlm.recorded.run_playback import Policy, RunPlayback
 from dspy_rlm.replaying.compare import Taken
 from dspy_rlm.replaying.stand_ins import module_for, unknown_types
-from dspy_rlm.report import RunReport, added
+from dspy_rlm.reports.report import RunReport, added
 from dspy_rlm.rlm import RLM
 
 # DSPy's adapters that need no arguments.

@@ -11,6 +11,7 @@ from typing import Any
 import dspy
 
 from dspy_rlm.recorded.exceptions import NotRecordedError
+from dspy_rlm.signatures.served_tools import mark_served, shorten
 from dspy_rlm.values.python_text import syntax_tree
 from sandbox_runtime.helpers import SignatureText
 
@@ -32,7 +33,9 @@ def stand_in_tool(name: str, docs: Mapping[str, Any]) -> dspy.Tool:
     signature = _signature(str(docs.get("call", "")))
     setattr(missing, "__signature__", signature)  # noqa: B010 - a function has no such attribute for mypy
     types = dict.fromkeys(signature.parameters, Any)
-    return dspy.Tool(
+    if isinstance(docs.get("line"), str):
+        mark_served(missing, docs["line"])
+    tool = dspy.Tool(
         missing,
         name=name,
         desc=str(docs.get("text", "")),
@@ -40,6 +43,8 @@ def stand_in_tool(name: str, docs: Mapping[str, Any]) -> dspy.Tool:
         arg_types=types,
         arg_desc={},
     )
+    shorten([tool])
+    return tool
 
 
 def _signature(call: str) -> inspect.Signature:

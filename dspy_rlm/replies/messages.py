@@ -80,8 +80,8 @@ def problem(cause: str, *, labels: Sequence[str] = (), chars: int = 0) -> str:
 
 def repair_note(repairs: Sequence[str]) -> str:
     """Returns the sentence about the repairs of a reply; empty without any."""
-    said = "; ".join(REPAIRS[name] for name in repairs)
-    return f"Your reply was repaired: {said}." if said else ""
+    repairs_made = "; ".join(REPAIRS[name] for name in repairs)
+    return f"Your reply was repaired: {repairs_made}." if repairs_made else ""
 
 
 def not_run(done: int, count: int, reason: str) -> str:

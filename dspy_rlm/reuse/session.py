@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import dspy
 
-from dspy_rlm.config import Configured
 from dspy_rlm.dspy_bridge.interpreter_factory import factory_of, is_ours
 from dspy_rlm.errors import InputError, SignatureError
 from dspy_rlm.reuse.kept_sandbox import KeptSandboxPool
+from dspy_rlm.settings.config import Configured
 
 
 class RLMSession:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import dspy
 
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.run_context import RunContext
+from dspy_rlm.settings.config import RLMConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _budget(budget: Budget, sub_run: SubRun) -> Budget:
     return dataclasses.replace(
         budget,
         max_iterations=min(turns, together),
-        max_llm_calls=together if allowance.asked is None else allowance.shown_calls_left,
+        max_llm_calls=together if allowance.most_by_code is None else allowance.shown_calls_left,
     )
 
 

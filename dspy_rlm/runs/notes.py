@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import Reading
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.overwritten import overwritten_inputs
 
 # The lines that functions of the REPL add to one observation. More of them come from a loop.

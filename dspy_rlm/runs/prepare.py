@@ -17,7 +17,6 @@ import dspy
 
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.anyio_threads import current
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_bridge.reply_adapter import reply_adapter
 from dspy_rlm.dspy_bridge.streaming import (
@@ -32,32 +31,34 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.coverage import Coverage, budget_with
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate, Gates
 from dspy_rlm.lms.faults import read_fault
-from dspy_rlm.lms.memo import RunMemo, open_memo
+from dspy_rlm.lms.kept_answers.memo import RunMemo, open_memo
 from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.metering import metered, metered_adapter
 from dspy_rlm.lms.model_facts import check_price, facts_of, reply_room
 from dspy_rlm.lms.schemas import Schemas
 from dspy_rlm.lms.sub_lms import Models
-from dspy_rlm.middleware import only, wrap_all
 from dspy_rlm.predictor import shown_demos
 from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe
+from dspy_rlm.protocols.middleware import only, wrap_all
 from dspy_rlm.redaction import clean_errors
 from dspy_rlm.repl.namespace import make_namespace
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.blueprint import Blueprint
 from dspy_rlm.runs.children import start_child
 from dspy_rlm.runs.endings.ending import EndingPolicy
-from dspy_rlm.runs.journaling import (
+from dspy_rlm.runs.observed.journaling import (
     recording_sinks,
     recording_wrappers,
     seed_of,
     with_recorder,
 )
+from dspy_rlm.runs.observed.tracing import tracing_sinks, tracing_wrappers, with_tracer
+from dspy_rlm.runs.observed.viewing import live_sinks, live_wrappers, with_live
 from dspy_rlm.runs.prompt import composed_signature, with_hint
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.sandbox import PreparedRun
-from dspy_rlm.runs.tracing import tracing_sinks, tracing_wrappers, with_tracer
+from dspy_rlm.settings.config import RLMConfig
 from dspy_rlm.signatures.fields import may_be_missing
 from dspy_rlm.signatures.inputs import check_inputs, split_options
 from dspy_rlm.terminal.logged import logging_sink
@@ -107,6 +108,7 @@ def prepare(
     prelude = STYLES[config.style].prelude(list(values))
     context = with_recorder(blueprint, context, lm, values, prelude)
     context = with_tracer(context)
+    context = with_live(blueprint, context, lm)
     ledger, depth, playback = context.ledger, context.depth, context.playback
     if depth == 0:
         for one in {id(one): one for one in (lm, *context.models.by_name.values()) if one}.values():
@@ -118,7 +120,8 @@ def prepare(
         values = coverage.watched()
         context = dataclasses.replace(context, coverage=(*context.coverage, coverage))
     stream = current(loop)
-    sinks: list[Sink] = [Progress(depth)] if config.verbose else []
+    sinks: list[Sink] = [Progress(depth)] if config.verbose and context.live is None else []
+    sinks += live_sinks(context)
     sinks += [watch(depth) for watch in config.watchers]
     sinks += filter(None, [logging_sink(depth)])
     sinks += [streaming_sink(blueprint.module, stream, depth)] if stream else []
@@ -155,8 +158,11 @@ def prepare(
         _room(config, lm, predictor),
         config.tools,
     )
+    if context.live is not None:
+        run.ending.stop.on_request = context.live.stopping
     if playback is not None:
         playback.bind(ledger, context.calls, run.note)
+        run.before_report = playback.end
     if depth == 0:
         run.show_kept(kept_variables(context))
     secrets = context.secrets
@@ -183,6 +189,7 @@ def prepare(
     wrappers = [
         *([] if goes_on else repeated),
         *([announce_sub_calls(run.sub_call, vocabulary)] if sinks else []),
+        *live_wrappers(context, config.tools),
         *([on_stream(stream)] if stream else []),
         clean_errors(context.secrets),
         *(one.wrapper_below for one in outer),
@@ -205,6 +212,7 @@ def prepare(
         included=int(depth > 0),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         on_answer=run.window.counted,
         recorder=context.call_recorder,
@@ -221,6 +229,7 @@ def prepare(
         settings=extract_settings(blueprint.module),
         allowance=context.allowance,
         answers=playback,
+        stores=context.cell_answers[:-1],
         on_retry=run.retried,
         recorder=context.call_recorder,
     )
@@ -358,7 +367,7 @@ def _prompt(blueprint: Blueprint, context: RunContext, **options: Any) -> dict[s
         predictor,
         context.interpreter_factory,
         context.depth,
-        turns_take_prompts=context.allowance is not None and context.allowance.asked is None,
+        turns_take_prompts=context.allowance is not None and context.allowance.most_by_code is None,
     )
     demos = shown_demos(getattr(predictor, "demos", ()))
     hint: dict[str, str] = {}

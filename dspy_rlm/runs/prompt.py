@@ -6,7 +6,6 @@ import dataclasses
 
 import dspy
 
-from dspy_rlm.config import RLMConfig
 from dspy_rlm.dspy_bridge.interpreter_factory import InterpreterFactory, is_ours
 from dspy_rlm.dspy_internals.adapters import read_advice
 from dspy_rlm.lms.model_facts import facts_of
@@ -14,6 +13,8 @@ from dspy_rlm.prompts import instructions
 from dspy_rlm.prompts.class_lines import class_lines
 from dspy_rlm.prompts.contract import Surroundings, contract
 from dspy_rlm.prompts.styles import STYLES
+from dspy_rlm.settings.config import RLMConfig
+from dspy_rlm.signatures.served_tools import is_served
 
 # The name of the field by which Refine gives its advice, and its advice to a predictor that needs none.
 HINT, _NO_ADVICE = "hint_", "N/A"
@@ -22,8 +23,10 @@ HINT, _NO_ADVICE = "hint_", "N/A"
 def default_signature(config: RLMConfig) -> type[dspy.Signature]:
     """Returns the predictor's signature before an optimizer has changed it."""
     style = STYLES[config.style]
+    # Those of servers are known only to a run: `compose` adds them.
+    tools = [tool for tool in config.tools.values() if not is_served(tool)]
     block = instructions.policy_block(
-        config.signature, config.tools.values(), style, is_opaque=config.view.is_opaque
+        config.signature, tools, style, is_opaque=config.view.is_opaque
     )
     return instructions.action_signature(block)
 

@@ -29,12 +29,12 @@ from dspy_rlm.errors import (
     SubCallError,
 )
 from dspy_rlm.lms.faults import is_permanent
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.run_context import RunContext, kept_variables
 from dspy_rlm.runs.endings.assigned import read_variables
 from dspy_rlm.runs.endings.interruption import stopped_by_signals
-from dspy_rlm.runs.journaling import recorded, unrecorded
 from dspy_rlm.runs.loop import Extract, FillHistory, ReadOutputs, RunCell, Summarize
+from dspy_rlm.runs.observed.journaling import recorded, unrecorded
 from dspy_rlm.runs.overwritten import overwritten_inputs
 from dspy_rlm.runs.run import Run
 from dspy_rlm.runs.stoppable import InterruptibleSandbox, close_on_cancel, is_session
@@ -129,6 +129,7 @@ class PreparedRun:
         over = RunEndedError("The run has ended.")
         with contextlib.ExitStack() as opened:
             opened.enter_context(self.context.tracer or contextlib.nullcontext())
+            opened.enter_context(self.context.live or contextlib.nullcontext())
             opened.callback(self.context.run_scope.cancel, over)
             try:
                 yield opened
@@ -140,7 +141,7 @@ class PreparedRun:
     def in_sandbox(self, sandbox: Sandbox, request: RunCell | FillHistory | ReadOutputs) -> Any:
         """Performs a request of the loop that is for the sandbox."""
         if isinstance(request, RunCell):
-            return self.checked(sandbox.run_cell(request.code))
+            return self.checked(self._run_cell(sandbox, request.code))
         inner = unrecorded(sandbox)
         if isinstance(request, FillHistory):
             return inner.run_cell(request.code)
@@ -153,6 +154,14 @@ class PreparedRun:
                 if any(overwritten_inputs(step.code, [name]) for step in self.run.steps)
             ]
         return read_variables(inner, names, request.names, has_draft=self.has_draft)
+
+    def _run_cell(self, sandbox: Sandbox, code: str) -> CellResult:
+        answers = self.context.cell_answers[-1]
+        answers.begin()
+        result = sandbox.run_cell(code)
+        if isinstance(result, Failed) and not result.traceback:  # its process died
+            answers.lose()
+        return result
 
     def stopped_by_signals(self) -> AbstractContextManager[None]:
         """Handles Ctrl-C and SIGTERM in a block; see `interruption`."""
@@ -374,6 +383,7 @@ async def open_in_thread(prepared: PreparedRun) -> AsyncIterator[OffloadedSandbo
     """Yields the run's sandbox, to be opened. Leaving cancels the run's work."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(prepared.context.tracer or contextlib.nullcontext())
+        stack.enter_context(prepared.context.live or contextlib.nullcontext())
         stack.callback(prepared.context.run_scope.cancel, RunEndedError("The run has ended."))
         work = OffloadedSandbox(prepared)
         stack.callback(work.release)

@@ -59,15 +59,15 @@ def parameters_of(
         The parameters; their notes by name; and the properties' own names, for those that are no Python names.
     """
     parameters, notes, own_names = [], {}, {}
-    taken: set[str] = set()
+    used: set[str] = set()
     for own in sorted(properties, key=lambda name: name not in required):
         schema = properties[own] if isinstance(properties[own], Mapping) else {}
         name = python_name(own)
         if not name.isidentifier():
             name = f"arg_{name}"
-        while name in taken:
+        while name in used:
             name += "_"
-        taken.add(name)
+        used.add(name)
         default = Parameter.empty if own in required else schema.get("default", OMITTED)
         text = type_text(schema)
         if default is None and not {"None", "Any"} & set(text.split(" | ")):

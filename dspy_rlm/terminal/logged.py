@@ -17,7 +17,7 @@ from dspy_rlm.events import (
     StepTaken,
     SubCallStarted,
 )
-from dspy_rlm.report_text import count, running_total, summary
+from dspy_rlm.reports.text import count, running_total, summary
 from dspy_rlm.terminal.escaping import printable
 
 logger = logging.getLogger("dspy_rlm")

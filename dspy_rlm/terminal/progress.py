@@ -29,7 +29,7 @@ from dspy_rlm.events import (
     SubCallStarted,
 )
 from dspy_rlm.prompts.history import NO_OUTPUT
-from dspy_rlm.report_text import count, running_total, summary
+from dspy_rlm.reports.text import count, running_total, summary
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.values.previews import short_repr
 

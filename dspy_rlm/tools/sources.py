@@ -15,6 +15,7 @@ import pydantic
 
 from dspy_rlm.dspy_internals.converted_tools import has_loop_of_its_own
 from dspy_rlm.errors import InputError, SignatureError
+from dspy_rlm.protocols.tool_servers import ToolServer
 from dspy_rlm.signatures.callables import constrains, describe, hint_of
 from dspy_rlm.signatures.json_schemas import python_name
 from dspy_rlm.signatures.names import RESERVED_NAMES
@@ -22,7 +23,7 @@ from sandbox_runtime.helpers import in_one_line
 
 logger = logging.getLogger(__name__)
 
-ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool"
+ToolSource: TypeAlias = "Callable[..., Any] | dspy.Tool | ToolServer"
 
 # The characters of a value's `repr` in an error message.
 _SHOWN_CHARS = 100

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from sandbox_runtime.helpers import run_in_thread
 
 # An attribute of our own functions: True if a call returns an awaitable. `functools.wraps` copies it.

@@ -11,28 +11,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import logging
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from dspy_rlm.events import Event, IterationStarted, RunEnded, RunStarted, StepTaken
 from dspy_rlm.lms.call_arguments import CallArguments
-from dspy_rlm.middleware import HostFunction, Wrapper
-from dspy_rlm.recording import Attempt, CallLog
+from dspy_rlm.protocols.middleware import HostFunction, Wrapper
+from dspy_rlm.protocols.recording import CallLog
 from dspy_rlm.tracing import attributes as of
-from dspy_rlm.tracing.attributes import Attributes, Kind
+from dspy_rlm.tracing.attributes import Attributes
 from dspy_rlm.tracing.backends import Backend, Outcome, Span
+from dspy_rlm.tracing.call_spans import GuestCall, TracedCall
+from dspy_rlm.tracing.span_writer import SpanWriter
 from sandbox_runtime import CellResult, Failed, Submitted
-from sandbox_runtime.helpers import redact_secrets
 
 T = TypeVar("T")
-
-_logger = logging.getLogger(__name__)
-
-# Characters behind a cut that are searched for secrets too: one that is cut in two is not found.
-_CUT_CHARS = 10_000
 
 # The call of a host function that this code belongs to, with the tracer of its run.
 _calling: ContextVar[tuple[RunTracer, Span] | None] = ContextVar("rlm_traced_call", default=None)
@@ -57,8 +52,8 @@ class RunTracer:
             **facts: What identifies the run; attributes of its span.
         """
         self.backend = backend
+        self._spans = SpanWriter(backend, secrets)
         self._above = above
-        self._secrets = secrets
         self._is_guest = backend.has_dspys_spans()
         self._iteration: Span | None = None
         self._cell: Span | None = None
@@ -80,7 +75,7 @@ class RunTracer:
         self._run = self._parent(above._place() if above is not None else None)
         self._owns_run = not self._is_guest or self._run is None
         if self._owns_run:
-            self._run = self._start(of.AGENT, "AGENT", self._run, None, self._facts)
+            self._run = self._spans.start(of.AGENT, "AGENT", self._run, None, self._facts)
         return self
 
     def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
@@ -91,7 +86,7 @@ class RunTracer:
         """
         outcome = self._outcome or Outcome()
         if error is not None and not outcome.error:
-            outcome = Outcome(outcome.output, outcome.attributes, self._error(error))
+            outcome = Outcome(outcome.output, outcome.attributes, self._spans.error(error))
         self._end_cell(Outcome(error=outcome.error))
         self._end_iteration(Outcome(error=outcome.error))
         self._is_left = True
@@ -100,9 +95,9 @@ class RunTracer:
 
     def _end_run(self, outcome: Outcome) -> None:
         if self._owns_run:
-            self._end(self._run, outcome)
+            self._spans.end(self._run, outcome)
         else:
-            self._add(self._run, outcome.attributes)
+            self._spans.add(self._run, outcome.attributes)
 
     def take(self, event: Event) -> None:
         """Follows the run by its events; a `Sink`."""
@@ -112,17 +107,17 @@ class RunTracer:
                     one.name: f"{one.type_name}, {one.size}: {one.preview}" for one in variables
                 }
                 content = of.content_attributes(
-                    "input", self._clean(described), self.backend.content
+                    "input", self._spans.clean(described), self.backend.content
                 )
-                self._add(self._run, content)
+                self._spans.add(self._run, content)
             case IterationStarted(number=number):
                 self._end_iteration(Outcome())
                 facts = {"dspy_rlm.iteration": number, **({} if self._owns_run else self._facts)}
-                self._iteration = self._start(
+                self._iteration = self._spans.start(
                     f"iteration {number}", "CHAIN", self._run, None, facts
                 )
             case StepTaken(step=step):
-                self._end_iteration(Outcome(self._clean(step.output)))
+                self._end_iteration(Outcome(self._spans.clean(step.output)))
             case RunEnded(report=report, outputs=outputs):
                 figures = {
                     name: getattr(report, name)
@@ -136,7 +131,7 @@ class RunTracer:
                     )
                 }
                 failed = f"The run failed: {report.stopped_by}" if report.status == "failed" else ""
-                shown = None if outputs is None else self._clean(of.as_json(dict(outputs)))
+                shown = None if outputs is None else self._spans.clean(of.as_json(dict(outputs)))
                 self._outcome = Outcome(shown, of.report_attributes(figures), failed)
                 if self._is_left:
                     self._end_run(self._outcome)
@@ -154,26 +149,28 @@ class RunTracer:
             ended.append(self._cell_outcome(result))
 
         if code is None:
-            with self._current(self._place()):
+            with self._spans.current(self._place()):
                 yield take
             return
-        self._cell = span = self._start(of.PYTHON, "TOOL", self._place(), self._clean(code), {})
+        self._cell = span = self._spans.start(
+            of.PYTHON, "TOOL", self._place(), self._spans.clean(code), {}
+        )
         try:
-            with self._current(span):
+            with self._spans.current(span):
                 yield take
         except BaseException as error:
-            self._end_cell(Outcome(error=self._error(error)))
+            self._end_cell(Outcome(error=self._spans.error(error)))
             raise
         self._end_cell(ended[0] if ended else Outcome())
 
     def _cell_outcome(self, result: CellResult) -> Outcome:
-        output = self._clean(result.output)
+        output = self._spans.clean(result.output)
         outcome: Attributes = {"dspy_rlm.cell.outcome": type(result).__name__.lower()}
         match result:
             case Failed():
-                return Outcome(output, outcome, self._error(result))
+                return Outcome(output, outcome, self._spans.error(result))
             case Submitted(outputs=outputs):
-                return Outcome(self._clean(of.as_json({"SUBMIT": outputs})), outcome)
+                return Outcome(self._spans.clean(of.as_json({"SUBMIT": outputs})), outcome)
         return Outcome(output, outcome)
 
     # ---- Calls of the running cell ----
@@ -189,14 +186,16 @@ class RunTracer:
                 span = self._place()
                 done: Callable[[Outcome], None] = _nothing
             else:
-                arguments = self._clean(of.as_json({**({"args": args} if args else {}), **kwargs}))
-                span = self._start(name, "TOOL", self._place(), arguments, {})
-                done = functools.partial(self._end, span)
+                arguments = self._spans.clean(
+                    of.as_json({**({"args": args} if args else {}), **kwargs})
+                )
+                span = self._spans.start(name, "TOOL", self._place(), arguments, {})
+                done = functools.partial(self._spans.end, span)
             try:
                 with self._calls_of(span):
                     result = function(*args, **kwargs)
             except BaseException as error:
-                done(Outcome(error=self._error(error)))
+                done(Outcome(error=self._spans.error(error)))
                 raise
             if inspect.iscoroutine(result):
                 return self._awaited(span, done, result)
@@ -212,14 +211,14 @@ class RunTracer:
             with self._calls_of(span):
                 result = await coroutine
         except BaseException as error:
-            done(Outcome(error=self._error(error)))
+            done(Outcome(error=self._spans.error(error)))
             raise
         done(self._returned(result))
         return result
 
     def _returned(self, result: Any) -> Outcome:
         text = result if isinstance(result, str) else of.as_json(result)
-        return Outcome(self._clean(str(text)))
+        return Outcome(self._spans.clean(str(text)))
 
     @contextlib.contextmanager
     def _calls_of(self, span: Span | None) -> Iterator[None]:
@@ -228,7 +227,7 @@ class RunTracer:
             return
         token = _calling.set((self, span))
         try:
-            with self._current(span):
+            with self._spans.current(span):
                 yield
         finally:
             with contextlib.suppress(
@@ -242,19 +241,19 @@ class RunTracer:
     def calling(self, kind: str, depth: int, arguments: CallArguments) -> Iterator[CallLog]:
         """Makes a span of an LM call; see `Recorder`."""
         if self._is_guest:
-            yield _GuestCall(self, self._caller())
+            yield GuestCall(self.spend, self._caller())
             return
-        span = self._start(
+        span = self._spans.start(
             f"{kind} {arguments.model}", "LLM", self._parent(self._caller()), None, {}
         )
-        log = _TracedCall(self, span)
-        self._add(span, {"dspy_rlm.call.kind": kind, "dspy_rlm.depth": depth})
-        self._quietly(lambda: log.began(arguments))
+        log = TracedCall(self._spans, span)
+        self._spans.add(span, {"dspy_rlm.call.kind": kind, "dspy_rlm.depth": depth})
+        self._spans.quietly(lambda: log.began(arguments))
         try:
-            with self._current(span):
+            with self._spans.current(span):
                 yield log
         except BaseException as error:
-            log.ended(self._error(error))
+            log.ended(self._spans.error(error))
             raise
         log.ended()
 
@@ -264,7 +263,7 @@ class RunTracer:
             totals = self._spent.setdefault(id(span), [0, 0, 0.0])
             totals[:] = [total + (more or 0) for total, more in zip(totals, figures, strict=True)]
             names = ("input_tokens", "output_tokens", "cost")
-            self._add(
+            self._spans.add(
                 span, {f"dspy_rlm.{name}": one for name, one in zip(names, totals, strict=True)}
             )
 
@@ -281,160 +280,20 @@ class RunTracer:
     def _parent(self, explicit: Span | None) -> Span | None:
         """Returns the current span of the calling code if it is below a call of this process's runs, else `explicit`."""
         calling = _calling.get()
-        current = self._quietly(self.backend.parent)
+        current = self._spans.quietly(self.backend.parent)
         if explicit is None or (self._is_guest and current is not None):
             return current
         if calling is not None and current is not None:
             return current
         return calling[1] if calling is not None else explicit
 
-    def _start(
-        self, name: str, kind: Kind, parent: Span | None, value: Any, attributes: Attributes
-    ) -> Span | None:
-        return self._quietly(lambda: self.backend.start(name, kind, parent, value, attributes))
-
-    def _add(self, span: Span | None, attributes: Attributes) -> None:
-        if span is not None:
-            self._quietly(lambda: span.add(attributes))
-
-    def _end(self, span: Span | None, outcome: Outcome) -> None:
-        if span is not None:
-            self._quietly(lambda: span.end(outcome))
-
     def _end_iteration(self, outcome: Outcome) -> None:
         span, self._iteration = self._iteration, None
-        self._end(span, outcome)
+        self._spans.end(span, outcome)
 
     def _end_cell(self, outcome: Outcome) -> None:
         span, self._cell = self._cell, None
-        self._end(span, outcome)
-
-    @contextlib.contextmanager
-    def _current(self, span: Span | None) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            if span is not None:
-                self._quietly(lambda: stack.enter_context(span.current()))
-            yield
-
-    def _clean(self, value: Any) -> Any:
-        """Returns a text without the run's secrets, cut to what spans have; in a mapping, all of its texts."""
-        if isinstance(value, Mapping):
-            return {name: self._clean(part) for name, part in value.items()}
-        if not self.backend.content.included:
-            return ""
-        # A secret at the end of the cut is not hidden if a part of it is missing.
-        text, most = str(value), self.backend.content.max_chars
-        cleaned = redact_secrets(text[: most + _CUT_CHARS], self._secrets())
-        return cleaned if len(text) <= most else of.cut(cleaned, most, len(text))
-
-    def _error(self, error: BaseException | Failed) -> str:
-        kind, text = type(error).__name__, str(error)
-        if isinstance(error, Failed):
-            kind, text = error.error_type, error.message
-        if not self.backend.content.included:
-            return kind
-        return redact_secrets(f"{kind}: {text[:_CUT_CHARS]}", self._secrets())
-
-    def _quietly(self, work: Callable[[], T]) -> T | None:
-        try:
-            return work()
-        except Exception:  # a trace must not end a run
-            _logger.warning("A span could not be written.", exc_info=True)
-            return None
-
-
-class _GuestCall:
-    """An LM call that another instrumentation has a span of: its figures, which that one lacks, are added to our span above."""
-
-    def __init__(self, tracer: RunTracer, span: Span | None) -> None:
-        self._tracer = tracer
-        self._span = span
-
-    def sent(self, tokens: float, cost: float) -> None:
-        """Records nothing: a span has what a call took."""
-
-    def attempted(self, attempt: Attempt) -> None:
-        """See `CallLog`."""
-        call = attempt.spent.call
-        self._tracer.spend(self._span, (call.input_tokens, call.output_tokens, call.cost))
-
-
-class _TracedCall:
-    """The span of one LM call, with the sum of its attempts."""
-
-    def __init__(self, tracer: RunTracer, span: Span | None) -> None:
-        self._tracer = tracer
-        self._span = span
-        self._attempts: list[Attempt] = []
-
-    def began(self, arguments: CallArguments) -> None:
-        """Adds the model and the prompt."""
-        content = self._tracer.backend.content
-        messages = arguments.options.get("messages")
-        if not messages:
-            messages = [{"role": "user", "content": arguments.prompt or ""}]
-        cleaned = [
-            {"role": one.get("role"), "content": self._tracer._clean(_content(one))}
-            for one in messages
-            if isinstance(one, Mapping)
-        ]
-        options = {
-            name: value
-            for name, value in arguments.merged.items()
-            if isinstance(value, (int, float)) and name not in ("num_retries", "cache")
-        }
-        last = cleaned[-1]["content"] if cleaned else None
-        self._tracer._add(
-            self._span,
-            {
-                **of.model_attributes(arguments.model, options),
-                **of.message_attributes("input", cleaned, content),
-                **of.content_attributes("input", last, content),
-            },
-        )
-
-    def sent(self, tokens: float, cost: float) -> None:
-        """Records nothing: a span has what a call took."""
-
-    def attempted(self, attempt: Attempt) -> None:
-        """See `CallLog`."""
-        self._attempts.append(attempt)
-        error = attempt.spent.call.error
-        if error and self._span is not None:
-            span, text = self._span, self._tracer._clean(error)
-            self._tracer._quietly(lambda: span.event("attempt failed", {"error": text}))
-
-    def ended(self, error: str = "") -> None:
-        """Ends the span."""
-        calls = [attempt.spent.call for attempt in self._attempts]
-        answered = [attempt for attempt in self._attempts if attempt.outputs is not None]
-        attributes: Attributes = {"dspy_rlm.attempts": len(calls)}
-        output = None
-        if calls:
-            attributes |= of.usage_attributes(
-                _sum(call.input_tokens for call in calls),
-                _sum(call.output_tokens for call in calls),
-                _sum(call.cost for call in calls),
-            )
-            if calls[-1].cached:
-                attributes["dspy_rlm.cached"] = True
-        if answered:
-            texts = [self._tracer._clean(text) for text in of.reply_texts(answered[-1].outputs)]
-            replies = [{"role": "assistant", "content": text} for text in texts]
-            attributes |= of.message_attributes("output", replies, self._tracer.backend.content)
-            attributes |= of.finish_attributes(answered[-1].finish_reason)
-            output = texts[0] if texts else None
-        self._tracer._end(self._span, Outcome(output, attributes, error))
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    return content if isinstance(content, str) else of.as_json(content)
-
-
-def _sum(parts: Iterator[Any]) -> Any:
-    known = list(parts)
-    return None if None in known else sum(known)
+        self._spans.end(span, outcome)
 
 
 def _nothing(_outcome: Outcome) -> None:

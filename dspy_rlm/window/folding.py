@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from dspy_rlm.prompts.history import CODE_HEADER, render_step
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.values.bound_names import bound_names
 from dspy_rlm.window.token_estimate import weight_of
 from sandbox_runtime.helpers import abridged, in_one_line

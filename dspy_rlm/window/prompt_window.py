@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from dspy_rlm.prompts.history import NO_STEPS, abridge_history
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.window.folding import (
     CUT,
     FOLDED,

@@ -10,7 +10,7 @@
 import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
 
 /** Changes with every change of a message, so that two incompatible ends refuse each other. */
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 
 // ---- Messages of the host ----
 
@@ -232,12 +232,24 @@ export function asCallMode(value: unknown): CallMode {
   return value;
 }
 
+/** The highest line that is passed on; no cell has more. */
+const MAX_LINE = 10_000_000;
+
+/** Returns the line of a cell as the worker says it; 0 for anything else than a line. */
+export function asLine(value: unknown): number {
+  return Number.isInteger(value) && Number(value) > 0 && Number(value) <= MAX_LINE
+    ? Number(value)
+    : 0;
+}
+
 /** A tool call. Its arguments are the JSON text `inline`, or in the attachments. */
 export interface Call {
   cell: number;
   tool: string;
   inline: string;
   mode: CallMode;
+  /** The line of the cell that calls; 0 if it is not known. */
+  line: number;
 }
 
 /** Builds the message that asks the host to run a tool. */

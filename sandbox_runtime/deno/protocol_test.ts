@@ -129,11 +129,11 @@ const FROM_SANDBOX: Record<string, Frame> = {
   "refusal": failure(4, "MemoryError", "naïve"),
   "call-inline": call(
     1,
-    { cell: 7, tool: "search", mode: "wait", inline: '[["naïve"],{}]' },
+    { cell: 7, tool: "search", mode: "wait", inline: '[["naïve"],{}]', line: 12 },
     [],
   ),
-  "call-aio": call(3, { cell: 7, tool: "search", mode: "aio", inline: "[[],{}]" }, []),
-  "call-parts": call(2, { cell: 7, tool: "search", mode: "batch", inline: "" }, [
+  "call-aio": call(3, { cell: 7, tool: "search", mode: "aio", inline: "[[],{}]", line: 0 }, []),
+  "call-parts": call(2, { cell: 7, tool: "search", mode: "batch", inline: "", line: 0 }, [
     text("[[],{}]"),
     text("\r\n\r\n"),
   ]),

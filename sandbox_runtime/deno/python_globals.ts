@@ -34,24 +34,35 @@ export function pythonGlobals(
    * Calls the host and waits. Small arguments are text, others are parts. The answer is its JSON text, or an
    * array of that and of its raw parts.
    *
-   * It comes through a window of fixed size, so an answer of any size takes bounded shared memory.
+   * It comes through a window of fixed size, so an answer of any size takes bounded shared memory. `line` is the line
+   * of the cell that calls; 0 if it is not known.
    */
   function callHost(
     mode: CallMode,
     tool: string,
     inline: string,
     parts: Part[] = [],
+    line = 0,
   ): string | [string, ...Part[]] {
     Atomics.store(shared.turn, 0, 0);
-    post({ op: "call", mode, ticket: 0, tool, inline, parts }, parts.map((part) => part.buffer));
+    post(
+      { op: "call", mode, ticket: 0, tool, inline, line, parts },
+      parts.map((part) => part.buffer),
+    );
     const [text, ...rest] = takeAnswer(shared);
     return rest.length === 0 ? decoder.decode(text) : [decoder.decode(text), ...rest];
   }
 
   /** Calls the host without waiting. The driver receives the answer under the number of the ticket. */
-  function beginCall(ticket: number, tool: string, inline: string, parts: Part[] = []): void {
+  function beginCall(
+    ticket: number,
+    tool: string,
+    inline: string,
+    parts: Part[] = [],
+    line = 0,
+  ): void {
     post(
-      { op: "call", mode: "aio", ticket, tool, inline, parts },
+      { op: "call", mode: "aio", ticket, tool, inline, line, parts },
       parts.map((part) => part.buffer),
     );
   }

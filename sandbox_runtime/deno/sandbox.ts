@@ -228,11 +228,13 @@ export class Sandbox {
 
   // ---- Tool calls ----
 
-  #forwardCall({ mode, ticket, tool, inline, parts }: Extract<FromWorker, { op: "call" }>): void {
+  #forwardCall(message: Extract<FromWorker, { op: "call" }>): void {
+    const { mode, ticket, tool, inline, parts } = message;
     const { params } = this.#cell();
+    const line = wire.asLine(message.line);
     const id = this.#calls.begin(wire.asCallMode(mode), Number(ticket));
     if (this.#calls.blocked) this.#current?.watch?.pause(performance.now());
-    const call = { cell: params.cell, tool: String(tool), inline: String(inline), mode };
+    const call = { cell: params.cell, tool: String(tool), inline: String(inline), mode, line };
     this.#writer.send(wire.call(id, call, parts));
   }
 

@@ -68,6 +68,8 @@ export type FromWorker =
     ticket: number;
     tool: string;
     inline: string;
+    /** The line of the cell that calls; 0 if it is not known. */
+    line: number;
     parts: Part[];
   }
   /** Returns the buffer of a piece. */

@@ -8,6 +8,9 @@ from typing import Any
 
 from sandbox_runtime.guest.output import Output, Stream
 
+# Frames that are looked at for the line of a call. A deeper recursion has no line.
+MAX_FRAMES = 300
+
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:
     """Compiles a cell: its statements, and separately a last expression whose value is shown."""
@@ -19,6 +22,30 @@ def compile_cell(code: str, filename: str) -> list[types.CodeType]:
         expression = Expression(last.value)
         parts.append(compile(expression, filename, "eval", flags, dont_inherit=True))
     return parts
+
+
+def line_of_cell(frame: types.FrameType | None, tool: str) -> int:
+    """Returns the line of the running cell that a call comes from; 0 if it is not known.
+
+    The innermost one, as in a traceback, of the cell that runs: not that of a function which an earlier cell has defined.
+
+    Args:
+        frame: The frame of the caller.
+        tool: The name of the tool. Calls of the harness itself, whose names have a dot, are not looked at: they are many.
+    """
+    if "." in tool:
+        return 0
+    lines: dict[str, int] = {}
+    cell = ""
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            break
+        name = frame.f_code.co_filename
+        if name[:6] == "<cell ":
+            cell = name
+            lines.setdefault(name, frame.f_lineno or 0)
+        frame = frame.f_back
+    return lines.get(cell, 0)
 
 
 def write_value(value: Any, stream: Stream, output: Output, limit: int) -> None:

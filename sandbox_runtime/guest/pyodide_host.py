@@ -6,11 +6,13 @@ from __future__ import annotations
 from builtins import id as identity
 from builtins import len
 from collections.abc import Awaitable, Callable, Sequence
+from sys import _getframe
 from time import monotonic
 from typing import Any
 
 from pyodide.ffi import to_js
 
+from sandbox_runtime.guest.cell_code import line_of_cell
 from sandbox_runtime.guest.values.codec import INLINE_CHARS, Part
 
 # A sleeping cell checks for an interrupt at this interval.
@@ -40,20 +42,22 @@ class PyodideHost:
     ) -> tuple[str, Sequence[Part]]:
         """See `CallHost`."""
         if extras or len(arguments) > INLINE_CHARS:
-            answer = self._call_host(mode, tool, "", to_js([arguments.encode(), *extras]))
+            parts = to_js([arguments.encode(), *extras])
+            answer = self._call_host(mode, tool, "", parts, line_of_cell(_getframe(1), tool))
         else:
-            answer = self._call_host(mode, tool, arguments)
+            answer = self._call_host(mode, tool, arguments, None, line_of_cell(_getframe(1), tool))
         if isinstance(answer, str):
             return answer, ()
-        text, *parts = answer
-        return text, [part.to_bytes() for part in parts]
+        text, *received = answer
+        return text, [part.to_bytes() for part in received]
 
     def begin(self, ticket: int, tool: str, arguments: str, extras: list[Part]) -> None:
         """See `CallHost`."""
         if extras or len(arguments) > INLINE_CHARS:
-            self._worker.beginCall(ticket, tool, "", to_js([arguments.encode(), *extras]))
+            parts = to_js([arguments.encode(), *extras])
+            self._worker.beginCall(ticket, tool, "", parts, line_of_cell(_getframe(1), tool))
         else:
-            self._worker.beginCall(ticket, tool, arguments)
+            self._worker.beginCall(ticket, tool, arguments, None, line_of_cell(_getframe(1), tool))
 
     def emit(self, text: str) -> None:
         """See `DriverHost`."""

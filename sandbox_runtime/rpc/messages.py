@@ -15,7 +15,10 @@ from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.sandbox import FrontKind
 
 # Increased with every change of a message, so that ends of different versions refuse each other.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
+
+# The highest line of a cell that a call is said to come from.
+MAX_LINE = 10_000_000
 
 Json = Mapping[str, Any]
 
@@ -275,6 +278,8 @@ class ToolCall:
     mode: str
     inline: str
     attachments: Sequence[bytearray]
+    line: int = 0
+    """The line of the cell that calls, as the sandbox says; 0 if it is not known."""
 
     @property
     def arguments(self) -> Sequence[bytes | bytearray]:
@@ -366,7 +371,8 @@ def _parse_call(
             mode = _field(params, "mode", str)
             if mode not in ("wait", "aio", "batch"):
                 raise ProtocolError(f"The sandbox calls a tool in the mode {mode[:40]!r}.")
-            return ToolCall(call, cell, tool, mode, inline, attachments)
+            line = min(max(_field(params, "line", int), 0), MAX_LINE)
+            return ToolCall(call, cell, tool, mode, inline, attachments, line)
         case "output":
             return Output(_field(params, "cell", int), _field(params, "text", str))
         case "fatal":

@@ -6,54 +6,26 @@ its `.gitignore` files: all work is bounded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.texts.bytes import DiskAllowance, UnreadableTextError
 from sandbox_runtime.texts.deadline import Deadline
-from sandbox_runtime.texts.globs import IgnoreRules, glob_matcher, path_bytes
-from sandbox_runtime.texts.lazy_text import TextFile
-from sandbox_runtime.texts.regular_files import (
-    open_regular,
-    open_regular_below,
-    open_regular_in,
-    read_whole,
-    scanned,
-)
-
-MAX_FILES = 1_000_000
-
-# Entries examined: files and folders, including hidden and ignored ones.
-MAX_ENTRIES = 5_000_000
-
-# Characters of all paths of a list. A million files of the deepest repositories take a third of it.
-MAX_PATH_CHARS = 256 * 1024 * 1024
-
-# CPU seconds for one list. A million files take some 15 s on a slow machine.
-MAX_LISTING_SECONDS = 60.0
-
-# A larger `.gitignore` is left out, as are rules beyond the second bound, counted over a folder and its parents.
-# The largest collections of rules have a few hundred.
-MAX_RULES_BYTES = 1024 * 1024
-MAX_RULES = 10_000
+from sandbox_runtime.texts.globs import glob_matcher
+from sandbox_runtime.texts.lazy_text import TextFile, check_stamp
+from sandbox_runtime.texts.listing.walk import LeftOut, Listing
+from sandbox_runtime.texts.regular_files import open_regular_below
 
 # Bytes on disk of the compressed and converted files of a folder that are in use.
 MAX_CONVERTED_BYTES = 8 * 1024**3
-
-# Entries and rules between two checks of the clock.
-_CHECKED_ENTRIES = 64
-
-# Version control folders whose names do not begin with a dot.
-_VERSION_CONTROL = frozenset({"CVS", "_darcs"})
-
-_Rules = tuple[tuple[int, IgnoreRules], ...]
-"""Rules in force, the nearest last; each with the length of the prefix that its paths lack."""
 
 
 class Directory:
@@ -71,7 +43,8 @@ class Directory:
         Args:
             path: The folder.
             pattern: A glob such as `src/**/*.py`: `**` for any folders, `*` within a name.
-            gitignore: Whether to apply `.gitignore` files.
+            gitignore: Whether to apply `.gitignore` files, and if the folder lies in a repository, those above it and
+                `.git/info/exclude` too.
 
         Raises:
             FileNotFoundError: The path does not exist.
@@ -89,12 +62,22 @@ class Directory:
         self.gitignore = gitignore
         self._lock = threading.Lock()  # guards the fields below, except `_passed_over`
         self._sizes: dict[str, int] | None = None
+        self._expected: str | None = (
+            None  # the digest of the listing that was made where it comes from
+        )
         self._left_out: Counter[str] = Counter()
+        self._passed: Sequence[LeftOut] = ()
         # Weak references: a search through a million files must not keep them all.
         self._files: weakref.WeakValueDictionary[str, TextFile] = weakref.WeakValueDictionary()
         self._allowance = DiskAllowance(MAX_CONVERTED_BYTES)
         # Needs no lock: concurrent checks of a file get the same result.
         self._passed_over: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the path: another process lists the folder itself, and refuses it if it differs from a listing made here."""
+        with self._lock:
+            listing = self._expected if self._sizes is None else _digest(self._sizes)
+        return _arrived, (str(self.root), self.pattern, self.gitignore, listing)
 
     def __repr__(self) -> str:
         return f"<Directory {self.name!r}, {self.size}>"
@@ -134,10 +117,21 @@ class Directory:
         deadline = deadline or Deadline()
         with deadline.holding(self._lock):
             if self._sizes is None:
-                listing = _Listing(self.root, self._matches, deadline, gitignore=self.gitignore)
-                self._sizes = dict(sorted(listing.files()))
+                listing = Listing(self.root, self._matches, deadline, gitignore=self.gitignore)
+                sizes = dict(sorted(listing.files()))
+                if self._expected is not None and _digest(sizes) != self._expected:
+                    raise TextChangedError(
+                        f"{self.root} has other files, or files of another size, than where it was listed first."
+                    )
+                self._sizes = sizes
                 self._left_out = listing.left_out
+                self._passed = tuple(listing.passed)
             return self._sizes
+
+    def left_out(self, deadline: Deadline | None = None) -> Sequence[LeftOut]:
+        """Returns the entries of the folder that are no files of it, with the reason; the first thousand of them."""
+        self.sizes(deadline)
+        return self._passed
 
     def file(self, path: str, deadline: Deadline | None = None) -> TextFile:
         """Returns a listed file. Raises `KeyError` for any other path."""
@@ -168,149 +162,31 @@ class DirectoryFile(TextFile):
     def __init__(self, root: Path, path: str, allowance: DiskAllowance) -> None:
         """Examines the file. Raises OSError if it was removed or replaced since it was listed."""
         self.path = root / path
+        self._root, self._below = root, path
         self._open(partial(open_regular_below, root, path), path, None, allowance)
         if self.binary:
             self.note = "; ".join(filter(None, (self.binary, self.note)))
 
-
-class _Listing:
-    """One bounded walk through a folder."""
-
-    def __init__(
-        self, root: Path, matches: Callable[[str], bool], deadline: Deadline, *, gitignore: bool
-    ) -> None:
-        self._root = root
-        self._matches = matches
-        self._deadline = deadline
-        self._gitignore = gitignore
-        self._started = time.thread_time()
-        self._entries = self._files = self._chars = 0
-        self.left_out: Counter[str] = Counter()
-
-    def files(self) -> Iterator[tuple[str, int]]:
-        """Yields paths and sizes, in no order."""
-        pending: list[tuple[tuple[str, ...], _Rules]] = [((), ())]
-        while pending:
-            self._check()
-            folders, rules = pending.pop()
-            try:
-                with scanned(self._root, folders) as (entries, descriptor):
-                    rules = self._rules_in(folders, descriptor, rules)
-                    for entry in entries:
-                        if (entry_size := self._examine(entry, folders, rules)) is None:
-                            continue
-                        if isinstance(entry_size, int):
-                            path = "/".join((*folders, entry.name))
-                            if self._matches(path):
-                                self._count(path)
-                                yield path, entry_size
-                        else:
-                            pending.append(((*folders, entry.name), rules))
-            except (TimeoutError, InterruptedError):  # subclasses of OSError
-                raise
-            except OSError as error:  # unreadable, or removed in the meantime
-                if not folders:
-                    raise
-                if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                    self.left_out["folders that cannot be read"] += 1
-
-    def _examine(
-        self, entry: os.DirEntry[str], folders: tuple[str, ...], rules: _Rules
-    ) -> int | str | None:
-        """Returns the size of a file, "folder", or None to leave the entry out."""
-        self._entries += 1
-        if not self._entries % _CHECKED_ENTRIES:
-            self._check()
-        name = entry.name
-        if name.startswith(".") or name in _VERSION_CONTROL:
-            return None
-        # Links are not followed: they may lead outside or form cycles.
-        is_folder = entry.is_dir(follow_symlinks=False)
-        if not is_folder and not entry.is_file(follow_symlinks=False):
-            return None
-        if rules:
-            path = "/".join((*folders, name))
-            if self._ignored(path, rules, is_folder=is_folder):
-                return None
-        if not is_folder and not _is_utf8(name):
-            self.left_out["files whose names are not UTF-8"] += 1
-            return None
-        if is_folder:
-            if not _is_utf8(name):
-                self.left_out["folders whose names are not UTF-8"] += 1
-                return None
-            return "folder"
-        try:
-            return entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:  # removed in the meantime
-            return None
-
-    def _ignored(self, path: str, rules: _Rules, *, is_folder: bool) -> bool:
-        """Decides by the nearest rule file that has a matching rule."""
-        for begin, nearest in reversed(rules):
-            verdict = nearest.verdict(
-                path_bytes(path[begin:]), is_folder=is_folder, check=self._check
-            )
-            if verdict is not None:
-                return verdict
-        return False
-
-    def _rules_in(self, folders: tuple[str, ...], descriptor: int, above: _Rules) -> _Rules:
-        """Returns the rules in force in a folder: its parents' and its own."""
-        if not self._gitignore:
-            return above
-        try:
-            opened = (
-                open_regular_in(descriptor, ".gitignore")
-                if descriptor >= 0
-                else open_regular(self._root.joinpath(*folders, ".gitignore"))
-            )
-            data = read_whole(opened, MAX_RULES_BYTES)
-        except OSError:
-            return above
-        in_force = sum(len(rules) for _, rules in above)
-        # Bounded before parsing: there are at most as many rules as lines.
-        if data is None or in_force + data.count(b"\n") >= MAX_RULES:
-            self.left_out[
-                f".gitignore files with more than {MAX_RULES_BYTES:,} bytes or "
-                f"{MAX_RULES:,} rules in force"
-            ] += 1
-            return above
-        own = IgnoreRules(data)
-        if own.skipped:
-            self.left_out["rules of .gitignore that are too long"] += own.skipped
-        begin = sum(len(folder) + 1 for folder in folders)
-        return (*above, (begin, own)) if len(own) else above
-
-    def _count(self, path: str) -> None:
-        self._files += 1
-        self._chars += len(path)
-        if self._files > MAX_FILES:
-            self._refuse(f"more than {MAX_FILES:,} files")
-        if self._chars > MAX_PATH_CHARS:
-            self._refuse(f"paths of more than {MAX_PATH_CHARS:,} characters together")
-
-    def _check(self) -> None:
-        self._deadline.check()
-        if self._entries > MAX_ENTRIES:
-            self._refuse(f"more than {MAX_ENTRIES:,} files and folders")
-        if time.thread_time() - self._started > MAX_LISTING_SECONDS:
-            self._refuse(
-                f"so many entries, or such costly .gitignore rules, that listing it takes more than "
-                f"{MAX_LISTING_SECONDS:g} s of CPU time"
-            )
-
-    def _refuse(self, reason: str) -> None:
-        raise ValueError(
-            f"{self._root.name} has {reason}. Pass one of its subfolders, a narrower pattern, or gitignore=False."
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `TextFile.__reduce__`."""
+        return _file_arrived, (str(self._root), self._below, self.stamp)
 
 
-def _is_utf8(name: str) -> bool:
-    if name.isascii():
-        return True
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _file_arrived(root: str, path: str, stamp: tuple[int, int]) -> DirectoryFile:
+    file = DirectoryFile(Path(root), path, DiskAllowance(MAX_CONVERTED_BYTES))
+    check_stamp(str(file.path), file.stamp, stamp)
+    return file
+
+
+def _arrived(path: str, pattern: str, gitignore: bool, listing: str | None) -> Directory:
+    directory = Directory(path, pattern, gitignore=gitignore)
+    directory._expected = listing
+    return directory
+
+
+def _digest(sizes: Mapping[str, int]) -> str:
+    """Returns a digest of a listing."""
+    digest = hashlib.sha256()
+    for path, size in sizes.items():
+        digest.update(f"{size} {path}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

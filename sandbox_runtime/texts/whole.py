@@ -23,6 +23,20 @@ def text_of(data: bytes, name: str, most_bytes: int) -> str:
     Raises:
         UnreadableTextError: It is not a text, is damaged, or is larger.
     """
+    return text_and_note(data, name, most_bytes)[0]
+
+
+def text_and_note(data: bytes, name: str, most_bytes: int) -> tuple[str, str]:
+    """Does the same, and returns a remark with the text if its encoding is a guess or bytes of it are invalid.
+
+    Args:
+        data: The bytes of the file.
+        name: The name for error messages.
+        most_bytes: The maximum size after decompression.
+
+    Raises:
+        UnreadableTextError: It is not a text, is damaged, or is larger.
+    """
     compression = compression_of(data)
     if compression:
         make = decompressor(compression)
@@ -40,12 +54,12 @@ def text_of(data: bytes, name: str, most_bytes: int) -> str:
         raise UnreadableTextError(f"{name} is {binary_kind(form, compression)}, not a text")
     if form.encoding in _MARKED:
         try:
-            return data.decode(form.encoding)
+            return data.decode(form.encoding), ""
         except UnicodeDecodeError as error:
             raise UnreadableTextError(
                 f"{name} has the byte order mark of {form.encoding.removesuffix('-sig').upper()}, but is not: {error}"
             ) from error
-    return "".join(decoded(_once(data), form.encoding))
+    return "".join(decoded(_once(data), form.encoding)), form.note
 
 
 def binary_kind(form: Form, compression: str) -> str:

@@ -53,6 +53,15 @@ class _Block:
 _current: ContextVar[Call | None] = ContextVar("sandbox_call", default=None)
 
 
+calling_line: ContextVar[int] = ContextVar("sandbox_line", default=0)
+"""The line of the cell that the current call comes from, as the sandbox says; 0 if it is not known."""
+
+
+def call_line() -> int:
+    """Returns the line of the running cell that the current call comes from, also in its threads; 0 if it is not known."""
+    return calling_line.get()
+
+
 def current_call() -> Call | None:
     """Returns the current call, also in threads with a copy of its context."""
     return _current.get()

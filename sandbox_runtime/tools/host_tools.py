@@ -27,7 +27,7 @@ from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
-from sandbox_runtime.tools.call_scope import Call, current_call
+from sandbox_runtime.tools.call_scope import Call, calling_line, current_call
 from sandbox_runtime.tools.coroutines import Coroutines, Running
 from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
 from sandbox_runtime.tools.exits import as_error
@@ -111,6 +111,7 @@ class HostTools:
         Returns:
             The answer; None if it comes later, through `reply`.
         """
+        line = calling_line.set(call.line)
         try:
             if call.tool == TEXT_CALL and call.mode != "wait":
                 raise LookupError("texts answer one call at a time")
@@ -131,6 +132,8 @@ class HostTools:
             return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
             return raised(call, error)
+        finally:
+            calling_line.reset(line)
 
     def read_again(self, call: ToolCall) -> Answer | None:
         """Answers a call that reads a text, for a replayed cell; None for other calls."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from collections import Counter
 
+from tests.trials import numbers, trial_options
+
 
 def main() -> int:
-    """Runs the trials and prints what they found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.accounting", description=__doc__)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
-    parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long")
+    """Runs the trials and prints their results."""
+    parser = trial_options("accounting")
     parser.add_argument("--verbose", action="store_true", help="print the setup of each run")
     options = parser.parse_args()
     # DSPy would ask the network for its table of models.
@@ -27,9 +24,7 @@ def main() -> int:
     began, failed, done, counts = time.monotonic(), 0, 0, Counter[str]()
     ends: Counter[str] = Counter()
     pool = ThriftyPool()
-    for number in range(options.first, options.first + options.runs):
-        if options.seconds and time.monotonic() - began > options.seconds:
-            break
+    for number in numbers(options):
         one = trial(number, options.seed, pool)
         done += 1
         failed += bool(one.problems)

@@ -50,7 +50,7 @@ def attempt(work):
 
 @dataclasses.dataclass(frozen=True)
 class Odds:
-    """How often requests fail, and how."""
+    """The shares of requests that fail in each way."""
 
     status: float = 0.0
     """The share that is refused with a status."""

@@ -17,7 +17,7 @@ import dspy
 from dspy_rlm import RLM, RunFailedError
 from dspy_rlm.journal import RunRecord, load
 from dspy_rlm.journal.records import AttemptRecord
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.testing import Exchange
 
 from .server import CELLS, PRICES, Books, Odds, cost_of, tokens_of

@@ -11,7 +11,7 @@ import pytest
 from command_line import Server
 
 from dspy_rlm.cli.asking.request import named_models, prices, request_of
-from dspy_rlm.cli.main import _parser
+from dspy_rlm.cli.main import command_parser
 from dspy_rlm.events import ActionChosen
 from dspy_rlm.journal import load
 from dspy_rlm.terminal.progress import Progress
@@ -156,7 +156,7 @@ class TestOutput:
         monkeypatch.setattr("sys.stderr", terminal)
         monkeypatch.delenv("NO_COLOR", raising=False)
         monkeypatch.setenv("TERM", "xterm")
-        request = request_of(_parser().parse_args(["ask", "log.txt", "-q", "?", *flags]))
+        request = request_of(command_parser().parse_args(["ask", "log.txt", "-q", "?", *flags]))
         Progress(plain=request.plain)(ActionChosen(1, "Look.", "print(1)"))
 
         assert request.shows_steps is shown
@@ -212,7 +212,7 @@ class TestParts:
     def test_a_killed_run_goes_on(self, server):
         """`--resume` goes on with a journal without its end: what was answered is not asked again."""
         server.ask("log.txt", "-q", "ERROR", "--journal", "run.jsonl")
-        asked = len(server.policies.requests)
+        requests_ = len(server.policies.requests)
         journal = Path("run.jsonl")
         lines = journal.read_text().splitlines(keepends=True)
         second = next(
@@ -223,7 +223,7 @@ class TestParts:
         done = server.run("ask", "--resume", "run.jsonl", *server.arguments)
 
         assert (done.returncode, done.stdout) == (0, "It is bad: 2\n"), done.stderr
-        assert len(server.policies.requests) == asked + 1
+        assert len(server.policies.requests) == requests_ + 1
         assert load(journal).resumes == 1
 
     def test_models_by_name(self):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dspy_rlm.budget.bill import TOKENS_OF_NOTES, LMFacts, bill_text, worst_case
 from dspy_rlm.budget.budget import Budget, Price
-from dspy_rlm.cli.asking.bill import TOKENS_OF_NOTES, LMFacts, bill_text, worst_case
 
 ROOT = LMFacts("root", window=10_000, reply=100, price=Price(1e-6, 2e-6))
 SUB = LMFacts("sub", window=1_000, reply=10, price=Price(1e-7, 1e-7))

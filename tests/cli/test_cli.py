@@ -16,11 +16,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, LOG, Server, environment, run
+from command_line import COMMAND, Server, environment, run
 
-from dspy_rlm.cli.ask import answer_text, checked_signature, how_to_configure, load_variable
+from dspy_rlm.cli.ask import answer_text, how_to_configure
 from dspy_rlm.cli.main import main
-from dspy_rlm.errors import SignatureError
 from dspy_rlm.testing import (
     Action,
     Fault,
@@ -85,7 +84,7 @@ class TestTerminal:
         return output.decode().replace("\r\n", "\n")
 
     @pytest.mark.sampled(1)
-    @pytest.mark.parametrize("more", [[], ["--quiet"], ["--json"]])
+    @pytest.mark.parametrize("more", [["--plain"], ["--quiet"], ["--json"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
         """Control characters in the answer and in every step before it are spelled out on a terminal."""
         output = self.on_terminal(
@@ -274,12 +273,12 @@ class TestMistakes:
             (
                 ["logs", "--sig", "text, question -> a"],
                 2,
-                "needs the inputs 'files' and 'question'",
+                "calls its input 'text', but the files are a dict. Write --sig \"files, question ->",
             ),
             (
                 ["log.txt", "--sig", "text -> a"],
                 2,
-                "It has 'text'. Write --sig \"text, question ->",
+                "needs the input 'question', and others for the files. It has 'text'.",
             ),
             (["log.txt", "--sig", "text, question"], 2, "is not a signature: "),
             (["logs", "--sig", "files: int, question -> a"], 10, "files: expected int"),
@@ -379,37 +378,6 @@ class TestMistakes:
 
         assert ended.value.code == 2
         assert "usage: dspy-rlm" in capsys.readouterr().err
-
-
-class TestSignature:
-    @pytest.mark.parametrize("name", ["text", "files"])
-    def test_the_default_answers_with_text(self, name):
-        """The default signature has one text output, `answer`."""
-        signature = checked_signature(None, name)
-
-        assert list(signature.input_fields) == [name, "question"]
-        assert signature.output_fields["answer"].annotation is str
-
-    def test_the_order_of_inputs_is_free(self):
-        """The order of a signature's inputs does not matter."""
-        assert (
-            checked_signature("question, text -> n: int", "text").output_fields["n"].annotation
-            is int
-        )
-
-    def test_other_inputs_are_refused(self):
-        """A signature with inputs that the command cannot fill is refused."""
-        with pytest.raises(SignatureError, match="no others"):
-            checked_signature("text, question, extra -> answer", "text")
-
-
-def test_several_files_are_a_dict(folder):
-    """One file becomes `text`; several, or a folder, become `files`."""
-    assert load_variable([folder / "log.txt"])[:2] == ("text", LOG)
-    assert load_variable([folder / "log.txt", folder / "logs" / "a.txt"])[:2] == (
-        "files",
-        {"log.txt": LOG, "logs/a.txt": "fine\n"},
-    )
 
 
 @pytest.mark.parametrize(

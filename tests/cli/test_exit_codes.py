@@ -19,7 +19,7 @@ from dspy_rlm.errors import (
     SignatureError,
 )
 from dspy_rlm.journal import JournalError
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.testing import Action, Fault, PolicyServer, asks_for, fields, route, scripted
 from sandbox_runtime import PackageError, SandboxDiedError, SandboxStartError
 
@@ -144,7 +144,7 @@ class TestEnds:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["-q", "Why?"], 2, "Name a file or a folder."),
+        (["-q", "Why?"], 2, "Name a file, a folder or an address, or - for stdin."),
         (["log.txt"], 2, "Write it after -q."),
         (["log.txt", "-q", "?", "--max-cost", "-1"], 2, "max_cost must be a positive number"),
         (["log.txt", "-q", "?", "--price", "cheap"], 2, "must be MODEL=PROMPT,REPLY"),

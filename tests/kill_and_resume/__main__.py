@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import sys
 import time
 from collections import Counter
+
+from tests.trials import numbers, trial_options
 
 from .programs import PROGRAMS, server
 from .trial import trial, undisturbed
 
 
 def main() -> int:
-    """Runs the trials and prints what they found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.kill_and_resume", description=__doc__)
-    parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0, help="the number of the first run")
-    parser.add_argument("--seconds", type=float, default=0.0, help="stop after so long")
+    """Runs the trials and prints their results."""
+    parser = trial_options("kill_and_resume")
     parser.add_argument("--program", choices=sorted(PROGRAMS))
     options = parser.parse_args()
     began, failed, counts = time.monotonic(), 0, Counter[str]()
@@ -26,9 +23,7 @@ def main() -> int:
         names = [options.program] if options.program else list(PROGRAMS)
         expected = {name: undisturbed(served, name) for name in names}
         done = 0
-        for number in range(options.first, options.first + options.runs):
-            if options.seconds and time.monotonic() - began > options.seconds:
-                break
+        for number in numbers(options):
             dice = random.Random(f"{options.seed} {number}")
             name = names[number % len(names)]
             one = trial(served, name, expected[name], dice)

@@ -1,9 +1,10 @@
-"""An MCP server over stdio for tests: `python mcp_server.py`."""
+"""An MCP server for tests, over stdio or HTTP: `python mcp_server.py [http PORT | sse PORT]`."""
 
 from __future__ import annotations
 
 import enum
 import os
+import sys
 from typing import Annotated, Literal
 
 from mcp.server import MCPServer
@@ -54,4 +55,10 @@ def refuse() -> str:
 
 
 if __name__ == "__main__":
-    server.run()
+    match sys.argv[1:]:
+        case ["http", port]:
+            server.run("streamable-http", port=int(port))
+        case ["sse", port]:
+            server.run("sse", port=int(port))
+        case _:
+            server.run()

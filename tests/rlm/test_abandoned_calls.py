@@ -82,7 +82,7 @@ class TestTheServerSeesIt:
     @pytest.mark.parametrize("asynchronous", [False, True])
     @pytest.mark.parametrize("code", CALLS.values(), ids=CALLS)
     def test_when_the_time_is_over(self, play, silent, code, asynchronous):
-        """When `max_seconds` is over, the connections of the sub-calls are closed, not only abandoned."""
+        """The connections of sub-calls are closed, not only abandoned, once `max_seconds` is over."""
         rlm, _ = play("q -> a", code, extracted={"a": "x"}, max_seconds=4)
         rlm.sub_lm = silent.lm(num_retries=3)
         result = asyncio.run(rlm.acall(q="")) if asynchronous else rlm(q="")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dspy_rlm.budget.allowance import Allowance, shares
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.protocols.recording import OWN_KINDS
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ class TestAllowance:
 
     def test_a_limit_of_the_code_does_not_count_turns(self, ledger):
         """Turns count in the share and above; what code and the runs below it ask for counts in both."""
-        allowance = Allowance(ledger, 6, asked=2)
+        allowance = Allowance(ledger, 6, most_by_code=2)
         allowance.turns.charge_llm_calls(3)
         Allowance(allowance).turns.charge_llm_calls(1)
 
@@ -99,3 +103,15 @@ class TestShares:
     def test_what_is_left_is_divided(self, left, sub_runs, expected):
         """The shares are equal, add up to what is left, and do not depend on the order in which sub-runs end."""
         assert shares(left, sub_runs) == expected
+
+
+@pytest.mark.parametrize("kind", sorted(OWN_KINDS))
+def test_the_calls_of_a_sub_run_itself_are_not_those_of_its_code(kind):
+    """Turns, extractions, the adapter's repetitions and summaries of a sub-run do not count for what its code may ask."""
+    allowance = Allowance(Ledger(Budget(max_llm_calls=10)), most_by_code=1)
+    meter = Meter(Ledger(Budget()), kind, depth=1, allowance=allowance)
+
+    meter.calls.charge_llm_calls(2)
+
+    assert allowance.llm_calls_left == 1
+    assert dataclasses.replace(meter, kind="sub_llm").calls.llm_calls_left == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dspy_rlm.budget.budget import Budget, Price, dollars, left_text
+from dspy_rlm.budget.budget import Budget, Price, left_text
+from dspy_rlm.reports.text import dollars
 
 
 class TestLeftText:

@@ -19,8 +19,8 @@ from dspy_rlm.evidence.blocks import BlockIndex
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.evidence.ranges import Ranges
 from dspy_rlm.prompts.variables import Variable
-from dspy_rlm.provenance import Range
-from dspy_rlm.report import Step
+from dspy_rlm.reports.provenance import Range
+from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.run import Run
 from dspy_rlm.testing import fields
 from sandbox_runtime import Submitted

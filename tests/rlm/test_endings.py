@@ -1,4 +1,4 @@
-"""How runs end: each row of the table in `docs/endings.md`, and what `rlm.run` returns."""
+"""Ends of runs: each row of the table in `docs/endings.md`, and what `rlm.run` returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dspy_rlm import (
 )
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.errors import BudgetExceededError, NoTurnLeftError, RunInterruptedError
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.runs.endings.ending import EndingPolicy
 from dspy_rlm.runs.endings.repetition import ENDED_AFTER, TOLD_AFTER, Failures
 from dspy_rlm.runs.loop import AskRoot, Extract, ReadOutputs, RunCell, drive, steps
@@ -201,7 +201,7 @@ class TestPartial:
         assert (run.prediction().run.status, run.prediction().run.stopped_by) == ("partial", limit)
 
     def test_a_failing_extraction_keeps_what_was_found(self):
-        """What fitted in one of its replies, in a refused SUBMIT and in a variable is in the report."""
+        """An output that fitted in one of its replies, in a refused SUBMIT and in a variable is in the report."""
         run = started(max_iterations=1)
         with pytest.raises(LMServerError):
             play(run, *TURN, dspy.Prediction(lines=[2]), LMServerError("down"), HELD)

@@ -183,7 +183,7 @@ class TestAskingAgain:
 class TestAfterARefusedSubmit:
     @pytest.mark.parametrize("is_async", [False, True])
     def test_only_the_outputs_that_did_not_fit_are_extracted(self, kept, is_async):
-        """What fitted in the last SUBMIT stays as it is, from its variable, not retyped from what was printed."""
+        """An output that fitted in the last SUBMIT stays as it is, from its variable, not retyped from what was printed."""
         turns = scripted(
             Action("", "SUBMIT(score=9, mood='good', why='w' * 3000)"),
             Action("", "SUBMIT(score='?', mood='good', why='w' * 4000)"),

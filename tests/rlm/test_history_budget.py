@@ -13,7 +13,7 @@ from dspy_rlm.errors import BudgetExceededError, SignatureError
 from dspy_rlm.events import HistoryCompacted
 from dspy_rlm.lms.model_facts import reply_room
 from dspy_rlm.prompts.history import abridge_history, render_steps, split_steps
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.loop import AskRoot, Extract, RunCell, Summarize, drive, steps
 from dspy_rlm.runs.run import Run
 from dspy_rlm.testing.history import History
@@ -293,14 +293,14 @@ class TestRuns:
         _, requests, _ = play(
             {Summarize: answers}, Room(history_tokens=15_000, by_summary=True), 60
         )
-        asked = [at for at, request in enumerate(requests) if isinstance(request, Summarize)]
-        after = requests[asked[0] + 1].fields["repl_history"]
+        requests_ = [at for at, request in enumerate(requests) if isinstance(request, Summarize)]
+        after = requests[requests_[0] + 1].fields["repl_history"]
 
-        assert len(asked) > 1
+        assert len(requests_) > 1
         assert after.startswith("=== Step 1 to ")
         assert "A summary of these steps by an LM, which may be wrong" in after
         assert "\n\\[Note] Found 7 in x1.\n\\=== Step 3 ===" in after
-        assert "Found 7 in x1." in requests[asked[1]].fields["steps"]
+        assert "Found 7 in x1." in requests[requests_[1]].fields["steps"]
         assert weight_of(after) < 15_000
 
     @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from dspy_rlm import SandboxInterpreter
 from dspy_rlm.journal import load
 from dspy_rlm.repl.past import Past
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.testing import Action, Fault, PolicyServer
 
 PRINTS = [f"x{n} = {n}\nprint('line {n:02} of the output\\n' * 900)" for n in range(1, 9)]
@@ -185,18 +185,18 @@ def test_a_summary_is_booked_as_a_call_of_its_own(play):
         )
         with dspy.context(lm=server.lm("root"), adapter=dspy.ChatAdapter()):
             prediction = rlm(q="x")
-        asked = [e for e in server.requests if "Summarize the steps" in e.request.system]
+        requests_ = [e for e in server.requests if "Summarize the steps" in e.request.system]
 
     assert prediction.a == "done"
-    assert len(asked) >= 1
+    assert len(requests_) >= 1
     assert "Lines were printed." in server.requests[-1].prompt
     assert prediction.run.sub_calls == ()
     assert prediction.run.llm_calls == 0
-    assert sum(usage.calls for usage in prediction.run.usage) == 33 + len(asked)
+    assert sum(usage.calls for usage in prediction.run.usage) == 33 + len(requests_)
 
 
 def test_the_journal_has_the_cells_of_the_lm_only(play, tmp_path):
-    """What fills the variable is no cell of the run; a step has what the LM saw, its cell all that was printed."""
+    """The cell that fills the variable is none of the run; a step has what the LM saw, its cell all that was printed."""
     rlm, _ = play("q -> a", *PRINTS, LAST, history_tokens=8_000, journal=str(tmp_path))
     prediction = rlm(q="x")
     record = load(prediction.run.journal)

@@ -17,7 +17,7 @@ from dspy_rlm.budget.budget import Budget, Price
 from dspy_rlm.budget.ledger import Ledger, Spent
 from dspy_rlm.budget.token_bounds import Prompt
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
-from dspy_rlm.report import Call
+from dspy_rlm.reports.report import Call
 
 CHEAP = Price(1e-6, 4e-6)
 

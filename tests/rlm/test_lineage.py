@@ -13,7 +13,7 @@ from dspy_rlm.evidence.answers import Answers
 from dspy_rlm.evidence.assignments import cells_of
 from dspy_rlm.evidence.coverage import Coverage
 from dspy_rlm.evidence.sent import sent
-from dspy_rlm.provenance import Range, SubCall
+from dspy_rlm.reports.provenance import Range, SubCall
 from dspy_rlm.runs.run import Run
 from dspy_rlm.testing import fields
 from sandbox_runtime import Completed, Submitted

@@ -97,7 +97,7 @@ class TestSteps:
         assert [fields for fields, _ in added] == [requests[0].fields]
 
     def test_the_last_turn_is_followed_by_the_extraction(self):
-        """When the turns are used up, the outputs are extracted from the whole history."""
+        """The outputs are extracted from the whole history once the turns are used up."""
         run, requests, _ = play_results(
             [action("print(4)"), Completed("4"), dspy.Prediction(answer=4)], max_iterations=1
         )

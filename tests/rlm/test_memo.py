@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dspy_rlm import RLM, SignatureError
-from dspy_rlm.lms.memo import FORMAT_VERSION, Memo
+from dspy_rlm.lms.kept_answers.memo import FORMAT_VERSION, Memo
 from dspy_rlm.testing import Fault
 
 
@@ -95,10 +95,10 @@ class TestRuns:
             memo=tmp_path / "answers.sqlite",
         )
         first = rlm(docs="a\nb\nc")
-        asked = len(server.requests_to("sub"))
+        requests_ = len(server.requests_to("sub"))
         again = rlm(docs="a\nb\nd")
 
-        assert (asked, len(server.requests_to("sub"))) == (3, 4)
+        assert (requests_, len(server.requests_to("sub"))) == (3, 4)
         assert first.answers == ["<about a>", "<about b>", "<about c>"]
         assert again.answers == ["<about a>", "<about b>", "<about d>"]
         assert [call.cached for call in again.run.sub_calls] == [True, True, False]

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from dspy_rlm.dspy_bridge.streaming import announce_sub_calls
-from dspy_rlm.middleware import wrap_all
+from dspy_rlm.protocols.middleware import wrap_all
 from dspy_rlm.redaction import clean_errors
 from sandbox_runtime import WrappedTool
 

@@ -10,9 +10,9 @@ import pytest
 from dspy_rlm import RLM
 from dspy_rlm.budget.budget import Budget
 from dspy_rlm.events import StepTaken
-from dspy_rlm.history_options import HistoryOptions
 from dspy_rlm.prompts.instructions import OPAQUE_STRATEGY, STRATEGY
 from dspy_rlm.runs.run import Run
+from dspy_rlm.settings.history_options import HistoryOptions
 from dspy_rlm.window.opaque import metadata_of
 from sandbox_runtime import Completed, Failed, Submitted
 
@@ -60,7 +60,7 @@ class TestMetadata:
         assert "failed with an exception." in metadata_of(ENDS[4])
 
     def test_the_step_has_both(self):
-        """What was printed is in the step, for the journal and for code, beside what the LM saw."""
+        """The printed output is in the step, for the journal and for code, beside what the LM saw."""
         seen = []
         run = Run(dspy.Signature("q -> n"), [], Budget(), [seen.append], view=OPAQUE)
         run.read(dspy.Prediction(reasoning="", code="look()"))
@@ -102,7 +102,7 @@ class TestOwnWords:
         assert step.output.endswith("[Error] SandboxDiedError: out of memory")
 
     def test_remarks_are_shown(self):
-        """What functions of the REPL remark stays in the observation; a repeated cell is noticed too."""
+        """Remarks of functions of the REPL stay in the observation; a repeated cell is noticed too."""
         run, _ = observed(Completed("same\n"))
         run.note("2 of 9 rows failed.")
         run.read(dspy.Prediction(reasoning="", code="look()"))

@@ -123,7 +123,7 @@ class TestParseOutputs:
         assert [line for line in problems if not line.endswith(f"got {text!r}")] == []
 
     def test_a_part_of_a_text_is_quoted_alone(self):
-        """Where a part of a long text is wrong, its place and the part are quoted."""
+        """The place of a wrong part of a long text, and the part, are quoted."""
         signature = dspy.Signature({"n": (list[int], dspy.OutputField())})
 
         with pytest.raises(ReplyError, match=r"at \[1\]: .*, got 'x'"):
@@ -205,7 +205,7 @@ class TestMissingOutputs:
         ["SUBMIT('x')", "SUBMIT(answer='x')", "SUBMIT({'answer': 'x'})", "FINAL({'answer': 'x'})"],
     )
     def test_of_a_run(self, play, call):
-        """What SUBMIT leaves out has the same value as what a reply to `dspy.Predict` leaves out."""
+        """An output that SUBMIT leaves out has the same value as one that a reply to `dspy.Predict` leaves out."""
         rlm, server = play(Optional, call, sub=lambda _: "[[ ## answer ## ]]\nx")
         predict = dspy.Predict(Optional)
 
@@ -392,7 +392,7 @@ class TestTextsThatLookLikeOtherValues:
         ],
     )
     def test_a_type_without_texts(self, annotation, text, value):
-        """Where no text is meant, it is read as DSPy reads it."""
+        """A reply that means no text is read as DSPy reads it."""
         task = dspy.Signature({"r": (annotation, dspy.OutputField())})
 
         assert parse_outputs(task.output_fields, {"r": text}) == {"r": value}
@@ -406,7 +406,7 @@ class TestTextsThatLookLikeOtherValues:
             parse_outputs(task.output_fields, {"r": "long text"})
 
     def test_of_a_run(self, play):
-        """What the code submits is what the prediction has."""
+        """The prediction has the outputs that the code submits."""
         rlm, _ = play("q -> r: Any", "SUBMIT('[note] ' + q)")
 
         assert rlm(q="null").r == "[note] null"
@@ -431,6 +431,6 @@ class TestDictsNamedLikeTheirField:
         assert read(annotation, value) == result
 
     def test_a_problem_is_that_of_the_submitted_value(self):
-        """Where neither reading fits, the message shows the value as the LM wrote it."""
+        """If neither reading fits, the message shows the value as the LM wrote it."""
         with pytest.raises(ReplyError, match=r"got \{'answer': 'many'\}"):
             read(int, {"answer": "many"})

@@ -63,7 +63,7 @@ class TestForms:
         ],
     )
     def test_a_printed_line_is_data(self, line):
-        """What a cell prints gets a backslash, wherever the harness's own lines are."""
+        """Output of a cell gets a backslash, wherever the harness's own lines are."""
         own = f"\n{TASKS}\n"
 
         assert split_own_lines(f"{line}\n", OwnLines(), "f = 1") == (f"{line}\n", [])

@@ -15,7 +15,7 @@ from dspy.streaming import StatusMessage, streaming_response
 from dspy.utils.callback import BaseCallback
 
 from dspy_rlm import SignatureError
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.testing import Action, asks_for, fields, route, rules, scripted
 
 

@@ -24,8 +24,8 @@ from dspy_rlm.events import (
 )
 from dspy_rlm.prompts.variables import Variable
 from dspy_rlm.repl.batching import map_concurrently
-from dspy_rlm.report import Call, RunReport, Step, Usage
-from dspy_rlm.report_text import summary
+from dspy_rlm.reports.report import Call, RunReport, Step, Usage
+from dspy_rlm.reports.text import summary
 from dspy_rlm.terminal.progress import (
     MAX_OUTPUT_LINES,
     Progress,

@@ -25,7 +25,7 @@ from dspy_rlm.prompts.history import render_steps
 from dspy_rlm.prompts.instructions import extract_signature, iteration_line
 from dspy_rlm.prompts.styles import STYLES
 from dspy_rlm.prompts.variables import describe, render_variables
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.values.previews import DEFAULT_RULES
 
 FOLDER = Path(__file__).parent / "prompt_texts"

@@ -303,7 +303,7 @@ class TestInputs:
 
 class TestBounds:
     def test_the_quotes_of_a_submission_share_one_allowance(self):
-        """When it is used up, the message says what to do; a quote that was found before costs nothing."""
+        """After it is used up, the message says what to do; a quote that was found before costs nothing."""
         searching = Searching(InputTexts({"doc": "x" * 1000}), most_chars=100_000)
         for length in range(1, 5):
             searching.quote("x" * length)

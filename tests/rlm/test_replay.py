@@ -164,7 +164,7 @@ class TestReplay:
         assert replay(journal, rlm=other, prompts=False).same
 
     def test_other_prices(self, play, journal):
-        """What the same calls cost with another list of prices."""
+        """The cost of the same calls with another list of prices."""
         prices = {"openai/root": (10.0, 20.0), "openai/sub": (1.0, 2.0)}
         rlm, _ = play("text -> answer: str", *MOVES, sub=echo, journal=journal, prices=prices)
         whole = rlm(text=TEXT)
@@ -288,6 +288,28 @@ class TestOpenRepl:
         assert variables["lines"].startswith("list: ['line 0'")
         assert result.output == "RATE LINE 0 False\n"
         assert len(server.requests) == at
+
+    def test_the_history_of_the_run(self, play, journal):
+        """Cells that read `history` find the steps before them, and so does a new cell."""
+        first = [f"print({n}, '{'word ' * 400}')" for n in range(8)]
+        last = "known = [h['step'] for h in history]\nprint(known)"
+        rlm, _ = play(
+            "text -> n: int",
+            *first,
+            last,
+            "SUBMIT(len(known))",
+            journal=journal,
+            history_tokens=6_000,
+        )
+        assert rlm(text=TEXT).n == 8
+
+        with open_repl(journal, step=9) as repl:
+            variables = repl.variables()
+            result = repl.run("print(len(history), history[0]['output'][:6])")
+
+        assert repl.changed_steps == []
+        assert variables["known"] == "list: [1, 2, 3, 4, 5, 6, 7, 8]"
+        assert result.output == "9 0 word\n"
 
     def test_nothing_is_asked(self, recorded, journal):
         """A sub-LM has no answers to new prompts."""

@@ -104,7 +104,7 @@ FORMS = {
 
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
 def test_code_is_found_in_any_form(text):
-    """Where the meaning is clear, no second request is needed."""
+    """A clear meaning needs no second request."""
     assert code_of(text) == CODE
 
 

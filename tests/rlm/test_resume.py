@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dspy_rlm import InputError, RunFailedError
+from dspy_rlm import RLM, InputError, RunFailedError
 from dspy_rlm.journal import JournalError, load
-from dspy_rlm.testing import Action, Fault, asks_for, policy, route
+from dspy_rlm.testing import Action, Fault, asks_for, policy, route, scripted
 
 TEXT = "\n".join(f"line {number}" for number in range(6))
 
@@ -96,7 +97,7 @@ class TestAnswersAreNotPaidTwice:
         assert again.run.cost == pytest.approx(whole.run.cost)
 
     def test_a_resumed_run_can_be_resumed(self, play, journal, tmp_path):
-        """What each of several processes was answered is kept."""
+        """The answers to each of several processes are kept."""
         rlm, server = play("text -> answer: str", *BATCH, sub=echo, journal=journal)
         whole = rlm(text=TEXT)
         sent = len(server.requests)
@@ -199,6 +200,55 @@ class TestAnswersAreNotPaidTwice:
         lost = [call for call in again.run.sub_calls if call.error]
         assert len(lost) == 1
         assert lost[0].input_tokens is None
+
+    def test_paid_calls_count_if_the_run_ends_before_them(self, play, journal, tmp_path):
+        """A resumed run that ends earlier than its record has the calls of the later turns in its figures too."""
+        part = "found = sub_llm(f'Part {text}')\nSUBMIT(total=len(found))"
+        sub = route((asks_for("code"), scripted(Action("", part))), otherwise=echo)
+        moves = (
+            "print(1)",
+            "print(sub_llm('second'), sub_rlm('text -> total: int', text=text).total)",
+            "print(sub_llm('third'))",
+        )
+        rlm, server = play(
+            "text -> answer: str", *moves, sub=sub, extracted={"answer": "x"}, journal=journal
+        )
+        server.fail("root", Fault(after=3, status=400, times=20))
+        with pytest.raises(RunFailedError):
+            rlm(text=TEXT)
+        server._plan = type(server._plan)()
+        shorter = RLM("text -> answer: str", sub_lm=rlm.sub_lm, max_iterations=1)
+
+        again = shorter.resume(journal)
+
+        assert again.run.status == "extracted"
+        calls: Counter[str] = Counter()
+        for usage in again.run.usage:
+            calls[usage.model.removeprefix("openai/")] += usage.calls
+        assert calls == Counter(one.model for one in server.requests)
+        assert calls["sub"] == 4
+
+    def test_summaries_are_not_paid_twice(self, play, journal, tmp_path):
+        """A summary of old steps is one of the run's own calls, with its place between them."""
+        rounds = [f"print({n}, '{'word ' * 400}')" for n in range(12)]
+        summaries = {"summary": "Words were printed."}
+        rlm, server = play(
+            "text -> answer: str", *rounds, "SUBMIT(answer='x')", extracted=summaries, journal=journal,
+            history_tokens=6_000, compaction="summary", max_iterations=20,
+        )  # fmt: skip
+        whole = rlm(text=TEXT)
+        assert "compact" in {call.kind for call in load(journal).calls()}
+        sent = len(server.requests)
+        step = [
+            n for n, line in enumerate(journal.read_bytes().splitlines()) if b'"e":"step"' in line
+        ][-2]
+        part = cut(journal, step + 1, tmp_path)
+        paid = answered(part)
+
+        again = rlm.resume(part)
+
+        assert len(server.requests) - sent == sent - paid
+        assert totals(again.run) == totals(whole.run)
 
 
 class TestTheReplIsAsItWas:

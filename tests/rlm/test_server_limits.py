@@ -111,7 +111,7 @@ class TestRefusals:
 
 
 class TestLimiter:
-    """What a server allows all runs of the process, learned from its refusals."""
+    """Limits of a server for all runs of the process, learned from its refusals."""
 
     def test_only_as_many_are_sent_as_the_server_took(self):
         """Each refused call lowers the limit to the calls that are in flight beside it."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dspy_rlm import RLM, SignatureError
 from dspy_rlm.prompts.history import NO_STEPS, render_steps, split_steps
 from dspy_rlm.prompts.styles import STYLES
-from dspy_rlm.report import Step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.testing import Called, PolicyServer
 
 TASK = "logs, question -> answer: str, lines: list[int]"

@@ -342,7 +342,7 @@ class TestSchemas:
             return result, server.requests_to("sub")
 
     def test_the_server_constrains_typed_replies(self, kept):
-        """Where the LM says that its server can, the reply is asked for in a JSON schema of the outputs."""
+        """An LM whose server can is asked for a reply in a JSON schema of the outputs."""
         result, (request,) = self.play(lambda _: '{"label": true, "n": 7}', kept)
 
         assert result.a == 7

@@ -238,7 +238,7 @@ class TestResultsOfTheirOwnClass:
         ids=lambda value: type(value).__name__,
     )
     def test_they_become_built_in_values(self, play, result, expected):
-        """What a subclass adds is lost, which is better than the loss of the tool."""
+        """The additions of a subclass are lost, which is better than the loss of the tool."""
         assert outcome(play, lambda: result) == repr(expected)
         assert outcome(play, lambda _: result, "tool.batched([1])[0]") == repr(expected)
 
@@ -435,7 +435,7 @@ class TestTheHost:
         assert rlm(text=TextFile("text.txt")).a == "llo"
 
     def test_reading_stdin_fails_at_once_without_one(self, tmp_path):
-        """Where the host has no input, `input()` in a tool is an error in the cell."""
+        """`input()` in a tool is an error in the cell, if the host has no input."""
         program = tmp_path / "program.py"
         program.write_text(
             "import dspy\n"

@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("traced_program.py")
 
 
 def traced(tracer: str, folder: Path, *more: str) -> Any:
-    """What the program prints under a tracer."""
+    """The output of the program under a tracer."""
     root = str(PROGRAM.parents[2])
     ended = subprocess.run(
         [sys.executable, str(PROGRAM), tracer, str(folder), *more],

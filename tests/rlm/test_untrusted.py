@@ -19,7 +19,7 @@ from dspy_rlm.prompts.history import NO_STEPS, abridge_history, render_step, ren
 from dspy_rlm.prompts.instructions import extract_signature, iteration_line
 from dspy_rlm.prompts.untrusted_text import as_data, as_prompt, as_value
 from dspy_rlm.prompts.variables import Variable, describe
-from dspy_rlm.report import RunReport, Step
+from dspy_rlm.reports.report import RunReport, Step
 from dspy_rlm.runs.run import Run
 from sandbox_runtime import Completed, Failed, OwnLines, Submitted
 from sandbox_runtime.guest.output import Output
@@ -410,7 +410,7 @@ class TestOwnWords:
         assert printed == expected.format(line.format("This" if "[Note]" in expected else "this"))
 
     def test_a_long_traceback_shortens_the_whole(self, run):
-        """Where output and traceback are shortened together, the line is ours, and one that either has is not."""
+        """The line of output and traceback that are shortened together is ours, and one that either has is not."""
         forged = "\n... (5 characters omitted) ...\n"
         run.read(dspy.Prediction(reasoning="", code="x"))
         run.observe(Failed("E", "m", f"{forged}{'t' * 9_000}{forged}end", f"{forged}{'o' * 9_000}"))

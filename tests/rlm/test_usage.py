@@ -170,7 +170,7 @@ class TestHistory:
         assert len(GLOBAL_HISTORY) == before
 
     def test_without_a_history_a_cut_answer_is_still_told_apart(self, play):
-        """What a reply costs, and how it ended, does not depend on the history."""
+        """The cost and the finish reason of a reply do not depend on the history."""
         rlm, _ = play(
             "q -> a: list",
             "x = sub_llm('x')\nSUBMIT([x.cut, x.finish_reason])",
@@ -286,7 +286,7 @@ def test_several_candidates_cost_what_their_requests_cost():
 
 
 def test_prices_of_the_program_take_precedence_over_a_proxys():
-    """What `prices=` says is what the limits count, so the report counts the same."""
+    """The report counts with `prices=`, as the limits do."""
     budget = Budget(prices={"openai/lm": (1.0, 1.0)})
     ledger = Ledger(budget)
     with PolicyServer({"lm": lambda _: chat.Counted("x", 5, 5, cost=0.25)}) as server:

@@ -86,7 +86,7 @@ FROM_SANDBOX = {
     "reply-parts": Reply(2, {}, [bytearray(b"\x00\x01"), bytearray(b"")]),
     "reply-cell-end": Reply(3, CELL_END, []),
     "refusal": Refusal(4, "MemoryError", "naïve"),
-    "call-inline": ToolCall(1, 7, "search", "wait", '[["naïve"],{}]', []),
+    "call-inline": ToolCall(1, 7, "search", "wait", '[["naïve"],{}]', [], 12),
     "call-aio": ToolCall(3, 7, "search", "aio", "[[],{}]", []),
     "call-parts": ToolCall(
         2, 7, "search", "batch", "", [bytearray(b"[[],{}]"), bytearray(b"\r\n\r\n")]

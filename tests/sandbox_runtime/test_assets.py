@@ -325,9 +325,9 @@ class TestDeno:
         opened = elsewhere("-c", code, says=f"echo 'deno {version} (stable)'")
         checked = elsewhere("-m", "sandbox_runtime", "doctor")
 
-        for said in (opened.stdout, checked.stdout):
-            assert f"Deno {version}, which has a known flaw: {flaw} (" in said
-            assert "Install it with: pip install" in said
+        for message in (opened.stdout, checked.stdout):
+            assert f"Deno {version}, which has a known flaw: {flaw} (" in message
+            assert "Install it with: pip install" in message
 
     def test_another_program_of_that_name(self, elsewhere):
         """The message quotes the program's output."""
@@ -401,17 +401,22 @@ class TestDoctor:
         """The JSON is one object with a version; its parts are those of the text."""
         ready_engine()
         done = run_python("-m", "sandbox_runtime", "doctor", "--json")
-        said = json.loads(done.stdout)
+        message = json.loads(done.stdout)
 
-        assert (done.returncode, done.stderr, said["schema"], said["ok"]) == (0, "", 1, True)
-        assert [check["name"] for check in said["checks"]] == ["deno", "wall", "files", "sandbox"]
-        assert all(check["ok"] and check["detail"] for check in said["checks"])
+        assert (done.returncode, done.stderr, message["schema"], message["ok"]) == (0, "", 1, True)
+        assert [check["name"] for check in message["checks"]] == [
+            "deno",
+            "wall",
+            "files",
+            "sandbox",
+        ]
+        assert all(check["ok"] and check["detail"] for check in message["checks"])
         offered = detect()
-        assert said["wall"]["offered"] == dataclasses.asdict(offered)
-        assert said["wall"]["complete"] == offered.complete == (not said["wall"]["missing"])
-        assert said["deno"]["version"].startswith("2.")
-        assert said["engine"]["folder"] == str(assets.find_engine().folder)
-        assert said["default_limits"] == dataclasses.asdict(Limits())
+        assert message["wall"]["offered"] == dataclasses.asdict(offered)
+        assert message["wall"]["complete"] == offered.complete == (not message["wall"]["missing"])
+        assert message["deno"]["version"].startswith("2.")
+        assert message["engine"]["folder"] == str(assets.find_engine().folder)
+        assert message["default_limits"] == dataclasses.asdict(Limits())
 
     def test_a_failure_as_json(self, elsewhere, tmp_path):
         """The failed part is the last one, with its remedy; parts that were not reached are null."""
@@ -423,17 +428,17 @@ class TestDoctor:
             says="echo 'deno 2.9.8 (stable)'",
             XDG_CACHE_HOME=str(tmp_path / "cache"),
         )
-        said = json.loads(done.stdout)
+        message = json.loads(done.stdout)
 
-        assert (done.returncode, said["ok"], said["engine"], said["sandbox"]) == (
+        assert (done.returncode, message["ok"], message["engine"], message["sandbox"]) == (
             1,
             False,
             None,
             None,
         )
-        assert said["checks"][-1]["name"] == "files"
-        assert not said["checks"][-1]["ok"]
-        assert "python -m sandbox_runtime install" in said["checks"][-1]["fix"]
+        assert message["checks"][-1]["name"] == "files"
+        assert not message["checks"][-1]["ok"]
+        assert "python -m sandbox_runtime install" in message["checks"][-1]["fix"]
 
     def test_a_wall_that_is_required(self, elsewhere):
         """A Deno that does not start behind the wall is a failure only if it is required; the reason is named."""

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from sandbox_runtime import Directory, Limits, TextChangedError, TextFile
-from sandbox_runtime.texts import directory as directories
 from sandbox_runtime.texts.calls import TextCalls
 from sandbox_runtime.texts.deadline import Deadline
+from sandbox_runtime.texts.listing import walk as directories
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs the files of POSIX")
 

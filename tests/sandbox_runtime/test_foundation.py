@@ -45,9 +45,9 @@ class Kind(Base):
 @pytest.fixture
 def ours():
     """A module like our own."""
-    made = types.ModuleType("sandbox_runtime.guest.made")
-    exec(SOURCE, made.__dict__)
-    return made
+    instance = types.ModuleType("sandbox_runtime.guest.made")
+    exec(SOURCE, instance.__dict__)
+    return instance
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ class TestFunctions:
         assert copyreg.dispatch_table[Own] is print
 
     def test_what_is_only_the_interpreters_own(self):
-        """Where nothing but cells runs, handlers of encoding errors are put back as well."""
+        """Handlers of encoding errors are put back where nothing but cells runs as well."""
         own = codecs.lookup_error("strict")
         codecs_of_tests = Hooks(whole=True)
         codecs.register_error("strict", print)

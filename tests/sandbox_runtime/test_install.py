@@ -62,9 +62,9 @@ def start(cache, *options, deno=None, **environment):
 def install(*args, **kwargs):
     """Runs an installer to its end; returns its exit code and its output."""
     with start(*args, **kwargs) as process:
-        said, complained = process.communicate(timeout=100)
+        message, complained = process.communicate(timeout=100)
     assert complained == ""
-    return process.returncode, said
+    return process.returncode, message
 
 
 @pytest.fixture
@@ -137,46 +137,48 @@ class TestFailures:
 
     def test_no_network(self, cache):
         """If the registry is unreachable, the message says that an installed wheel needs no network."""
-        code, said = install(cache, NPM_CONFIG_REGISTRY="http://127.0.0.1:9/")
+        code, message = install(cache, NPM_CONFIG_REGISTRY="http://127.0.0.1:9/")
 
         assert code == 1
-        assert "Pyodide could not be fetched" in said
-        assert "check the network, or the registry named in .npmrc or NPM_CONFIG_REGISTRY" in said
+        assert "Pyodide could not be fetched" in message
+        assert (
+            "check the network, or the registry named in .npmrc or NPM_CONFIG_REGISTRY" in message
+        )
         assert left_in(cache) == []
 
     def test_what_deno_says_is_passed_on(self, cache, stand_in):
         """The message quotes the end of Deno's stderr."""
-        code, said = install(cache, deno=stand_in("echo 'integrity check failed' >&2; exit 1"))
+        code, message = install(cache, deno=stand_in("echo 'integrity check failed' >&2; exit 1"))
 
         assert code == 1
-        assert "Pyodide could not be fetched: integrity check failed" in said
+        assert "Pyodide could not be fetched: integrity check failed" in message
         assert left_in(cache) == []
 
     def test_a_deno_that_fetches_nothing(self, cache, stand_in):
         """A missing file after a successful fetch is an error."""
-        code, said = install(cache, deno=stand_in("exit 0"))
+        code, message = install(cache, deno=stand_in("exit 0"))
 
         assert code == 1
-        assert "FAILED" in said
+        assert "FAILED" in message
         assert left_in(cache) == []
 
     def test_a_cache_that_cannot_be_written(self, tmp_path):
         """The error holds for root too."""
-        code, said = install(Path("/proc/1/nowhere"))
+        code, message = install(Path("/proc/1/nowhere"))
 
         assert code == 1
-        assert "cannot be written below /proc/1/nowhere" in said
-        assert "point XDG_CACHE_HOME at a folder that has both" in said
+        assert "cannot be written below /proc/1/nowhere" in message
+        assert "point XDG_CACHE_HOME at a folder that has both" in message
 
     def test_a_file_where_the_cache_should_be(self, cache):
         """The file is left alone, and the error names it."""
         cache.mkdir()
         (cache / "dspy-rlm").write_text("mine")
 
-        code, said = install(cache)
+        code, message = install(cache)
 
         assert code == 1
-        assert f"cannot be written below {cache / 'dspy-rlm'}" in said
+        assert f"cannot be written below {cache / 'dspy-rlm'}" in message
         assert (cache / "dspy-rlm").read_text() == "mine"
 
     @pytest.mark.nightly
@@ -185,10 +187,10 @@ class TestFailures:
         cache.joinpath("dspy-rlm").mkdir(parents=True)
         engine_folder(cache).write_text("mine")
 
-        code, said = install(cache, "--force")
+        code, message = install(cache, "--force")
 
         assert code == 1
-        assert f"cannot be written below {engine_folder(cache)}" in said
+        assert f"cannot be written below {engine_folder(cache)}" in message
         assert engine_folder(cache).read_text() == "mine"
 
     @pytest.mark.skipif(sys.platform != "linux", reason="tmpfs is Linux's")
@@ -200,14 +202,14 @@ class TestFailures:
         if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
             pytest.skip("this user may not mount a small disk")
         try:
-            code, said = install(cache)
+            code, message = install(cache)
             left = left_in(cache)
         finally:
             subprocess.run(["umount", str(cache)], check=True)
 
         assert code == 1
-        assert "FAILED" in said
-        assert "No space" in said
+        assert "FAILED" in message
+        assert "No space" in message
         assert left == []
 
     def test_opening_a_session_says_the_same(self):

@@ -98,9 +98,9 @@ class TestLockFile:
     @pytest.mark.parametrize("changed", ["thing", "inner"])
     def test_a_file_with_another_hash_is_refused(self, locked, name, changed):
         """The lock file's hash counts, whatever the index states."""
-        said = refusal_of(locked(name, **{changed: "2" * 64}))
+        message = refusal_of(locked(name, **{changed: "2" * 64}))
 
-        assert "HASH" in said.upper()
+        assert "HASH" in message.upper()
         assert not [*package_sets.cache_folder().glob("set-*")]
 
     def test_it_is_remembered_by_what_it_says(self, locked, index):
@@ -199,8 +199,8 @@ class TestLockFile:
         index.add(wheel("thing", "2.0"))
         assert __main__.main(["packages", "--locked", str(lock)]) == 0
 
-        said = capsys.readouterr().out
-        assert said.count("thing 1.0  thing-1.0-py3-none-any.whl") == 2
+        message = capsys.readouterr().out
+        assert message.count("thing 1.0  thing-1.0-py3-none-any.whl") == 2
         assert f"mine @ {mine}" in lock.read_text()
 
     def test_names_or_a_file(self, capsys):

@@ -110,11 +110,11 @@ class TestFromTheRegistry:
     @pytest.mark.nightly
     def test_one_that_only_other_platforms_have(self):
         """The message names both sources, and the reason why neither serves."""
-        said = refusal("uvloop")
+        message = refusal("uvloop")
 
-        assert "uvloop has no wheel for WebAssembly" in said
-        assert "manylinux" in said
-        assert "Pyodide's own distribution does not have it either." in said
+        assert "uvloop has no wheel for WebAssembly" in message
+        assert "manylinux" in message
+        assert "Pyodide's own distribution does not have it either." in message
 
     @pytest.mark.nightly
     def test_one_that_nobody_has(self):
@@ -213,10 +213,10 @@ class TestResolve:
         with serving(Private) as place:
             wheel = f"{place}/mine-1.0-py3-none-any.whl"
             found = packages.resolve([f"mine @ http://me:open-sesame@{wheel}"])
-            said = refusal(f"mine @ http://me:wrong-sesame@{wheel}")
+            message = refusal(f"mine @ http://me:wrong-sesame@{wheel}")
 
         assert str(found) == "mine 1.0"
-        assert "sesame" not in said
+        assert "sesame" not in message
         kept = [file for file in cache.rglob("*") if file.is_file() and file.stat().st_size < 10**6]
         assert not [file for file in kept if b"sesame" in file.read_bytes()]
 
@@ -229,9 +229,9 @@ class TestResolve:
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
             for _ in range(2)
         ]
-        said = [process.communicate(timeout=100)[0] for process in started]
+        message = [process.communicate(timeout=100)[0] for process in started]
 
-        assert [process.returncode for process in started] == [0, 0], said
+        assert [process.returncode for process in started] == [0, 0], message
         found = packages.resolve([thing])
         assert {path.name for path in package_sets.cache_folder().glob("*")} == {
             found.folder.name,
@@ -279,18 +279,18 @@ class TestRefused:
 
     def test_nothing_is_left_for_the_sandbox(self, index):
         """Requirements whose markers exclude the sandbox are an error."""
-        said = refusal('thing; sys_platform == "win32"')
+        message = refusal('thing; sys_platform == "win32"')
 
-        assert "the markers say that the sandbox needs none" in said
+        assert "the markers say that the sandbox needs none" in message
 
     def test_no_wheel_for_the_sandbox(self, index, wheel):
         """The message lists the platforms that have wheels."""
         index.add(wheel("fast", tag="cp314-cp314-manylinux_2_28_x86_64"))
         index.add(wheel("fast", tag="cp313-cp313-pyemscripten_2025_0_wasm32"))
 
-        said = refusal("fast")
+        message = refusal("fast")
 
-        assert "only for manylinux, pyemscripten_2025_0_wasm32" in said
+        assert "only for manylinux, pyemscripten_2025_0_wasm32" in message
 
     def test_only_source(self, index, tmp_path):
         """A source archive is refused: building it would execute its code on the host."""
@@ -302,18 +302,18 @@ class TestRefused:
 
     def test_no_such_version(self, thing):
         """The message lists the available versions."""
-        said = refusal("thing>=2")
+        message = refusal("thing>=2")
 
-        assert "No version of thing fits; for the sandbox, these exist: 1.0." in said
+        assert "No version of thing fits; for the sandbox, these exist: 1.0." in message
 
     def test_of_many_versions_the_latest_are_listed(self, index, wheel):
         """The message lists the latest versions and counts the others."""
         for version in range(1, 12):
             index.add(wheel("thing", f"{version}.0"))
 
-        said = refusal("thing>=99")
+        message = refusal("thing>=99")
 
-        assert "these exist: 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, and 3 older." in said
+        assert "these exist: 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, and 3 older." in message
 
     def test_a_module_of_the_standard_library(self, index):
         """The message says that cells have it already."""
@@ -351,19 +351,21 @@ class TestRefused:
         """If both sources are unreachable, the message names both."""
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
 
-        said = refusal("numpy")
+        message = refusal("numpy")
 
-        assert "numpy cannot be looked up, the package index is out of reach" in said
-        assert "Pyodide's own distribution has numpy 2.4.6, but it cannot be fetched from" in said
-        assert said.count("refused") == 2
+        assert "numpy cannot be looked up, the package index is out of reach" in message
+        assert (
+            "Pyodide's own distribution has numpy 2.4.6, but it cannot be fetched from" in message
+        )
+        assert message.count("refused") == 2
 
     def test_a_file_that_is_not_what_the_index_says(self, index, wheel):
         """A file with a wrong hash is not used."""
         index.add(wheel("thing"), digest="0" * 64)
 
-        said = refusal("thing")
+        message = refusal("thing")
 
-        assert "HASH" in said.upper()
+        assert "HASH" in message.upper()
         assert not [*package_sets.cache_folder().glob("set-*")]
 
     @pytest.mark.sampled(1)
@@ -423,10 +425,10 @@ class TestCache:
         file.write_bytes(data[:-1] + b"!")
         package_sets.load.cache_clear()
 
-        said = refusal(resolved)
+        message = refusal(resolved)
 
-        assert f"{file} is damaged: its hash does not match" in said
-        assert "python -m sandbox_runtime packages --refresh" in said
+        assert f"{file} is damaged: its hash does not match" in message
+        assert "python -m sandbox_runtime packages --refresh" in message
         assert packages.resolve([resolved], refresh=True) == found
         assert file.read_bytes() == data
 
@@ -519,9 +521,9 @@ class TestPyodidesDistribution:
         [file] = folder.glob(pattern)
         file.write_bytes(file.read_bytes() + b"more")
 
-        said = refusal("fast", distribution=url)
+        message = refusal("fast", distribution=url)
 
-        assert "hash" in said.lower()
+        assert "hash" in message.lower()
 
     def test_a_download_that_breaks_off(self, tmp_path):
         """An interrupted download is an error like any other failure."""

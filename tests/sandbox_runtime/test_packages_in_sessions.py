@@ -223,9 +223,9 @@ class TestCommand:
         """Each package, its version and its file."""
         assert __main__.main(["packages", resolved]) == 0
 
-        said = capsys.readouterr().out
-        assert "to mount, in" in said
-        assert "  thing 1.0  thing-1.0-py3-none-any.whl" in said
+        message = capsys.readouterr().out
+        assert "to mount, in" in message
+        assert "  thing 1.0  thing-1.0-py3-none-any.whl" in message
 
     def test_a_refusal_is_one_line(self, index, capsys):
         """The refusal is a single line, and the exit code is not 0."""

@@ -128,8 +128,8 @@ def refusal_and_peak(*requirements: str) -> tuple[str, int]:
         "print(json.dumps([said, peak * 1024]))"
     )
     command = [sys.executable, "-c", code, *requirements]
-    said, peak = json.loads(subprocess.check_output(command, cwd=PROJECT))
-    return said, peak
+    message, peak = json.loads(subprocess.check_output(command, cwd=PROJECT))
+    return message, peak
 
 
 def fetched(index: PackageIndex) -> list[str]:
@@ -158,11 +158,11 @@ class TestAddresses:
         """A wheel on disk is no more trusted than one from an index."""
         path = wheel("mine", "1.0", f"evil @ {places(kind)}")
 
-        said = refusal(f"mine @ {path.as_uri()}")
+        message = refusal(f"mine @ {path.as_uri()}")
 
         assert not mark.exists()
         assert fetched(index) == []
-        assert "mine requires evil from an address of its own" in said or "Invalid" in said
+        assert "mine requires evil from an address of its own" in message or "Invalid" in message
 
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ class TestAddresses:
         index.add(make_wheel(index.folder, "thing", "1.0", line, says="Provides-Extra: more\n"))
         index.add(make_wheel(index.folder, "outer", "1.0", "thing[more]"))
 
-        said = refusal("outer")
+        message = refusal("outer")
 
         assert not mark.exists()
         assert fetched(index) == []
-        assert "thing" in said
-        assert "requires evil from an address of its own" in said
+        assert "thing" in message
+        assert "requires evil from an address of its own" in message
 
     def test_one_that_is_not_needed_does_not_matter(self, index, places):
         """A dependency for another platform does not count."""
@@ -296,9 +296,9 @@ class TestOnlyWheels:
 
         with serving(Redirecting) as place:
             monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
-            said = refusal("thing")
+            message = refusal("thing")
 
-        assert "which is not an HTTP URL" in said
+        assert "which is not an HTTP URL" in message
 
     def test_metadata_beside_a_wheel_that_is_not_its_own(self, index, wheel):
         """A wheel whose metadata differs from the text used for resolution is refused."""
@@ -311,9 +311,9 @@ class TestOnlyWheels:
             f'data-core-metadata="true">{path.name}</a>'
         )
 
-        said = refusal("thing")
+        message = refusal("thing")
 
-        assert "metadata" in said.lower()
+        assert "metadata" in message.lower()
 
     def test_metadata_that_names_another_package(self, index, wheel, tmp_path):
         """A wheel must be the package that its file name states."""
@@ -396,11 +396,11 @@ def test_what_an_index_answers(index, wheel, mark, places, monkeypatch, answer):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
-        said = refusal("thing")
+        message = refusal("thing")
         server.shutdown()
         thread.join()
 
-    assert said
+    assert message
     assert not mark.exists()
     assert fetched(index) == []
 
@@ -645,10 +645,10 @@ class TestBounds:
 
         with serving(Packed) as place:
             monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
-            said, peak = refusal_and_peak("thing")
+            message, peak = refusal_and_peak("thing")
 
         assert len(page) < 5_000_000
-        assert "bytes of memory" in said or "would have to be fetched" in said
+        assert "bytes of memory" in message or "would have to be fetched" in message
         assert peak < pip_guard.MEMORY_BYTES + 200_000_000
 
     def test_what_does_not_end_is_ended(self, index, thing, monkeypatch):
@@ -664,10 +664,10 @@ class TestBounds:
 
         with serving(Silent) as place:
             monkeypatch.setenv("PIP_INDEX_URL", f"http://{place}/")
-            said = refusal("thing")
+            message = refusal("thing")
             release.set()
 
-        assert "did not finish within 5 s" in said
+        assert "did not finish within 5 s" in message
         assert b"pip_for_sandbox" not in b"".join(_commands())
 
 

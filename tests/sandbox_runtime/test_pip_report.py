@@ -212,7 +212,7 @@ class TestLog:
 
     def test_what_comes_out_is_printable(self):
         """The summary contains no terminal sequences and no line breaks."""
-        said = last_words("ERROR: \x1b]0;pwned\x07\u202e\u2028end")
+        message = last_words("ERROR: \x1b]0;pwned\x07\u202e\u2028end")
 
-        assert said.isprintable()
-        assert "\\x1b]0;pwned" in said
+        assert message.isprintable()
+        assert "\\x1b]0;pwned" in message

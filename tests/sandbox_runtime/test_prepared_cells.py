@@ -55,7 +55,7 @@ class TestDriver:
 
 
 class TestSession:
-    """What comes between two cells of a real session."""
+    """The work between two cells of a real session."""
 
     def test_tools_that_change_between_cells(self, opened):
         """The next cell has the new ones, under their names and as modules."""

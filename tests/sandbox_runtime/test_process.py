@@ -225,9 +225,9 @@ class TestSurroundings:
 
     def test_the_working_directory(self, start):
         """The child runs in the root folder, away from the host's project."""
-        said = read_all(start("import os; print(os.getcwd())")).strip().decode()
+        message = read_all(start("import os; print(os.getcwd())")).strip().decode()
 
-        assert said == Path(sys.executable).anchor
+        assert message == Path(sys.executable).anchor
 
     @pytest.mark.skipif(not hasattr(os, "getsid"), reason="there are no sessions on Windows")
     def test_signals_of_the_terminal_do_not_reach_it(self, start):

@@ -38,10 +38,10 @@ def feed(reader, data, sizes=None):
     sizes = iter(sizes or ())
     while data:
         space = reader.space()
-        taken = min(next(sizes, len(data)), len(space), len(data))
-        space[:taken] = data[:taken]
-        data = data[taken:]
-        found += reader.advance(taken)
+        used = min(next(sizes, len(data)), len(space), len(data))
+        space[:used] = data[:used]
+        data = data[used:]
+        found += reader.advance(used)
     return found
 
 
@@ -113,10 +113,10 @@ class TestFraming:
         while data:
             space = reader.space()
             assert len(space) > 0
-            taken = min(len(space), len(data))
-            space[:taken] = data[:taken]
-            data = data[taken:]
-            list(reader.advance(taken))
+            used = min(len(space), len(data))
+            space[:used] = data[:used]
+            data = data[used:]
+            list(reader.advance(used))
 
 
 class TestRefusals:
@@ -290,10 +290,10 @@ def received(data):
     found = []
     while data:
         space = connection.space()
-        taken = min(len(space), len(data))
-        space[:taken] = data[:taken]
-        data = data[taken:]
-        found += connection.received(taken)
+        used = min(len(space), len(data))
+        space[:used] = data[:used]
+        data = data[used:]
+        found += connection.received(used)
     return found
 
 

@@ -337,18 +337,18 @@ class TestFronts:
 
     def test_a_display_takes_the_last_value(self):
         """A display receives the last value and returns the text to show; cells have no name for it."""
-        taken = []
+        spent = []
         source = (
             "def front(name, call):\n"
             "    return lambda value: value if isinstance(value, int) else call(value)\n"
         )
-        tools = {"show": WrappedTool(taken.append, {"show_entry": source}, kind="display")}
+        tools = {"show": WrappedTool(spent.append, {"show_entry": source}, kind="display")}
         with open_session(tools=tools) as session:
             assert session.run_cell("'told'").output == ""
             assert session.run_cell("print('p')\n5").output == "p\n5\n"
             assert session.run_cell("None; x = 'not the last value'").output == ""
             assert session.run_cell("show").error_type == "NameError"
-        assert taken == ["told"]
+        assert spent == ["told"]
 
     @pytest.mark.sampled(2)
     @pytest.mark.parametrize(

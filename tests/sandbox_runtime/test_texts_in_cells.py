@@ -84,7 +84,7 @@ class TestThreads:
         ],
     )
     def test_a_text(self, session, text, code):
-        """What a thread reads is what the cell reads."""
+        """A thread and its cell read the same text."""
         begin = "import asyncio\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(4)\n"
 
         of_text, of_plain = (

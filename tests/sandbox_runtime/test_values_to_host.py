@@ -91,13 +91,13 @@ class TestToHost:
         ],
     )
     def test_an_iterator_is_sent_as_its_items(self, items):
-        """What a comprehension without brackets, `map` or `itertools` would return one by one leaves as a list."""
+        """Values that a comprehension without brackets, `map` or `itertools` would return one by one leave as a list."""
         assert to_host(items()) == [1, 2]
         assert to_host({"rows": [items()]}) == {"rows": [[1, 2]]}
         assert to_host(zip(items(), "ab")) == [(1, "a"), (2, "b")]  # noqa: B905 - itself the subject
 
     def test_an_error_of_an_iterator(self):
-        """What a generator raises is raised, and a file is no list of its lines."""
+        """An exception of a generator is raised, and a file is no list of its lines."""
         with pytest.raises(ZeroDivisionError):
             to_host(1 // n for n in [0])
         with pytest.raises(codec.CannotSend, match="is of type StringIO"):

@@ -140,7 +140,7 @@ SUBMIT([at, at.replace(fold=1)])
             )
 
     def test_a_cell_plants_no_code_between_cells(self, session):
-        """What a cell puts into `zoneinfo` does not run when the host assigns a datetime with a zone."""
+        """Code that a cell puts into `zoneinfo` does not run when the host assigns a datetime with a zone."""
         planted = """
 import zoneinfo
 from zoneinfo import _common, _tzpath

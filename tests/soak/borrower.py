@@ -174,8 +174,8 @@ class Borrower:
             expected = model.run(cell)
             if _ending(result) != expected:
                 self._lost(kills, f"{_short(result)} instead of {_short(expected)}")
-            if calls != (wanted := model.tools.take_calls()):
-                raise WrongResultError(f"{self.at}: calls {dict(calls)} instead of {dict(wanted)}")
+            if calls != (target := model.tools.take_calls()):
+                raise WrongResultError(f"{self.at}: calls {dict(calls)} instead of {dict(target)}")
             self._tally.add(cells=1)
             self._may_be_lost = False
             return

@@ -12,21 +12,18 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.budget.budget import Budget
-from dspy_rlm.budget.prices import described
+from dspy_rlm.budget.bill import bill_text, worst_case
 from dspy_rlm.budget.token_bounds import prompt_of
-from dspy_rlm.cli.asking.bill import LMFacts, bill_text, worst_case
 from dspy_rlm.cli.asking.models import NO_KEY, lm_of, sub_lms_of
+from dspy_rlm.cli.asking.questions import Inputs
 from dspy_rlm.cli.asking.request import Request
-from dspy_rlm.lms.call_arguments import REPLY_LIMITS
-from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
-from dspy_rlm.report_text import count
+from dspy_rlm.cli.asking.sources import measured, skipped_of, source_lines, sources_of
+from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, bounds_of
+from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
+from sandbox_runtime import LazyText
 
 FORMAT, VERSION = "dspy-rlm/dry-run", 1
-
-# Tokens that the price of a first prompt is stated for.
-_USUAL_TOKENS = 10_000
 
 
 class _Sent(BaseException):
@@ -38,7 +35,7 @@ class _Sent(BaseException):
         self.options = options
 
 
-class _SendsNothing(dspy.LM):
+class SendsNothing(dspy.LM):
     """An LM whose requests end here."""
 
     def __init__(self, model: str, **settings: Any) -> None:
@@ -50,23 +47,25 @@ class _SendsNothing(dspy.LM):
         raise _Sent(messages, options)
 
 
-def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | dict[str, Any]:
+def dry_run(
+    request: Request, module: RLM, inputs: Mapping[str, Any], files: Inputs | None
+) -> str | dict[str, Any]:
     """Returns the facts of a run that is not started: as text, or as JSON if the request says so."""
-    lm = lm_of(str(request.model), request.api_base, _SendsNothing)
+    lm = lm_of(str(request.model), request.api_base, SendsNothing)
     module._config = dataclasses.replace(
         module._config,
-        sub_lm=sub_lms_of(request.sub_models, request.api_base, _SendsNothing),
+        sub_lm=sub_lms_of(request.sub_models, request.api_base, SendsNothing),
         journal=False,
     )
-    first = _first_request(module, lm, inputs)
+    first = first_request(module, lm, inputs)
     prompt = prompt_of(None, {**first.options, "messages": first.messages})
     subs = module._config.models
     sub_lms = list(subs.by_name.values()) if subs else [lm]
     budget = module.budget
     bill = worst_case(
         budget,
-        _facts(lm, budget),
-        [_facts(one, budget) for one in sub_lms],
+        bounds_of(lm, budget),
+        [bounds_of(one, budget) for one in sub_lms],
         prompt.bytes,
         module.max_output_chars,
     )
@@ -78,6 +77,9 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
         "model": request.model,
         "sub_models": dict(request.sub_models),
         "inputs": sizes,
+        "sources": sources_of(files) if files else [],
+        "skipped": skipped_of(files) if files else [],
+        "notes": list(files.notes) if files else [],
         "prompt_chars": characters,
         "prompt_tokens": _tokens(characters),
         "prompt_tokens_at_most": prompt.bytes,
@@ -91,10 +93,11 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
         [
             "inputs:",
             *(
-                f"  {one['name']}: {one['type']}, {count(one['items'], 'text')}, "
-                f"{one['chars']:,} characters, about {one['tokens']:,} tokens"
+                f"  {one['name']}: {one['type']}, {count(one['items'], one['unit'])}, "
+                f"{'' if one['complete'] else 'at least '}{one['chars']:,} characters, about {one['tokens']:,} tokens"
                 for one in sizes
             ),
+            *(source_lines(files) if files else []),
             f"first prompt: {characters:,} characters, about {_tokens(characters):,} tokens "
             f"(at most {prompt.bytes:,})",
             "",
@@ -107,7 +110,8 @@ def dry_run(request: Request, module: RLM, inputs: Mapping[str, Any]) -> str | d
     )
 
 
-def _first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
+def first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent:
+    """Returns the first request of a run, which is prepared as always; its LM is a `SendsNothing`."""
     with dspy.context(lm=lm, adapter=dspy.settings.adapter):
         prepared = module.prepare(inputs, None, loop=None)
         fields = prepared.run.action_inputs()
@@ -119,28 +123,15 @@ def _first_request(module: RLM, lm: dspy.LM, inputs: Mapping[str, Any]) -> _Sent
     raise AssertionError("the LM of a dry run has answered")
 
 
-def _facts(lm: dspy.BaseLM, budget: Budget) -> LMFacts:
-    model = described(lm)
-    limits = [lm.kwargs.get(name) for name in REPLY_LIMITS]
-    known = [limit for limit in limits if type(limit) is int and limit > 0]
-    price = budget.price(str(lm.model)) or model.price(_USUAL_TOKENS, {})
-    return LMFacts(
-        str(lm.model),
-        model.longest_prompt,
-        max(known, default=model.longest_reply),
-        # The highest: some models charge more for a long prompt.
-        budget.price(str(lm.model)) or model.price(model.longest_prompt or 0, {}) or price,
-    )
-
-
 def _size(name: str, value: Any) -> dict[str, Any]:
-    texts = list(value.values()) if isinstance(value, Mapping) else [value]
-    chars = sum(len(str(text)) for text in texts)
+    items, unit, chars = measured(value)
     return {
         "name": name,
         "type": type(value).__name__,
-        "items": len(texts),
+        "items": items,
+        "unit": unit,
         "chars": chars,
+        "complete": not isinstance(value, LazyText) or value.source.complete,
         "tokens": _tokens(chars),
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 
 # Incremented when a program that reads the object has to be changed. New fields do not count.
 FORMAT, VERSION = "dspy-rlm/answer", 1

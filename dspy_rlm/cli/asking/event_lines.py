@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.cli.asking.request import STDERR
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 from dspy_rlm.events import Event
-from dspy_rlm.report import RunReport
+from dspy_rlm.reports.report import RunReport
 
 # Incremented when a program that reads the lines has to be changed.
 FORMAT, VERSION = "dspy-rlm/events", 1

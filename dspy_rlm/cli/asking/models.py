@@ -37,13 +37,24 @@ KEY_VARIABLES = {
 NO_KEY = "none"
 
 
-def lm_of(model: str, api_base: str | None, cls: type[dspy.LM] = dspy.LM) -> dspy.LM:
+def lm_of(
+    model: str,
+    api_base: str | None,
+    cls: type[dspy.LM] = dspy.LM,
+    options: Mapping[str, Any] | None = None,
+) -> dspy.LM:
     """Returns the LM of a model's name.
+
+    Args:
+        model: The name, as DSPy has it.
+        api_base: The address of its server; None for the provider's own.
+        cls: The class of the LM.
+        options: Its options, such as its temperature.
 
     Raises:
         CommandError: DSPy cannot use the name.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = dict(options or {})
     if api_base:
         settings["api_base"] = api_base
         if model.startswith("openai/") and not os.environ.get("OPENAI_API_KEY"):
@@ -77,11 +88,16 @@ def no_model() -> CommandError:
 
 def how_to_configure(model: str = "openai/gpt-5-mini") -> str:
     """Explains how to name a model and to give its key, with the variable of the model's own provider."""
-    provider = model.partition("/")[0] if "/" in model else "openai"
-    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
     return HOW_TO_CONFIGURE.format(
-        key=KEY_VARIABLES.get(provider, f"{name}_API_KEY"),
+        key=key_variable(model),
         model=model,
         model_variable=MODEL_VARIABLE,
         sub_model_variable=SUB_MODEL_VARIABLE,
     )
+
+
+def key_variable(model: str) -> str:
+    """Returns the name of the variable for the key of a model's provider."""
+    provider = model.partition("/")[0] if "/" in model else "openai"
+    name = "".join(part if part.isalnum() else "_" for part in provider).upper()
+    return KEY_VARIABLES.get(provider, f"{name}_API_KEY")

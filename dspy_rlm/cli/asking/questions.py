@@ -2,66 +2,130 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dspy
 
-from dspy_rlm.cli.files import load_texts
 from dspy_rlm.errors import SignatureError
 from dspy_rlm.evidence.options import with_known_types
+from dspy_rlm.inputs.bounds import InputBounds
+from dspy_rlm.inputs.gathering import Argument, skipped_summary
+from dspy_rlm.inputs.sizes import size_text
+from dspy_rlm.inputs.variables import FILES, Variable, load_variables
+from dspy_rlm.reports.text import count
+from dspy_rlm.signatures.fields import has_type
 
+QUESTION = "question"
 
-def load_variable(paths: Sequence[Path]) -> tuple[str, Any, str]:
-    """Returns the source variable's name and value, and a description of what was loaded.
+# Notes on files that are shown one by one.
+_SHOWN_NOTES = 20
 
-    Raises:
-        InputError: A file cannot be read, or there is none.
-    """
-    loaded = load_source(paths)
-    return loaded.name, loaded.value, loaded.described
+# Types for which a table or records are read as text.
+_TEXTS: tuple[Any, ...] = (str, dict[str, str])
 
 
 @dataclass(frozen=True)
-class Source:
-    """The files of a question, as one variable."""
+class Inputs:
+    """The inputs of a question, read."""
 
-    name: str
-    """`text` for one file, `files` for several."""
+    variables: Sequence[Variable]
 
-    value: Any
-    described: str
-    skipped: str = ""
-    """The files that were left out, in words; empty if none were."""
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values by name."""
+        return {variable.name: variable.value for variable in self.variables}
+
+    @property
+    def described(self) -> str:
+        """What was read, in words."""
+        items = [item for variable in self.variables for item in variable.items]
+        skipped = f"; skipped {self.skipped}" if self.skipped else ""
+        if not items:
+            return (
+                f"Loaded {', '.join(str(variable.value) for variable in self.variables)}{skipped}"
+            )
+        size = size_text(sum(item.size_bytes for item in items))
+        return f"Loaded {count(len(items), 'file')}, {size}{skipped}"
+
+    @property
+    def skipped(self) -> str:
+        """The files that were left out, in words; empty if none were."""
+        return skipped_summary([one for variable in self.variables for one in variable.skipped])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the files, such as the guess of an encoding."""
+        notes = [note for variable in self.variables for note in variable.notes]
+        shown = [f"{note.rstrip('.')}." for note in notes[:_SHOWN_NOTES]]
+        if len(notes) > len(shown):
+            shown.append(f"And {len(notes) - len(shown):,} more notes on files.")
+        return tuple(shown)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user has to know about the inputs: the notes, and the files left out."""
+        return (*self.notes, *([f"Files were left out: {self.skipped}."] if self.skipped else []))
 
 
-def load_source(paths: Sequence[Path]) -> Source:
-    """Returns the files as one variable.
+def load_inputs(
+    arguments: Sequence[Argument],
+    signature: str | None,
+    *,
+    gitignore: bool = True,
+    bounds: InputBounds | None = None,
+) -> tuple[Inputs, type[dspy.Signature]]:
+    """Reads the inputs, and returns them with the signature of the question.
 
     Raises:
         InputError: A file cannot be read, or there is none.
+        SignatureError: The signature is none, or the inputs do not fit it.
     """
-    texts = load_texts(paths)
-    skipped = texts.skipped_summary if texts.skipped else ""
-    loaded = f"Loaded {texts.summary}{f'; skipped {skipped}' if skipped else ''}"
-    if len(paths) == 1 and not paths[0].is_dir():
-        return Source("text", next(iter(texts.by_path.values())), loaded, skipped)
-    return Source("files", dict(texts.by_path), loaded, skipped)
+    checked = None if signature is None else checked_signature(signature)
+    fields = None if checked is None else text_fields(checked)
+    variables = load_variables(arguments, fields, bounds or InputBounds(), gitignore=gitignore)
+    if checked is not None:
+        variables = [_as_declared(one, checked) for one in variables]
+    inputs = Inputs(variables)
+    if checked is None:
+        checked = checked_signature(default_signature(inputs.variables))
+    else:
+        _check_usual_names(checked, inputs.variables)
+    return inputs, checked
 
 
-def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
-    """Parses the signature, whose inputs must be the source variable and the question.
+def _as_declared(variable: Variable, signature: type[dspy.Signature]) -> Variable:
+    """Returns one text as a dict where the field is declared as one."""
+    field = signature.input_fields[variable.name]
+    if field.annotation == dict[str, str] and isinstance(variable.value, str):
+        return dataclasses.replace(variable, value={variable.items[0].key: variable.value})
+    return variable
 
-    The source may have a name of its own, such as `docs`.
+
+def default_signature(variables: Sequence[Variable]) -> str:
+    """Returns the signature of a question about some variables."""
+    fields = [f"{one.name}: {one.annotation}" if one.annotation else one.name for one in variables]
+    return f"{', '.join(fields)}, {QUESTION}: str -> answer: str"
+
+
+def text_fields(signature: type[dspy.Signature]) -> dict[str, bool]:
+    """Returns the inputs without the question, each with whether it is declared as text."""
+    return {
+        str(name): has_type(field) and field.annotation in _TEXTS
+        for name, field in signature.input_fields.items()
+        if name != QUESTION
+    }
+
+
+def checked_signature(signature: str) -> type[dspy.Signature]:
+    """Parses a signature, which needs the input `question` and others for the files.
 
     Raises:
-        SignatureError: It has other inputs, or is not a signature.
+        SignatureError: It has not, or is not a signature.
     """
-    kind = "str" if name == "text" else "dict[str, str]"
-    signature = signature or f"{name}: {kind}, question: str -> answer: str"
-    example = f'--sig "{name}, question -> answer: str, lines: list[int]"'
+    example = '--sig "docs, question -> answer: str, lines: list[int]"'
     try:
         known = with_known_types(signature)
         checked: type[dspy.Signature] = dspy.Signature(known) if isinstance(known, str) else known
@@ -70,17 +134,24 @@ def checked_signature(signature: str | None, name: str) -> type[dspy.Signature]:
             f"{signature!r} is not a signature: {str(error).rstrip('.')}. Write {example}."
         ) from error
     names = list(checked.input_fields)
-    # Of the two usual names, the other one would say something wrong about the variable.
-    wrong = "files" if name == "text" else "text"
-    if len(names) != 2 or "question" not in names or wrong in names:
-        source = "there is one file, so it is" if name == "text" else "the files are"
+    if QUESTION not in names or len(names) < 2:
         raise SignatureError(
-            f"The signature needs the inputs {name!r} and 'question', and no others ({source} in "
-            f"{name!r}). It has {', '.join(map(repr, names)) or 'none'}. Write {example}."
+            f"The signature needs the input 'question', and others for the files. It has "
+            f"{', '.join(map(repr, names)) or 'none'}. Write {example}."
         )
     return checked
 
 
-def source_name(signature: type[dspy.Signature]) -> str:
-    """Returns the name of the input that has the files."""
-    return next(str(name) for name in signature.input_fields if name != "question")
+def _check_usual_names(signature: type[dspy.Signature], variables: Sequence[Variable]) -> None:
+    """Raises `SignatureError` if a name says something wrong: one file is no `files`, and several are no `text`."""
+    for variable in variables:
+        one_text = not isinstance(variable.value, dict) and len(variable.items) == 1
+        many = bool(variable.annotation) and isinstance(variable.value, dict)
+        if (variable.name == FILES and one_text) or (variable.name == "text" and many):
+            what, name = (
+                ("there is one file", "text") if one_text else ("the files are a dict", FILES)
+            )
+            raise SignatureError(
+                f"The signature calls its input {variable.name!r}, but {what}. Write "
+                f'--sig "{name}, question -> answer: str", or any other name.'
+            )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
 from dspy_rlm.errors import InputError
 
@@ -17,6 +18,9 @@ MODEL_VARIABLE, SUB_MODEL_VARIABLE = "DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"
 
 # The value of --events that means stderr.
 STDERR = "-"
+
+# The settings that a recorded run takes from the configuration. All others are those of its record, or of flags.
+OF_RESUMED = frozenset({"api_base", "quiet", "plain", "allow_partial"})
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Budgets:
 class Request:
     """The parsed arguments of the command."""
 
-    paths: Sequence[Path] = ()
+    paths: Sequence[str | Path] = ()
+    """Paths, patterns, addresses, and `-` for stdin; each may have the name of its variable in front of `=`."""
+
     question: str | None = None
     signature: str | None = None
     model: str | None = None
@@ -55,6 +61,9 @@ class Request:
     api_base: str | None = None
     budgets: Budgets = field(default_factory=Budgets)
     tools: Sequence[str] = ()
+    mcp: Sequence[Path] = ()
+    """Files that list MCP servers."""
+
     on_exhausted: str | None = None
     journal: str | bool | None = None
     resume: str | None = None
@@ -62,6 +71,7 @@ class Request:
     events: str | None = None
     """The file of the events, or `-` for stderr; None for no events."""
 
+    gitignore: bool = True
     dry_run: bool = False
     quiet: bool = False
     plain: bool = False
@@ -85,29 +95,45 @@ def request_of(options: argparse.Namespace) -> Request:
     """
     if options.resume is None:
         if not options.paths:
-            raise CommandError("There is nothing to ask about. Name a file or a folder.", USAGE)
+            raise CommandError(
+                "There is nothing to ask about. Name a file, a folder or an address, or - for stdin.",
+                USAGE,
+            )
         if options.question is None:
             raise CommandError("There is no question. Write it after -q.", USAGE)
-    elif options.signature or options.dry_run or options.tools:
+    elif options.signature or options.dry_run:
         raise CommandError(
-            "--resume goes on with a recorded run, whose signature and tools are in its journal. Leave out --sig, "
-            "--tools and --dry-run.",
+            "--resume goes on with a recorded run, whose signature is in its journal. Leave out --sig and --dry-run.",
             USAGE,
         )
     if options.question is not None and not options.question.strip():
         raise InputError("The question is empty. Write it after -q.")
-    names = {one.name for one in fields(Budgets)} - {"prices"}
-    budgets = {name: getattr(options, name) for name in names}
-    variable = os.environ.get(SUB_MODEL_VARIABLE)
-    return Request(
+    return shared_request(
+        options,
         paths=options.paths,
         question=options.question,
         signature=options.signature,
-        model=options.model or os.environ.get(MODEL_VARIABLE),
-        sub_models=named_models(options.sub_models or ([variable] if variable else [])),
+        gitignore=not options.no_ignore,
+    )
+
+
+def shared_request(options: argparse.Namespace, **own: Any) -> Request:
+    """Returns the request of a command that runs an RLM: what all of these have in common, and what it has `own`.
+
+    Raises:
+        CommandError: A value, or a setting, cannot be used.
+    """
+    options = settled(options, None if options.resume is None else OF_RESUMED)
+    names = {one.name for one in fields(Budgets)} - {"prices"}
+    budgets = {name: getattr(options, name) for name in names}
+    return Request(
+        **own,
+        model=options.model,
+        sub_models=named_models(options.sub_models),
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
+        mcp=options.mcp,
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,

@@ -1,4 +1,4 @@
-"""The functions that `--tools` names: `module:function`, or `file.py:function`."""
+"""The functions that `--tools` names, `module:function` or `file.py:function`, and the servers of `--mcp`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
+from dspy_rlm.errors import SignatureError
+from dspy_rlm.mcp_tools.server import MCP
 
 
-def tools_of(texts: Sequence[str]) -> list[Any]:
-    """Returns the tools that texts name. A name may be that of a list of tools, too.
+def tools_of(texts: Sequence[str], flag: str = "--tools") -> list[Any]:
+    """Returns the tools that texts name. A name may be that of a list of tools, too. Errors name the flag.
 
     Raises:
         CommandError: A text has another form, or names nothing that can be imported.
@@ -24,14 +26,14 @@ def tools_of(texts: Sequence[str]) -> list[Any]:
         place, separator, name = text.rpartition(":")
         if not separator or not place or not name:
             raise CommandError(
-                f"--tools {text!r} must be MODULE:FUNCTION, such as mytools:lookup, or FILE.py:FUNCTION.",
+                f"{flag} {text!r} must be MODULE:FUNCTION, such as mytools:lookup, or FILE.py:FUNCTION.",
                 USAGE,
             )
-        tool: Any = _module(place, text)
+        tool: Any = _module(place, f"{flag} {text}")
         for part in name.split("."):
             if not hasattr(tool, part):
                 raise CommandError(
-                    f"--tools {text}: {place} has no {name!r}. Name a function that is defined there.",
+                    f"{flag} {text}: {place} has no {name!r}. Name a function that is defined there.",
                     CONFIGURATION,
                 )
             tool = getattr(tool, part)
@@ -39,7 +41,19 @@ def tools_of(texts: Sequence[str]) -> list[Any]:
     return found
 
 
-def _module(place: str, text: str) -> ModuleType:
+def servers_of(paths: Sequence[Path]) -> list[MCP]:
+    """Returns the MCP servers that files list.
+
+    Raises:
+        CommandError: A file cannot be read, or says something that cannot be used.
+    """
+    try:
+        return [server for path in paths for server in MCP.from_config(path)]
+    except SignatureError as error:
+        raise CommandError(f"--mcp: {error}", CONFIGURATION) from error
+
+
+def _module(place: str, flag: str) -> ModuleType:
     try:
         if place.endswith(".py"):
             return _from_file(Path(place))
@@ -49,7 +63,7 @@ def _module(place: str, text: str) -> ModuleType:
         return importlib.import_module(place)
     except Exception as error:  # a module may raise anything while it is imported
         raise CommandError(
-            f"--tools {text}: {place} cannot be imported: {type(error).__name__}: {error}. Name a module that "
+            f"{flag}: {place} cannot be imported: {type(error).__name__}: {error}. Name a module that "
             "Python finds from this folder.",
             CONFIGURATION,
         ) from error

@@ -24,11 +24,13 @@ from dspy import lm15
 
 from dspy_rlm.cli.demo.policies import play_root, play_sub
 from dspy_rlm.cli.demo.questions import QUESTIONS, Answer, Question
-from dspy_rlm.cli.files import Texts, load_python
+from dspy_rlm.cli.files import load_python
 from dspy_rlm.cli.journals import journal_of
 from dspy_rlm.errors import RunFailedError
-from dspy_rlm.report import RunReport
-from dspy_rlm.report_text import count
+from dspy_rlm.inputs.loading import Texts
+from dspy_rlm.live.choosing import LiveOption
+from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.text import count
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import printable, show
 from dspy_rlm.terminal.progress import terminal_width
@@ -113,12 +115,15 @@ class Result:
     right: bool
 
 
-def run_demo(root: Path | None = None, journal: str | bool | None = None) -> int:
+def run_demo(
+    root: Path | None = None, journal: str | bool | None = None, live: LiveOption = True
+) -> int:
     """Runs the questions and prints everything; returns 0 only if every answer was correct.
 
     Args:
         root: The folder of source code to ask about. None: the standard library.
         journal: The place of the journals, as `journal=` of an RLM.
+        live: How the runs are shown, as `live=` of an RLM.
 
     Raises:
         CommandError: No journal can be written there.
@@ -136,7 +141,7 @@ def run_demo(root: Path | None = None, journal: str | bool | None = None) -> int
         if not lms.over_http:
             _say(NO_LOOPBACK)
         results = [
-            _ask(number, question, texts, lms, journal)
+            _ask(number, question, texts, lms, journal, live)
             for number, question in enumerate(QUESTIONS, 1)
         ]
     show(f"\n{table(results, texts)}\n", sys.stdout)
@@ -145,12 +150,17 @@ def run_demo(root: Path | None = None, journal: str | bool | None = None) -> int
 
 
 def _ask(
-    number: int, question: Question, texts: Texts, lms: DemoLMs, journal: str | bool | None
+    number: int,
+    question: Question,
+    texts: Texts,
+    lms: DemoLMs,
+    journal: str | bool | None,
+    live: LiveOption,
 ) -> Result:
     _say(f"\n=== Question {number} of {len(QUESTIONS)}: {question.text} ===")
     _say(f"RLM({question.signature!r})")
     signature = dspy.Signature(question.signature, question.instructions)
-    rlm = RLM(signature, sub_lm=lms.sub, verbose=True, journal=journal)
+    rlm = RLM(signature, sub_lm=lms.sub, live=live, journal=journal)
     try:
         with dspy.context(lm=lms.root):
             prediction = rlm(sources=texts.by_path, **question.inputs)

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from dspy_rlm.prompts.variables import described_names
 from dspy_rlm.testing import (
     Action,
+    ChatRequest,
     Observation,
     Player,
     Task,
@@ -60,10 +61,19 @@ def _search(task: Task) -> Generator[Action, Observation, None]:
     yield Action("That answers it.", f"SUBMIT(answer=counted{lines})")
 
 
+def _is_hello(request: ChatRequest) -> bool:
+    """Returns whether a request is that of `dspy-rlm doctor`."""
+    return request.prompt.startswith("Reply with the word OK")
+
+
 def players() -> dict[str, Player]:
     """Returns the LMs by the names of their models: `root` writes the code, `sub` reads."""
     root = route(
+        (_is_hello, lambda _: "OK"),
         (asks_for("code"), _search),
         otherwise=fields(lambda _: {"answer": "unknown"}),
     )
-    return {"root": root, "sub": rules([(HEADING, _count)], "?")}
+    return {
+        "root": root,
+        "sub": rules([(HEADING, _count), ("^Reply with the word OK", lambda _: "OK")], "?"),
+    }

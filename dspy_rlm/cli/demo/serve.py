@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import threading
 
@@ -9,6 +10,11 @@ from dspy_rlm.cli.demo.search import players
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 from dspy_rlm.terminal.escaping import show
 from dspy_rlm.testing import PolicyServer
+
+
+def serve_policies(options: argparse.Namespace) -> int:
+    """Runs the command."""
+    return serve(options.port)
 
 
 def serve(port: int) -> int:

@@ -12,23 +12,27 @@ from typing import Any
 
 from dspy_rlm.cli.ask import warnings_of
 from dspy_rlm.cli.asking.envelope import answer_text, envelope
-from dspy_rlm.cli.asking.models import lm_of, no_model, sub_lms_of
-from dspy_rlm.cli.asking.request import named_models, prices
+from dspy_rlm.cli.asking.models import lm_of, no_model
+from dspy_rlm.cli.asking.recorded_lms import recorded_root, recorded_subs
+from dspy_rlm.cli.asking.request import OF_RESUMED, named_models, prices
+from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.exit_codes import COMPLETE, FAILED, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
+from dspy_rlm.cli.watching import show_all_runs
 from dspy_rlm.errors import InputError
 from dspy_rlm.journal import load
 from dspy_rlm.recorded.answers import Edit
 from dspy_rlm.replaying.compare import compare
 from dspy_rlm.replaying.fork import fork
 from dspy_rlm.replaying.replay import replay
-from dspy_rlm.report_text import spending
+from dspy_rlm.reports.text import spending
 from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
 
 def replay_run(options: argparse.Namespace) -> int:
     """Repeats a run; returns 0 if it is the same, 1 if it parts from its record."""
     log_plainly()
+    options = settled(options, OF_RESUMED)
     path = find_run(options.run, options.journals)
     lm = lm_of(options.model, options.api_base) if options.model else None
     result = replay(
@@ -66,6 +70,7 @@ def compare_runs(options: argparse.Namespace) -> int:
 def fork_run(options: argparse.Namespace) -> int:
     """Goes on from a step of a run with new answers; prints its outputs as `ask` does."""
     log_plainly()
+    options = settled(options, OF_RESUMED)
     path = find_run(options.run, options.journals)
     record = load(path)
     recorded: Mapping[str, Any] = record.config.get("models") or {}
@@ -75,11 +80,12 @@ def fork_run(options: argparse.Namespace) -> int:
     subs = {name: str(sub) for name, sub in (recorded.get("sub") or {}).items()}
     models = named_models(options.sub_models) or subs
     edit = Edit(code=_text_of(options.edit)) if options.edit else None
+    show_all_runs(plain=options.plain, quiet=options.quiet)
     prediction = fork(
         path,
         step=options.step,
-        lm=lm_of(str(model), options.api_base),
-        sub_lm=sub_lms_of(models, options.api_base),
+        lm=recorded_root(record, str(model), options.api_base),
+        sub_lm=recorded_subs(record, models, options.api_base),
         instructions=options.instructions,
         edit=edit,
         to=journal_of(options.journal),

@@ -6,41 +6,30 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dspy_rlm.cli.options import add_journal
+from dspy_rlm.cli.commands import later
+from dspy_rlm.cli.options import add_journal, add_view
 
 RUN = "a recorded run: the path of its journal, its id, or `last`"
 
 
-def add_commands(commands: Any) -> None:
-    """Adds the commands."""
-    _add_runs(commands.add_parser("runs", help="list, show, count or delete recorded runs"))
-    _add_replay(
-        commands.add_parser("replay", help="repeat a recorded run with its recorded answers")
-    )
-    _add_compare(commands.add_parser("compare", help="show where two recorded runs part"))
-    _add_fork(
-        commands.add_parser("fork", help="go on from a step of a recorded run with new answers")
-    )
-    _add_open(commands.add_parser("open", help="open the REPL of a step of a recorded run"))
-
-
-def _add_runs(runs: argparse.ArgumentParser) -> None:
+def describe_runs(runs: argparse.ArgumentParser) -> None:
+    """Adds the flags of `runs`."""
     runs.description = "Runs that were recorded with --journal. Without an action, lists them."
     _add_folder(runs)
     _add_json(runs)
-    runs.set_defaults(command=_list, number=20)
+    runs.set_defaults(command=later("recorded.runs:list_runs"), number=20)
     actions = runs.add_subparsers(metavar="ACTION")
     listing = actions.add_parser(
         "list", help="the newest runs", description="Lists the newest runs."
     )
     listing.add_argument("-n", dest="number", type=int, default=20, metavar="N", help="runs (20)")
-    listing.set_defaults(command=_list)
+    listing.set_defaults(command=later("recorded.runs:list_runs"))
     showing = actions.add_parser(
         "show", help="one run", description="Shows a run with its steps, or one step as a whole."
     )
     showing.add_argument("run", metavar="RUN", help=RUN)
     showing.add_argument("--step", type=int, metavar="K", help="this step only, as a whole")
-    showing.set_defaults(command=_show)
+    showing.set_defaults(command=later("recorded.runs:show_run"))
     stats = actions.add_parser(
         "stats",
         help="totals of many runs",
@@ -49,14 +38,23 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     stats.add_argument(
         "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, all of the folder"
     )
-    stats.set_defaults(command=_stats)
+    stats.set_defaults(command=later("recorded.runs:show_statistics"))
     diagnosis = actions.add_parser(
         "diagnose",
         help="what runs wasted",
-        description="Shows wasted turns, repeated prompts, cut replies, slow calls and unread inputs, with what to do.",
+        description="Shows turns that were wasted, by cause; repeated prompts; replies that were cut, and those that did "
+        "not fit; failed and slow calls; unread inputs: with what to do about each.",
     )
-    diagnosis.add_argument("runs", metavar="RUN", nargs="+", help=RUN)
-    diagnosis.set_defaults(command=_diagnose)
+    diagnosis.add_argument(
+        "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, the newest of the folder"
+    )
+    diagnosis.add_argument(
+        "-n", dest="number", type=int, default=100, metavar="N", help="so many of the folder (100)"
+    )
+    diagnosis.add_argument(
+        "--feedback", action="store_true", help="as feedback for an LM that writes instructions"
+    )
+    diagnosis.set_defaults(command=later("recorded.diagnosis:diagnose_runs"))
     pruning = actions.add_parser(
         "prune",
         help="delete old runs",
@@ -66,14 +64,15 @@ def _add_runs(runs: argparse.ArgumentParser) -> None:
     pruning.add_argument("--keep", type=int, metavar="N", help="all but the newest N")
     pruning.add_argument("--status", metavar="STATUS", help="runs that ended so, such as failed")
     pruning.add_argument("--dry-run", action="store_true", help="only show them")
-    pruning.set_defaults(command=_prune)
+    pruning.set_defaults(command=later("recorded.runs:prune"))
     for action in (listing, showing, stats, diagnosis, pruning):
         _add_folder(action, default=argparse.SUPPRESS)
     for action in (listing, showing, stats, diagnosis):
         _add_json(action, default=argparse.SUPPRESS)
 
 
-def _add_replay(replay: argparse.ArgumentParser) -> None:
+def describe_replay(replay: argparse.ArgumentParser) -> None:
+    """Adds the flags of `replay`."""
     replay.description = (
         "Repeats a run in a new sandbox. Without --model nothing is sent: the exit code is 0 if the run is the same, "
         "1 if it parts from its record. With --model, another LM writes the code."
@@ -92,19 +91,19 @@ def _add_replay(replay: argparse.ArgumentParser) -> None:
     )
     _add_folder(replay)
     _add_json(replay)
-    replay.set_defaults(command=_replay)
 
 
-def _add_compare(compare: argparse.ArgumentParser) -> None:
+def describe_compare(compare: argparse.ArgumentParser) -> None:
+    """Adds the flags of `compare`."""
     compare.description = "Shows the first difference of two runs, and what each took. The exit code is 1 if they differ."
     compare.add_argument("a", metavar="A", help=RUN)
     compare.add_argument("b", metavar="B", help="the other one")
     _add_folder(compare)
     _add_json(compare)
-    compare.set_defaults(command=_compare)
 
 
-def _add_fork(fork: argparse.ArgumentParser) -> None:
+def describe_fork(fork: argparse.ArgumentParser) -> None:
+    """Adds the flags of `fork`."""
     fork.description = (
         "Repeats a run up to a step with its recorded answers, and goes on from there with new ones. The journal of the "
         "run is not changed."
@@ -124,13 +123,14 @@ def _add_fork(fork: argparse.ArgumentParser) -> None:
     fork.add_argument(
         "--allow-partial", action="store_true", help="exit with 0 for a partial answer too"
     )
+    add_view(fork)
     add_journal(fork)
     _add_folder(fork)
     _add_json(fork)
-    fork.set_defaults(command=_fork)
 
 
-def _add_open(opening: argparse.ArgumentParser) -> None:
+def describe_open(opening: argparse.ArgumentParser) -> None:
+    """Adds the flags of `open`."""
     opening.description = (
         "Opens the REPL of a run as it was after a step. No LM is called. Code comes from the terminal, from -c, or as a "
         "whole from stdin."
@@ -141,7 +141,6 @@ def _add_open(opening: argparse.ArgumentParser) -> None:
     )
     opening.add_argument("-c", dest="code", metavar="CODE", help="run this code and leave")
     _add_folder(opening)
-    opening.set_defaults(command=_open)
 
 
 def _add_folder(command: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -157,57 +156,3 @@ def _add_json(command: argparse.ArgumentParser, default: Any = False) -> None:
     command.add_argument(
         "--json", action="store_true", default=default, help="JSON instead of text"
     )
-
-
-def _list(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.runs import list_runs
-
-    return list_runs(options)
-
-
-def _show(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.runs import show_run
-
-    return show_run(options)
-
-
-def _stats(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.runs import show_statistics
-
-    return show_statistics(options)
-
-
-def _diagnose(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.runs import diagnose_runs
-
-    return diagnose_runs(options)
-
-
-def _prune(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.runs import prune
-
-    return prune(options)
-
-
-def _replay(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.again import replay_run
-
-    return replay_run(options)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.again import compare_runs
-
-    return compare_runs(options)
-
-
-def _fork(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.again import fork_run
-
-    return fork_run(options)
-
-
-def _open(options: argparse.Namespace) -> int:
-    from dspy_rlm.cli.recorded.console import open_step
-
-    return open_step(options)

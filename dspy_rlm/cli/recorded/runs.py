@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
-from dspy_rlm.cli.files import size_text
 from dspy_rlm.cli.journals import find_run, folder_of_runs, journals_in
-from dspy_rlm.cli.recorded.diagnosis import diagnose, findings_text
 from dspy_rlm.cli.recorded.summaries import RUNNING, RunSummary, statistics, summary_of
 from dspy_rlm.cli.recorded.tables import run_text, runs_table, statistics_text, step_text
 from dspy_rlm.errors import InputError
+from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.journal import load
 from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.journal.values import folder_of
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count
 from dspy_rlm.terminal.escaping import show, show_exactly
 
 _DAY = 86_400.0
@@ -71,17 +70,6 @@ def show_statistics(options: argparse.Namespace) -> int:
         _print_json(facts)
     else:
         show(statistics_text(facts), sys.stdout)
-    return 0
-
-
-def diagnose_runs(options: argparse.Namespace) -> int:
-    """Prints what runs wasted."""
-    records = [load(find_run(run, options.journals)) for run in options.runs]
-    findings = diagnose(records)
-    if options.json:
-        _print_json([dataclasses.asdict(finding) for finding in findings])
-    else:
-        show(findings_text(findings, len(records)), sys.stdout)
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from dspy_rlm.journal import JournalError, load
 from dspy_rlm.journal.file import try_lock
 from dspy_rlm.journal.records import RunRecord
-from dspy_rlm.report import added
+from dspy_rlm.reports.report import added
 
 # The status of a run whose journal has no end: its process was killed, or works on it.
 CRASHED, RUNNING = "crashed", "running"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dspy_rlm.budget.budget import dollars
 from dspy_rlm.cli.recorded.summaries import RunSummary, signature_text
 from dspy_rlm.journal import MissingValueError
 from dspy_rlm.journal.records import RunRecord, StepRecord, ValueRecord, read_text
-from dspy_rlm.report_text import count
+from dspy_rlm.reports.text import count, dollars
 from sandbox_runtime.helpers import abridged
 
 # Characters of a code, an output and a value in the view of a whole run; that of one step has all of them.

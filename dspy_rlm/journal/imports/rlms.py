@@ -155,8 +155,8 @@ class _Reader:
         )
         calls, tools, sub_runs = [first], [], []
         cell = _cell(next(self._seq), line, blocks, results, started, running)
-        made = [call for result in results for call in result.entries("rlm_calls")]
-        for position, made_call in enumerate(made, 1):
+        sub_calls = [call for result in results for call in result.entries("rlm_calls")]
+        for position, made_call in enumerate(sub_calls, 1):
             call_id = f"{run_id}:{number}.{position}"
             parent = _Parent(run_id, call_id, depth)
             nested = _nested(made_call)

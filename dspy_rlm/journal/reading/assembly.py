@@ -11,91 +11,20 @@ from typing import Any
 from dspy_rlm.journal.lines import FORMAT, VERSION
 from dspy_rlm.journal.packing import unpacked
 from dspy_rlm.journal.reading import fields as read
+from dspy_rlm.journal.reading.drafts import DraftCall, DraftRun, DraftStep, call_records
 from dspy_rlm.journal.reading.prompts import PromptCache, StoredPrompt
 from dspy_rlm.journal.records import (
-    OWN_KINDS,
-    AttemptRecord,
-    CallRecord,
     CellRecord,
     CheckpointRecord,
-    ErrorRecord,
     Reader,
     RunRecord,
-    SignatureRecord,
     StepRecord,
-    Text,
     ToolRecord,
-    ValueRecord,
 )
+from dspy_rlm.protocols.recording import OWN_KINDS
 
 # Sub-runs that are nested deeper are no recorded ones: `max_depth` is a small number.
 MAX_NESTING = 50
-
-
-@dataclasses.dataclass
-class _Call:
-    call_id: str
-    fields: dict[str, Any]
-    """Those of its first event, by the names of `CallRecord`."""
-
-    attempts: list[AttemptRecord] = dataclasses.field(default_factory=list)
-    outputs: tuple[Any, ...] | None = None
-    finish_reason: str = ""
-    error: ErrorRecord | None = None
-    sent: tuple[float, float] | None = None
-
-    def record(self) -> CallRecord:
-        return CallRecord(
-            **self.fields,
-            call_id=self.call_id,
-            attempts=tuple(self.attempts),
-            outputs=self.outputs,
-            finish_reason=self.finish_reason,
-            error=self.error,
-            lost=self.sent,
-        )
-
-
-@dataclasses.dataclass
-class _Step:
-    number: int
-    started_at: float
-    reasoning: Text = ""
-    code: Text = ""
-    shown: Text = ""
-    done: bool = False
-    cell: CellRecord | None = None
-    checkpoint: CheckpointRecord | None = None
-    calls: list[_Call] = dataclasses.field(default_factory=list)
-    tools: list[ToolRecord] = dataclasses.field(default_factory=list)
-    runs: list[_Run] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass
-class _Run:
-    run_id: str
-    started_at: float = 0.0
-    depth: int = 0
-    parent_run: str | None = None
-    parent_call: str | None = None
-    signature: SignatureRecord = dataclasses.field(
-        default_factory=lambda: SignatureRecord("", (), ())
-    )
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    inputs: dict[str, ValueRecord] = dataclasses.field(default_factory=dict)
-    steps: dict[int, _Step] = dataclasses.field(default_factory=dict)
-    began_with: CheckpointRecord | None = None
-    setup: list[_Call] = dataclasses.field(default_factory=list)
-    extraction: list[_Call] = dataclasses.field(default_factory=list)
-    ended: Mapping[str, Any] | None = None
-    outputs: dict[str, ValueRecord] | None = None
-    resumes: int = 0
-    is_known: bool = False
-
-    def step(self, number: int, time: float = 0.0) -> _Step:
-        if number not in self.steps:
-            self.steps[number] = _Step(number, time)
-        return self.steps[number]
 
 
 def _saved(event: Mapping[str, Any]) -> CheckpointRecord | None:
@@ -117,12 +46,12 @@ class Assembly:
         self._root = ""
         self._events = 0
         self._version = VERSION
-        self._runs: dict[str, _Run] = {}
-        self._calls: dict[str, _Call] = {}
+        self._runs: dict[str, DraftRun] = {}
+        self._calls: dict[str, DraftCall] = {}
         self._prompts: dict[str, StoredPrompt] = {}
         self._cache = PromptCache()
-        self._tools: dict[str, tuple[_Step, int]] = {}  # the place of each
-        self._sub_runs: list[_Run] = []
+        self._tools: dict[str, tuple[DraftStep, int]] = {}  # the place of each
+        self._sub_runs: list[DraftRun] = []
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Adds an event. One of an unknown kind is of a later version, and ignored.
@@ -144,7 +73,7 @@ class Assembly:
     def record(self) -> RunRecord:
         """Returns the root run."""
         roots = [run for run in self._runs.values() if run.parent_run is None]
-        root = self._runs.get(self._root) or (roots[0] if roots else _Run(self._root))
+        root = self._runs.get(self._root) or (roots[0] if roots else DraftRun(self._root))
         for run in self._sub_runs:
             self._place(run)
         return self._record(root, 0)
@@ -155,17 +84,19 @@ class Assembly:
         self._root = read.string(event, "run")
         self._version = int(read.number(event, "version"))
 
-    def _run_of(self, event: Mapping[str, Any]) -> _Run:
+    def _run_of(self, event: Mapping[str, Any]) -> DraftRun:
         run_id = read.string(event, "run")
         run = self._runs.get(run_id)
         if run is None:
             parent = read.optional_string(event, "parent")
-            run = self._runs[run_id] = _Run(run_id, read.number(event, "t", 0.0), parent_run=parent)
+            run = self._runs[run_id] = DraftRun(
+                run_id, read.number(event, "t", 0.0), parent_run=parent
+            )
             if parent is not None:
                 self._sub_runs.append(run)
         return run
 
-    def _step_of(self, event: Mapping[str, Any]) -> _Step | None:
+    def _step_of(self, event: Mapping[str, Any]) -> DraftStep | None:
         number = read.count(event, "it")
         return None if number is None else self._run_of(event).step(number)
 
@@ -265,7 +196,7 @@ class Assembly:
             "options": unpacked(read.mapping(event, "options"), self._reader),
             "started_at": read.number(event, "t", 0.0),
         }
-        call = self._calls[call_id] = _Call(call_id, fields)
+        call = self._calls[call_id] = DraftCall(call_id, fields)
         if iteration is not None:
             run.step(iteration).calls.append(call)
         elif kind in OWN_KINDS:
@@ -341,7 +272,7 @@ class Assembly:
 
     # ---- Records ----
 
-    def _place(self, run: _Run) -> None:
+    def _place(self, run: DraftRun) -> None:
         """Adds a sub-run to the step that has started it."""
         above = self._runs.get(run.parent_run or "")
         if above is None:
@@ -352,7 +283,7 @@ class Assembly:
         elif above.steps:
             above.steps[max(above.steps)].runs.append(run)
 
-    def _record(self, run: _Run, nesting: int) -> RunRecord:
+    def _record(self, run: DraftRun, nesting: int) -> RunRecord:
         if not run.is_known:
             self.notes.append(f"The beginning of the run {run.run_id} is missing.")
         last = max(run.steps, default=0)
@@ -375,8 +306,8 @@ class Assembly:
             steps=tuple(done),
             unfinished=self._step_record(pending, nesting) if pending else None,
             began_with=run.began_with,
-            setup=_records(run.setup),
-            extraction=_records(run.extraction),
+            setup=call_records(run.setup),
+            extraction=call_records(run.extraction),
             ended=run.ended,
             outputs=run.outputs,
             notes=tuple(self.notes) if nesting == 0 else (),
@@ -385,7 +316,7 @@ class Assembly:
             reader=self._reader,
         )
 
-    def _step_record(self, step: _Step, nesting: int) -> StepRecord:
+    def _step_record(self, step: DraftStep, nesting: int) -> StepRecord:
         below = step.runs if nesting < MAX_NESTING else []
         return StepRecord(
             number=step.number,
@@ -393,16 +324,12 @@ class Assembly:
             code=step.code,
             shown=step.shown,
             cell=step.cell,
-            calls=_records(step.calls),
+            calls=call_records(step.calls),
             tools=tuple(step.tools),
             sub_runs=tuple(self._record(run, nesting + 1) for run in below),
             checkpoint=step.checkpoint,
             started_at=step.started_at,
         )
-
-
-def _records(calls: list[_Call]) -> tuple[CallRecord, ...]:
-    return tuple(call.record() for call in calls)
 
 
 def _time(seconds: float) -> datetime:

@@ -41,15 +41,15 @@ def read_variables(
     return _with_draft(found, outputs) if has_draft else found
 
 
-def reading_code(outputs: Sequence[str], wanted: str) -> str:
+def reading_code(outputs: Sequence[str], variable: str) -> str:
     """Returns the code of a cell that submits a variable as the first output, in a list, which is empty if there is none.
 
     Args:
         outputs: The names of all outputs, because SUBMIT takes no fewer.
-        wanted: The name of the variable.
+        variable: The name of the variable.
     """
     # A cell may have hidden any builtin, such as `globals`; but an output may be called like one.
-    value = f"globals()[{wanted!r}]" if hasattr(builtins, wanted) else wanted
+    value = f"globals()[{variable!r}]" if hasattr(builtins, variable) else variable
     empty = ", ".join(f"{name!r}: []" for name in outputs)
     return f"""\
 _outputs = {{{empty}}}

@@ -10,7 +10,7 @@ import dspy
 
 from dspy_rlm.errors import NoTurnLeftError
 from dspy_rlm.evidence.answers import Answers
-from dspy_rlm.report import OnExhausted
+from dspy_rlm.reports.report import OnExhausted
 from dspy_rlm.runs.endings.gathered import Gathered
 from dspy_rlm.runs.endings.interruption import Stop
 from dspy_rlm.values.conversion import TypeRules

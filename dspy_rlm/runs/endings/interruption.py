@@ -21,7 +21,7 @@ from typing import Any
 
 from dspy_rlm.concurrency.cancellation import CancelScope, RenewableScope
 from dspy_rlm.errors import RunInterruptedError
-from dspy_rlm.middleware import HostFunction
+from dspy_rlm.protocols.middleware import HostFunction
 from dspy_rlm.run_context import current_outer_run
 from dspy_rlm.tools.wrapping import is_async
 from sandbox_runtime.helpers import start_thread
@@ -49,6 +49,9 @@ class Stop:
 
         self.number = signal.SIGINT
         """The signal."""
+
+        self.on_request: Callable[[float], None] = lambda _seconds: None
+        """Called after the first signal, with the seconds that the run has left."""
 
         self.tools = 0
         """The calls of the user's tools in the main thread, one inside the other."""
@@ -156,6 +159,7 @@ class _Watch:
             "dspy_rlm: stopping. The root LM is asked for what it has, for up to %g s. The next signal stops at once.",
             self._seconds,
         )
+        self._stop.on_request(self._seconds)
         self._work.interrupt(RunInterruptedError(_STOPPED))
         if self.over.wait(self._seconds * LAST_TURN_PART):
             return

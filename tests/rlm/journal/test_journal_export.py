@@ -94,15 +94,15 @@ class TestAtif:
         """The code is the first tool call; tools follow, with arguments and results as they were."""
         system, user, first, second, third = to_atif(run)["steps"]
         cell, ask, tool = first["tool_calls"]
-        shown, asked, found = first["observation"]["results"]
+        shown, request, found = first["observation"]["results"]
 
         assert (system["source"], user["source"]) == ("system", "user")
         assert (first["message"], cell["function_name"]) == ("Ask.", "python")
         assert cell["arguments"] == {"code": "print(sub_llm('x'), find('k'), 'long' * 9_000)"}
         assert (tool["function_name"], tool["arguments"]) == ("find", {"args": ["k"]})
         assert json.loads(found["content"]) == {"value": "k", "nothing": None}
-        assert (ask["function_name"], asked["content"]) == ("sub_llm", "yes")
-        assert asked["extra"]["llm_calls"][0]["messages"] == [{"role": "user", "content": "x"}]
+        assert (ask["function_name"], request["content"]) == ("sub_llm", "yes")
+        assert request["extra"]["llm_calls"][0]["messages"] == [{"role": "user", "content": "x"}]
         assert len(shown["content"]) < 12_000 < len(shown["extra"]["output"])
         assert second["observation"]["results"][0]["extra"]["error_type"] == "ZeroDivisionError"
         assert third["observation"]["results"][0]["extra"]["outcome"] == "submitted"

@@ -55,7 +55,7 @@ def test_threads_do_not_mix_lines(journal):
 
 
 def test_a_killed_process_loses_nothing_that_was_appended(tmp_path):
-    """When `append` returns, the operating system has the line."""
+    """The operating system has the line once `append` returns."""
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
@@ -84,7 +84,7 @@ def test_a_second_run_has_a_file_of_its_own(journal, tmp_path):
 
 
 def test_a_journal_is_private(journal):
-    """What is in it is as private as the inputs."""
+    """Its content is as private as the inputs."""
     assert journal.path.stat().st_mode & 0o077 == 0
 
 

@@ -178,7 +178,7 @@ def test_deep_data_is_refused(disk):
 
 class TestReader:
     def test_a_damaged_value_is_refused(self, disk):
-        """What has another digest than its name is not returned."""
+        """A file with another digest than its name is not returned."""
         reference = unpacked(disk.packer.text(LONG), disk.reader)
         assert isinstance(reference, Ref)
         (disk.folder / reference.sha256).write_text(LONG + "x")

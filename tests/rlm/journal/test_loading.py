@@ -300,7 +300,7 @@ def _appending(path: Path) -> int:
 
 
 def test_a_new_journal_loads(path):
-    """What the writer begins, the reader reads."""
+    """The reader reads all that the writer begins."""
     journal = new_journal(Place(path), "r9")
     journal.begin("r9")
 

@@ -232,7 +232,7 @@ class TestFailures:
         assert record.unfinished.root_calls[0].error.type == "LMAuthError"
 
     def test_a_folder_that_is_deleted_in_the_middle_ends_no_run(self, play, tmp_path, caplog):
-        """What cannot be written is said once, in the log and in the report."""
+        """A failed write is reported once, in the log and in the report."""
         folder = tmp_path / "gone"
         rlm, _ = play(
             "q -> answer: str", "remove()", "print('x' * 5000)", "SUBMIT('x')",

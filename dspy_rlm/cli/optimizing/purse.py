@@ -1,0 +1,156 @@
+"""The money and the runs of a whole optimization, counted over all processes that worked on it.
+
+A run is refused, before anything is sent, once the limit does not hold it any more: with what the run may cost by its own
+`max_cost`, else with the cost of the dearest run so far.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dspy
+
+from dspy_rlm.errors import RLMError
+from dspy_rlm.rlm import RLM
+
+
+class PurseEmptyError(RLMError):
+    """A run was not begun: the limit of the optimization does not hold it."""
+
+
+class Purse:
+    """What an optimization may spend, and what it has spent. Thread-safe."""
+
+    def __init__(self, limit: float | None, record: Path) -> None:
+        """Reads what was spent before.
+
+        Args:
+            limit: US dollars; None for no limit.
+            record: The file with a line for each amount.
+        """
+        self._lock = threading.Lock()  # guards all fields below
+        self._limit = limit
+        self._record = record
+        self._amounts: dict[str, float] = {}
+        self._unknown = False
+        self._held = 0.0
+        self._reserved = 0.0
+        self._dearest = 0.0
+        self.runs = self.refused = self.failed = 0
+        self.max_runs: int | None = None
+        self.error: Exception | None = None
+        """The error of the first run that failed in this process."""
+        self.before = self._read()
+
+    def _read(self) -> float:
+        total = 0.0
+        if self._record.exists():
+            for line in self._record.read_text("utf-8").splitlines():
+                try:
+                    total += float(json.loads(line)["cost"])
+                except (ValueError, TypeError, KeyError):
+                    continue  # a torn line
+        return total
+
+    @property
+    def spent(self) -> float | None:
+        """US dollars of this process; None if a part is unknown."""
+        with self._lock:
+            return None if self._unknown else sum(self._amounts.values())
+
+    @property
+    def is_empty(self) -> bool:
+        """True if not even a run like those before fits."""
+        with self._lock:
+            return not self._fits(self._dearest)
+
+    def hold(self, amount: float) -> None:
+        """Keeps an amount back, for the measurement at the end; 0 releases it."""
+        with self._lock:
+            self._held = amount
+
+    def _fits(self, amount: float) -> bool:
+        if self._limit is None:
+            return True
+        spent = self.before + sum(self._amounts.values())
+        return spent + self._held + self._reserved + amount <= self._limit
+
+    def pay(self, what: str, cost: float | None) -> None:
+        """Books an amount, in the file too."""
+        with self._lock:
+            if cost is None:
+                self._unknown = True
+                return
+            self._amounts[what] = self._amounts.get(what, 0.0) + cost
+            if cost:
+                with self._record.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"what": what, "cost": cost}) + "\n")
+
+    @contextmanager
+    def run(self, max_cost: float | None) -> Iterator[None]:
+        """Reserves what one run may cost, while it goes on.
+
+        Raises:
+            PurseEmptyError: The limit does not hold it.
+        """
+        with self._lock:
+            amount = self._dearest if max_cost is None else max_cost
+            if not self._fits(amount) or (self.max_runs is not None and self.runs >= self.max_runs):
+                self.refused += 1
+                raise PurseEmptyError("The limit of the whole optimization is reached.")
+            self._reserved += amount
+            self.runs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved -= amount
+
+    def ended(self, cost: float | None, error: Exception | None = None) -> None:
+        """Books a run."""
+        self.pay("runs", cost)
+        with self._lock:
+            self._dearest = max(self._dearest, cost or 0.0)
+            if error is not None:
+                self.failed += 1
+                self.error = self.error or error
+
+
+class _Counting:
+    """Lets an RLM run only if the purse holds it."""
+
+    purse: ClassVar[Purse]
+
+    def forward(self, /, *arguments: Any, **inputs: Any) -> dspy.Prediction:
+        """Runs, and books the cost.
+
+        Raises:
+            PurseEmptyError: The limit of the optimization does not hold the run.
+            KeyboardInterrupt: Ctrl-C has ended the run.
+        """
+        with self.purse.run(self.budget.max_cost):  # type: ignore[attr-defined]
+            try:
+                prediction: dspy.Prediction = super().forward(*arguments, **inputs)  # type: ignore[misc]
+            except Exception as error:
+                report = getattr(error, "run", None)
+                self.purse.ended(
+                    None if report is None else report.cost_at_most or report.cost, error
+                )
+                raise
+        self.purse.ended(prediction.run.cost)
+        if prediction.run.stopped_by == "interrupted":
+            raise KeyboardInterrupt
+        return prediction
+
+
+def counted(module: RLM, purse: Purse) -> RLM:
+    """Returns the RLM, whose runs and those of its copies are counted."""
+    cls = type(module)
+    # The purse belongs to the class: optimizers copy modules deeply.
+    module.__class__ = type(cls.__name__, (_Counting, cls), {"purse": purse})
+    return module

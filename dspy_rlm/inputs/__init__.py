@@ -1,0 +1,1 @@
+"""Reads the inputs of a run from files, folders, archives, addresses and streams. See docs/inputs.md."""

@@ -1,0 +1,1 @@
+"""Answers that calls may have without being sent: those on disk, and those that a lost cell had received."""

@@ -1,0 +1,1 @@
+"""Joins a run with what observes it: its journal, its spans, the live view."""

@@ -1,0 +1,1 @@
+"""The settings of an RLM: its arguments, checked, as one frozen value. They know nothing of runs."""

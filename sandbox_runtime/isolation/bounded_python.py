@@ -1,0 +1,200 @@
+"""Runs a Python module on a hostile file: in a process of its own, confined and bounded.
+
+The process reads the listed files and its own libraries, writes to the two files that it inherits, and has limits for its
+memory, its CPU time, its output and its wall time. A hang, a crash or an excess ends that process alone. Where the operating system
+cannot confine it, the limits hold all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import IO
+
+from sandbox_runtime.isolation.launcher import FAILED
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, detect, run_confined
+
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+# The process inherits only the variables that its Python needs to start.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+# What the process says of itself is kept up to here.
+_MESSAGE_BYTES = 64 * 1024
+
+# One number of `launcher.FAILED` for each of the launcher's steps.
+_LAUNCHER_STEPS = 20
+
+# The thread ends the process when its stdin ends: when this process does, however that happens.
+_START = """\
+import os, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+sys.path[:0] = sys.argv.pop(1).split({separator!r})
+from {module} import main
+main(sys.argv[1:])
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessBounds:
+    """The most that the process may take."""
+
+    seconds: float = 300.0
+    """Wall time, and CPU time."""
+
+    memory_bytes: int = 2 * 1024**3
+    output_bytes: int = 4 * 1024**3
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """The end of the process."""
+
+    problem: str
+    """How it failed, such as "took longer than 300 s"; empty if it ended by itself without an error."""
+
+    message: str
+    """The end of its stderr."""
+
+
+def run_python(
+    module: str,
+    arguments: Sequence[str],
+    output: IO[bytes],
+    *,
+    folders: Sequence[Path] = (),
+    readable: Sequence[Path] = (),
+    bounds: ProcessBounds | None = None,
+) -> Ended:
+    """Runs `main(arguments)` of a module, with its stdout in a file. Blocks until it has ended.
+
+    Args:
+        module: The module's name.
+        arguments: The arguments.
+        output: An open file on disk.
+        folders: Folders that are put in front of `sys.path`.
+        readable: Files that the process may read, beside its libraries.
+        bounds: What it may take.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    bounds = bounds or ProcessBounds()
+    for wall in _walls():
+        code, message = _run(wall, module, arguments, output, folders, readable, bounds)
+        if wall and FAILED <= (code or 0) < FAILED + _LAUNCHER_STEPS:
+            # This kernel, or a container's profile, refuses a part of the confinement.
+            output.truncate(0)
+            continue
+        return Ended(_problem(code, bounds), message)
+    raise AssertionError("a process without a wall has no launcher")
+
+
+@functools.cache
+def _walls() -> Sequence[Wall]:
+    offered = detect()
+    parts = [offered, Wall(offered.landlock), Wall(seccomp=offered.seccomp), NO_WALL]
+    return [wall for at, wall in enumerate(parts) if wall not in parts[:at]]
+
+
+def _run(
+    wall: Wall,
+    module: str,
+    arguments: Sequence[str],
+    output: IO[bytes],
+    folders: Sequence[Path],
+    readable: Sequence[Path],
+    bounds: ProcessBounds,
+) -> tuple[int | None, str]:
+    """Returns the exit code, None after the timeout, and the end of stderr."""
+    searched = [
+        *map(str, folders),
+        *(path for path in sys.path if path and Path(path).is_absolute()),
+    ]
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        _START.format(separator=os.pathsep, module=module),
+        os.pathsep.join(dict.fromkeys(searched)),
+        *arguments,
+    ]
+    libraries = [*map(Path, searched), *map(Path, sysconfig.get_paths().values())]
+    libraries += [Path(sys.prefix), Path(sys.base_prefix)]
+    import tempfile  # slow, and most programs run no such process
+
+    with tempfile.TemporaryFile() as errors:
+        with run_confined(wall, Path(sys.executable), [*libraries, *readable]) as launch:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                cwd=Path(sys.executable).anchor or "/",
+                start_new_session=True,  # so that Ctrl-C reaches only the host, which ends it
+                **launch.options,
+            )
+        try:
+            _limit(process.pid, bounds)
+            code: int | None = process.wait(bounds.seconds)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+            launch.seal()
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MESSAGE_BYTES))
+        return code, errors.read().decode("utf-8", "replace")
+
+
+def _limit(pid: int, bounds: ProcessBounds) -> None:
+    if resource is None or not hasattr(resource, "prlimit"):
+        return
+    seconds = int(bounds.seconds) + 1
+    limits = {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_CPU": seconds,
+        "RLIMIT_DATA": bounds.memory_bytes,
+        "RLIMIT_FSIZE": bounds.output_bytes,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_NOFILE": 64,
+    }
+    with contextlib.suppress(OSError, ValueError):  # it has ended already
+        for name, most in limits.items():
+            resource.prlimit(pid, getattr(resource, name), (most, most))
+
+
+def _problem(code: int | None, bounds: ProcessBounds) -> str:
+    if code == 0:
+        return ""
+    if code is None:
+        return f"took longer than {bounds.seconds:g} s"
+    if code > 0:
+        return "failed"
+    import signal
+
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        if name in ("SIGXCPU", "SIGKILL"):
+            return f"took longer than {bounds.seconds:g} s, or too much memory"
+        if name == "SIGXFSZ":
+            return f"resulted in more than {bounds.output_bytes:,} bytes"
+        if name == "SIGABRT":
+            return "crashed, most likely because it needs too much memory"
+        return f"crashed ({name})"
+    return "crashed"

@@ -1,0 +1,1 @@
+"""Listing a folder by the rules of Git, in bounded time."""
