@@ -32,6 +32,7 @@ def run_here(
     """Runs commands in the folder, in this process, without a model, a key or replies of other tests."""
     for name in os.environ.keys() - environment(folder).keys():
         monkeypatch.delenv(name)
+    monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(dspy, "cache", dspy.cache)

@@ -14,8 +14,8 @@ from dspy_rlm.testing import Fault
 
 
 @pytest.fixture(autouse=True)
-def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's file, which does not exist yet; not that of the person who runs the tests."""
+def own_file(tmp_path: Path, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's file; not that of the person who runs the tests."""
     path = tmp_path / "user" / "config.toml"
     path.parent.mkdir()
     path.write_text("")

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsed_runs import hostile, rich, write_page
+from browsed_runs import built, hostile, rich, write_page
+from viewed_runs import Lines
+
+from dspy_rlm.cli.recorded.view import Journals
+from dspy_rlm.journal.file import try_lock
+from dspy_rlm.viewer.live import Following, LiveServer
 
 MARKUP = (
     "</script><script>alert(1)</script><img src=x onerror=alert(1)><svg/onload=alert(1)>"
@@ -244,6 +249,28 @@ class TestHostile:
         assert {"U+202E", "U+202C", "NUL", "ESC[31m", "U+200B", "U+FEFF", "U+0007"} <= marks
         assert "\u202e" not in page.locator("#app").inner_text()
         assert "more characters" in text_of(page, ".output-panel .more-chars")
+
+
+def test_a_live_page_follows_the_run(opened: Any, tmp_path: Path):
+    """A new step appears by itself, and who reads the newest one is led to it; at its end the page says so."""
+    lines = Lines(tmp_path / "run.jsonl")
+    lines.run()
+    lines.step(1, "x = 1", "one")
+    with lines.path.open("rb") as held:
+        assert try_lock(held.fileno())
+        server = LiveServer(Following(Journals([lines.path], live=True), rest=0.0), built())
+        try:
+            page = opened(server.url).go("r0-s1")
+            page.locator(".header-live", has_text="live").wait_for()
+            lines.step(2, "y = 2", "two " * 100)
+            page.locator("h1", has_text="Step 2").wait_for()
+            assert "two two" in text_of(page, ".output-panel")
+            lines.end(outputs={"answer": "red"})
+            held.close()
+            page.locator(".header-live", has_text="the run has ended").wait_for()
+            assert text_of(page, ".header .pill") == "submitted"
+        finally:
+            server.close()
 
 
 def test_axe_finds_nothing_in_the_main_views(opened: Any, page_file: Path):

@@ -113,7 +113,6 @@ def request_of(options: argparse.Namespace) -> Request:
         paths=options.paths,
         question=options.question,
         signature=options.signature,
-        mcp=options.mcp,
         gitignore=not options.no_ignore,
     )
 
@@ -134,6 +133,7 @@ def shared_request(options: argparse.Namespace, **own: Any) -> Request:
         api_base=options.api_base,
         budgets=Budgets(**budgets, prices=prices(options.prices) or None),
         tools=options.tools,
+        mcp=options.mcp,
         on_exhausted=options.on_exhausted,
         journal=options.journal,
         resume=options.resume,

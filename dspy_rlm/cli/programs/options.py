@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dspy_rlm.cli.options import (
     EXIT_CODES,
@@ -64,6 +65,14 @@ def describe_own(run: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a Python function that the code can call besides the program's tools; may be repeated",
+    )
+    run.add_argument(
+        "--mcp",
+        metavar="CONFIG",
+        action="append",
+        type=Path,
+        default=[],
+        help='MCP servers whose tools the code can call: a JSON file with "mcpServers"; may be repeated',
     )
     run.add_argument(
         "--dry-run",

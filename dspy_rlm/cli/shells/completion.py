@@ -20,7 +20,7 @@ HOW_TO = {
 }
 
 # Parts of the names of arguments that are paths.
-_FILES, _FOLDERS = ("FILE", "INPUT", "PATH", "RUN", "PROGRAM"), ("DIR",)
+_FILES, _FOLDERS = ("FILE", "PATH", "RUN", "PROGRAM", "INPUT", "CONFIG"), ("DIR",)
 
 
 def describe_completion(completion: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ SEE_ALSO = """\
 def reference() -> str:
     """Returns the page."""
     parser = command_parser()
-    commands = _commands(parser)
+    commands = all_commands(parser)
     synopsis = "\n".join(_synopsis(command) for _, command in commands if not _actions_of(command))
     parts = [
         HEAD.format(description=_sentence(parser.description), synopsis=synopsis),
@@ -64,13 +64,13 @@ def reference() -> str:
     return "\n".join(parts)
 
 
-def _commands(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
+def all_commands(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
     """Returns the commands, and the actions of each after it, with their one-line helps."""
     found: list[tuple[str, argparse.ArgumentParser]] = []
     for action in _actions_of(parser):
         helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
         for name, below in action.choices.items():
-            found += [(helps.get(name, ""), below), *_commands(below)]
+            found += [(helps.get(name, ""), below), *all_commands(below)]
     return found
 
 

@@ -135,10 +135,13 @@ class Waterfall {
   }
 
   #addCritical(segment: Segment): void {
-    if (segment.run !== this.#context.runIndex && segment.call === null) {
+    const below = this.#childOf(segment.run);
+    if (below === null) {
       return;
     }
-    const key = segment.call !== null
+    const key = below !== this.#context.runIndex
+      ? `r${below}`
+      : segment.call !== null
       ? `c${segment.call}`
       : segment.tool !== null
       ? `t${segment.tool}`
@@ -146,6 +149,19 @@ class Waterfall {
     const known = this.#critical.get(key) ?? [];
     known.push([segment.start, segment.end]);
     this.#critical.set(key, known);
+  }
+
+  /** Returns the run itself, or the sub-run of it that a run is in; null for a run that is elsewhere. */
+  #childOf(run: number): number | null {
+    const { runs } = this.#context.journal;
+    for (let at: number | null | undefined = run; at !== null && at !== undefined;) {
+      const above: number | null | undefined = runs[at]?.parent;
+      if (at === this.#context.runIndex || above === this.#context.runIndex) {
+        return at;
+      }
+      at = above;
+    }
+    return null;
   }
 
   #build(): void {
@@ -181,7 +197,8 @@ class Waterfall {
         detail: duration(seconds),
         href: link(this.#context, { kind: "run", run: runIndex }, "setup"),
         bars: [bar("other", run.started, seconds)],
-        critical: this.#critical.get("othernull") ?? [],
+        critical: (this.#critical.get("othernull") ?? [])
+          .filter(([start]) => start < run.started + seconds),
         failed: false,
         open: null,
       });
@@ -264,7 +281,7 @@ class Waterfall {
           detail: `${count(below.steps.length, "step")}, ${duration(below.seconds)}`,
           href: link(this.#context, { kind: "run", run: index }, "timeline"),
           bars: [bar("sub", below.started, below.seconds ?? 0)],
-          critical: [],
+          critical: this.#critical.get(`r${index}`) ?? [],
           failed: below.status === "failed" || below.status === "crashed",
           open: null,
         });
