@@ -194,6 +194,8 @@ class TestMistakes:
             (["program.py:rml"], 11, "has no 'rml'. Did you mean 'rlm'?"),
             (["program.py:number"], 11, "number of program.py is no RLM but a int"),
             (["nothing.py:rlm"], 10, "There is no file 'nothing.py' to run."),
+            (["leaving.py:rlm"], 11, "leaving.py cannot be imported: SystemExit"),
+            (["whole.py:pipeline"], 11, "It has the RLM pipeline.search."),
             (["broken.py:rlm"], 11, "broken.py cannot be imported: ZeroDivisionError"),
             (["program.py:rlm", "--qestion", "x"], 2, "Did you mean --question?"),
             (
@@ -217,6 +219,11 @@ class TestMistakes:
     def test_before_anything_is_sent(self, program: Server, arguments, code, message):
         """A mistake has its exit code, and says what to do."""
         Path("broken.py").write_text("1 / 0\n")
+        Path("leaving.py").write_text("raise SystemExit(3)\n")
+        Path("whole.py").write_text(
+            "import dspy\nclass Pipeline(dspy.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.search = dspy.RLM('a -> b')\npipeline = Pipeline()\n"
+        )
         done = program.run("run", *arguments)
 
         assert (done.returncode, done.stdout) == (code, "")
