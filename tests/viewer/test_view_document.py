@@ -63,20 +63,20 @@ class TestTexts:
         assert texts.entries == []
 
     def test_a_growing_prompt_takes_the_space_of_what_is_new(self):
-        """A thousand prompts with a growing history are stored in about the size of the last one."""
+        """Hundreds of prompts with a growing history are stored in about the size of the last one."""
         texts, prompt = Texts(), "System. " * 50
         series, sent = Series(texts), []
-        for turn in range(1000):
+        for turn in range(300):
             prompt += f"Step {turn}: {'é' * 200}\n"
-            sent.append(f"{prompt}Turn {turn} of 1000. {'The end. ' * 30}")
+            sent.append(f"{prompt}Turn {turn} of 300. {'The end. ' * 30}")
             series.add(sent[-1])
         numbers = series.finish()
         texts.finish()
 
-        assert [whole(texts, numbers[at]) for at in (0, 500, 999)] == [
+        assert [whole(texts, numbers[at]) for at in (0, 150, 299)] == [
             sent[0],
-            sent[500],
-            sent[999],
+            sent[150],
+            sent[299],
         ]
         assert sum(texts.chunks) < 1.1 * len(sent[-1].encode())
         assert max(len(entry) for entry in texts.entries) < 10
