@@ -183,7 +183,8 @@ class _Outline:
             f"<mark>{escaped(text)}</mark>" if number == line else escaped(text)
             for number, text in enumerate(code.split("\n"), 1)
         ]
-        return f"<pre>{chr(10).join(lines)}{self._rest(step['code'], code)}</pre>\n"
+        body = f"<pre>{chr(10).join(lines)}{self._rest(step['code'], code)}</pre>"
+        return f"<details open><summary>Code</summary>{body}</details>\n"
 
     def _calls(self, title: str, calls: Sequence[int]) -> Iterator[str]:
         if not calls:
