@@ -65,6 +65,7 @@ class TestAsk:
         assert sum("RLM text, question -> answer" in line for line in lines) == 1
         assert sys.stderr is terminal.stream
 
+    @pytest.mark.nightly
     def test_plain_and_quiet(self, server: Server, terminal: Screen, monkeypatch):
         """On a terminal too, `--plain` has lines without escape codes, and `--quiet` one line at the end."""
         monkeypatch.setattr(sys, "stderr", terminal.stream)
