@@ -11,6 +11,7 @@ import { growTo, imageBytes, imageState, putPages } from "./image.ts";
 import { free, type IncomingFiles } from "./incoming_files.ts";
 import { loadLibraries, mountPackages, noteTable, watchLibraries } from "./packages.ts";
 import type { Pyodide, Runtime } from "./pyodide_types.ts";
+import { CHECK, signalCheck } from "./signal_check.ts";
 import {
   KEPT_GLOBALS,
   lockIntrinsics,
@@ -40,6 +41,8 @@ export interface Parts {
   names: string[];
   files: IncomingFiles;
   wasm: Promise<WebAssembly.Module>;
+  /** The memory in which signals are sent. */
+  signals: WebAssembly.Memory;
   pythonGlobals: () => object;
 }
 
@@ -54,7 +57,7 @@ export interface Started {
 
 /** Starts the interpreter, with the guest's Python sources on its disk if there is no image. */
 export async function startInterpreter(
-  { names, files, wasm, pythonGlobals }: Parts,
+  { names, files, wasm, signals, pythonGlobals }: Parts,
 ): Promise<Started> {
   const script = await compileScript(names, files);
   const runtime = script.runInThisContext() as Runtime;
@@ -64,7 +67,7 @@ export async function startInterpreter(
   narrowCrypto();
   watchLibraries();
   const stdlib = await files.take("python_stdlib.zip");
-  serveFromMemory(stdlib, wasm, head);
+  serveFromMemory(stdlib, wasm, { head, signals });
   const pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
@@ -118,10 +121,11 @@ async function compileScript(names: string[], files: IncomingFiles): Promise<vm.
 function serveFromMemory(
   stdlib: Part,
   compiled: Promise<WebAssembly.Module>,
-  head: Part | null,
+  { head, signals }: { head: Part | null; signals: WebAssembly.Memory },
 ): void {
   WebAssembly.instantiateStreaming = async (_source, imports) => {
     const wasm = await compiled;
+    imports!.env![CHECK] = signalCheck(signals);
     const instance = new WebAssembly.Instance(wasm, imports);
     if (head !== null) growTo(instance, imageBytes(head));
     return { instance, module: wasm };

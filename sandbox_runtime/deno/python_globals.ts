@@ -18,6 +18,8 @@ export interface Surroundings {
   post: (message: FromWorker, move: Transferable[]) => void;
   intact: () => boolean;
   timers: object;
+  /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */
+  hold: (address: number, length: number, most: number) => boolean;
 }
 
 const decoder = new TextDecoder();
@@ -25,7 +27,9 @@ const decoder = new TextDecoder();
 const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** Returns everything that `import js` shows. Nothing in it has a prototype that leads to the realm. */
-export function pythonGlobals({ shared, output, post, intact, timers }: Surroundings): object {
+export function pythonGlobals(
+  { shared, output, post, intact, timers, hold }: Surroundings,
+): object {
   /**
    * Calls the host and waits. Small arguments are text, others are parts. The answer is its JSON text, or an
    * array of that and of its raw parts.
@@ -83,6 +87,7 @@ export function pythonGlobals({ shared, output, post, intact, timers }: Surround
     /** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
     heard: (): boolean => acknowledge(shared),
     intact,
+    hold,
     ...timers,
   };
   const globals = Object.create(null);

@@ -5,6 +5,7 @@
  */
 
 import type { Part } from "./frames.ts";
+import { signalMemory } from "./signal_check.ts";
 import type { Shared } from "./worker_messages.ts";
 
 /** The length of one piece of an answer. */
@@ -12,8 +13,10 @@ const WINDOW_BYTES = 1024 * 1024;
 
 /** Allocates the memory that both threads share. Answers of any size pass through its window. */
 export function makeShared(): Shared {
+  const signals = signalMemory();
   return {
-    interrupt: new Uint8Array(new SharedArrayBuffer(1)),
+    signals,
+    interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
     heard: new Int32Array(new SharedArrayBuffer(4)),
     idle: new Int32Array(new SharedArrayBuffer(4)),
     turn: new Int32Array(new SharedArrayBuffer(4)),

@@ -19,6 +19,7 @@ import { noteLibraries } from "./packages.ts";
 import type { Driver, Pyodide } from "./pyodide_types.ts";
 import { pythonGlobals } from "./python_globals.ts";
 import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm_scrub.ts";
+import { Submission } from "./submission.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
 import { Rooms } from "./value_buffers.ts";
 import type { Boot, FromWorker, ToWorker } from "./worker_messages.ts";
@@ -31,6 +32,7 @@ const files = new IncomingFiles();
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
 const timers = new Timers();
 const finalizers = new DeferredFinalizers();
+const submission = new Submission();
 const output = new CellOutput((text) => post({ op: "output", text }, []));
 
 let pyodide: Pyodide;
@@ -124,6 +126,7 @@ async function boot(message: Boot): Promise<void> {
     names,
     files,
     wasm: wasmArrived.promise,
+    signals: shared.signals,
     pythonGlobals: () =>
       pythonGlobals({
         shared,
@@ -131,6 +134,8 @@ async function boot(message: Boot): Promise<void> {
         post,
         intact: () => harness.intact,
         timers: timers.globals,
+        hold: (address, length, most) =>
+          submission.hold(pyodide._module.HEAPU8.subarray(address, address + length), most),
       }),
   });
   ({ pyodide, script } = started);
@@ -185,7 +190,8 @@ async function run(
   timers.close();
   finalizers.run();
   await timers.turn();
-  return typeof end === "string" ? [end] : end;
+  const [text, ...parts] = typeof end === "string" ? [end] : end;
+  return [text, ...submission.complete(parts)];
 }
 
 /** Prepares the cell that is expected next; only its code is missing. */

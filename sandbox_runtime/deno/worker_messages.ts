@@ -9,7 +9,9 @@ import type { CallMode, Room, Width } from "./protocol.ts";
 
 /** The memory that both threads share. Host calls block the worker, so their answers pass through it. */
 export interface Shared {
-  /** A signal number for Python, or 0. Pyodide reads and clears it. */
+  /** The memory that begins with `interrupt`; see `signal_check.ts`. */
+  signals: WebAssembly.Memory;
+  /** A signal number for Python, or 0. Python reads and clears it. */
   interrupt: Uint8Array;
   /** The state of the signal; see `signals.ts`. */
   heard: Int32Array;

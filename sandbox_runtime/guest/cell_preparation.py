@@ -57,6 +57,11 @@ class DriverHost(CallHost, Protocol):
     def emit(self, text: str) -> None:
         """Sends output of the running cell to the host."""
 
+    def hold(self, packed: bytes, most: int) -> bool:
+        """Holds the running cell's submission, marshalled, until the cell has ended. Returns False if it cannot:
+        what is not plain data, or is longer as JSON than `most` bytes, has to be encoded here.
+        """
+
     def heard(self) -> bool:
         """Acknowledges a signal, which is resent until then. Returns False if it was acknowledged before."""
 
