@@ -5,7 +5,6 @@ Decides which files are worth reading and lists those that it leaves out, each w
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -282,11 +281,13 @@ def _folder(
         Skipped(one.path, _REASONS.get(one.reason, one.reason), one.size_bytes)
         for one in folder.left_out()
     ]
-    if sum(sizes.values()) > bounds.folder_bytes:
-        if alone:
-            source.folder = folder
-            return source
-        bounds = dataclasses.replace(bounds, lazy_bytes=0)
+    source.more_notes = [
+        f"{name}: left out: {number:,} {what}"
+        for what, number in sorted(folder.omissions().items())
+    ]
+    if alone and sum(sizes.values()) > bounds.folder_bytes:
+        source.folder = folder
+        return source
     for path in sizes:
         _add(source, Content(path, folder.root / path, spool), path, bounds)
     return source

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +93,10 @@ class Item:
         )
         self._content = Content(self.name, path, content.spool, "", "", content.notes, name)
         self.kind = kind_of(*self._content.samples(), name, "")
+
+    def stay_on_disk(self) -> None:
+        """Makes its text a lazy one, whatever its size: the files together are too large for memory."""
+        self._bounds = dataclasses.replace(self._bounds, lazy_bytes=0)
 
     @property
     def is_archive(self) -> bool:

@@ -22,7 +22,6 @@ from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT
 
 from dspy_rlm.errors import ToolServerError
 from dspy_rlm.mcp_tools.bounds import MAX_ERROR_CHARS, MAX_PAGES, MAX_TOOLS
-from dspy_rlm.mcp_tools.faults import NotSentError
 from sandbox_runtime.helpers import in_one_line, start_thread
 
 T = TypeVar("T")
@@ -35,6 +34,10 @@ CLOSE_SECONDS = 10.0
 
 # The text by which the `mcp` package reports a session that the server does not know any more, with this code.
 _TERMINATED = "Session terminated"
+
+
+class NotSentError(ToolServerError):
+    """The connection has ended before the server saw the request, so it can be sent again."""
 
 
 class Connection:

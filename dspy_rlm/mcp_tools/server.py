@@ -25,7 +25,7 @@ from dspy_rlm.mcp_tools.arguments import (
     name_of,
 )
 from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
-from dspy_rlm.mcp_tools.faults import NotSentError
+from dspy_rlm.mcp_tools.connection import NotSentError
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 

@@ -133,6 +133,11 @@ class Directory:
         self.sizes(deadline)
         return self._passed
 
+    def omissions(self, deadline: Deadline | None = None) -> Mapping[str, int]:
+        """Returns what had to be left out by its kind, such as folders that cannot be read; usually nothing."""
+        self.sizes(deadline)
+        return dict(self._left_out)
+
     def file(self, path: str, deadline: Deadline | None = None) -> TextFile:
         """Returns a listed file. Raises `KeyError` for any other path."""
         deadline = deadline or Deadline()

@@ -88,7 +88,9 @@ class TestOptimize:
         assert run_here("run", "program.py:rlm", *model, *state).stdout == "2\n"
 
         sent = len(counting.requests)
-        again = run_here(*options(counting))
+        again = run_here(*options(counting, "--plain"))
+        assert "  5 of at most 25 runs, mean of the last 5: " in again.stderr
+        assert "dspy.evaluate" not in again.stderr
         assert again.returncode == 0, again.stderr
         assert len(counting.requests) == sent
         assert "  difference +0.67  [+0.00, +1.00]" in again.stdout

@@ -60,6 +60,7 @@ def write(tmp_path):
 
 class TestDocuments:
     @documents
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize(
         ("name", "content", "reason"),
         [

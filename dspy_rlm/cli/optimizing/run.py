@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from dspy_rlm.cli.optimizing.intervals import Comparison, Interval, compared
 from dspy_rlm.cli.optimizing.metrics import Metric, metric_of
 from dspy_rlm.cli.optimizing.optimizers import MAX_ERRORS, compiled
 from dspy_rlm.cli.optimizing.plan import Parts, Runs, divided, planned
+from dspy_rlm.cli.optimizing.progress import watched, without_logs
 from dspy_rlm.cli.optimizing.purse import Purse, counted
 from dspy_rlm.cli.optimizing.trainset import examples_in, expected
 from dspy_rlm.cli.programs.command import split_name
@@ -196,13 +196,16 @@ def _optimized(work: _Work, options: argparse.Namespace, notes: Notes) -> dict[s
         notes.info(
             f"Before: {sum(before) / len(before):.2f}. Optimizing with at most {work.runs.most} runs."
         )
-        with _said_on_stderr(quiet=notes.quiet):
+        metric = work.metric
+        if not notes.quiet:
+            metric = watched(metric, purse, work.runs.most)
+        with without_logs():
             better = compiled(
                 options.optimizer,
                 module,
                 work.parts,
                 work.runs,
-                work.metric,
+                metric,
                 work.reflection,
                 proposing.is_over,
                 threads=options.threads,
@@ -285,22 +288,8 @@ def _measured(module: RLM, work: _Work, threads: int) -> list[float]:
         max_errors=MAX_ERRORS,
         failure_score=0.0,
     )
-    return [float(score) for _, _, score in evaluate(module).results]
-
-
-@contextlib.contextmanager
-def _said_on_stderr(*, quiet: bool) -> Iterator[None]:
-    """Keeps what optimizers print away from the answer."""
-    if not quiet:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-        return
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield
+    with without_logs():
+        return [float(score) for _, _, score in evaluate(module).results]
 
 
 def _dumped(comparison: Comparison) -> dict[str, Any]:

@@ -109,7 +109,7 @@ export function toolsOf(journal: Journal, step: Step): ToolCall[] {
 }
 
 /** Returns the runs that a run has started, with those below them, and the run itself. */
-export function familyOf(journal: Journal, run: RunIndex): Set<RunIndex> {
+function familyOf(journal: Journal, run: RunIndex): Set<RunIndex> {
   const family = new Set([run]);
   // A run is after the one above it, so one pass finds all.
   journal.runs.forEach((one, index) => {

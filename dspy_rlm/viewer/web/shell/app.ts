@@ -13,6 +13,7 @@ import { fill, h } from "../ui/dom.ts";
 import { keepFocus } from "../ui/focus.ts";
 import { clearHighlight, highlight } from "../ui/highlight.ts";
 import { pill } from "../ui/parts.ts";
+import { drawWholeLists } from "../ui/virtual_list.ts";
 import { compareView } from "../views/compare.ts";
 import { outcomePill, stepButtons } from "../views/step.ts";
 import { Choices, type Context, link, runName } from "./context.ts";
@@ -87,7 +88,10 @@ export class App {
       this.#side.classList.remove("open");
       this.draw();
     });
-    addEventListener("beforeprint", () => drawAll(this.#root));
+    addEventListener("beforeprint", () => {
+      drawAll(this.#main);
+      drawWholeLists(this.#main);
+    });
     if (this.#store.document.live) {
       this.#showLive("live");
       follow(this.#store, () => this.#grown(), (state) => this.#showLive(state));

@@ -137,7 +137,7 @@ export function stepState(run: Run, step: Step): Row["state"] {
 }
 
 /** Returns what a step did, in few words: the functions that it called, or the names that it assigned. */
-export function detailOf(journal: Journal, step: Step): string {
+function detailOf(journal: Journal, step: Step): string {
   if (step.outcome === "submitted") {
     return "SUBMIT";
   }

@@ -197,9 +197,8 @@ class Waterfall {
         detail: duration(seconds),
         href: link(this.#context, { kind: "run", run: runIndex }, "setup"),
         bars: [bar("other", run.started, seconds)],
-        critical: (this.#critical.get("othernull") ?? []).filter(([, end]) =>
-          end <= run.started + seconds + 1e-6
-        ),
+        critical: (this.#critical.get("othernull") ?? [])
+          .filter(([start]) => start < run.started + seconds),
         failed: false,
         open: null,
       });

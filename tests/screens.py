@@ -94,9 +94,10 @@ class Screen:
         return cursor.y, cursor.x, cursor.hidden
 
     def close(self) -> None:
-        """Closes both ends."""
+        """Closes both ends, the reader's last: its number may be that of the next terminal."""
         self.stream.close()
         os.close(self.follower)
+        self._reader.join(30)
         os.close(self._leader)
 
 
