@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from dspy_rlm.errors import SignatureError
 from sandbox_runtime.helpers import url_without_secrets
 
-# Programs that start another one, whose name says more.
+# Programs that start another program, whose name is more informative.
 _RUNNERS = frozenset({"npx", "uvx", "uv", "node", "python", "python3", "bunx", "deno", "docker", "pipx", "sh", "bash"})  # fmt: skip
 _SHOWN_CHARS = 100
 

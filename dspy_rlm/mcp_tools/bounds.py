@@ -15,7 +15,7 @@ MAX_LINE_CHARS = 120
 # The characters of an error's text.
 MAX_ERROR_CHARS = 4_000
 
-# The parts of a schema, and its depth. What lies beyond is any value.
+# The parts of a schema, and its depth. Parts beyond these limits accept any value.
 MAX_SCHEMA_PARTS, MAX_SCHEMA_DEPTH = 2_000, 12
 
 # A server whose connection has ended is started again at most so often in so many seconds.

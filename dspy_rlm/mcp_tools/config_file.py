@@ -10,7 +10,7 @@ from typing import Any
 
 from dspy_rlm.errors import SignatureError
 
-# Larger than any list of servers.
+# The bound on the file's size: larger than any list of servers.
 MAX_BYTES = 1024 * 1024
 
 # The keys under which programs have the servers: most of them, and VS Code.
@@ -36,7 +36,7 @@ def servers_of(
     """Returns the arguments of `MCP` for each server of a file, by name.
 
     Raises:
-        SignatureError: The file cannot be read, or says something that cannot be used.
+        SignatureError: The file cannot be read, or has an invalid entry.
     """
     servers = _servers(Path(path))
     if only is not None:
@@ -134,7 +134,7 @@ def expanded(text: str, where: str) -> str:
     """Returns a text with `${NAME}`, `${env:NAME}` and `${NAME:-default}` replaced by variables of the environment.
 
     Raises:
-        SignatureError: A variable is not set and has no default, or is none of the environment.
+        SignatureError: A variable is not set and has no default, or is not an environment variable.
     """
     parts = text.split("${")
     found = [parts[0]]

@@ -181,7 +181,7 @@ class Connection:
         self._is_over = True
 
     async def _stay_open(self) -> None:
-        # Closing may come before the server has answered at all.
+        # `close` may be called before the server has answered.
         serving = asyncio.ensure_future(self._serve())
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -234,7 +234,7 @@ class Connection:
 
 @atexit.register
 def _close_all() -> None:
-    """Ends the servers while there are threads that can do it. What is left when the process ends, is killed then."""
+    """Ends the servers while threads can still do so. Remaining servers are killed when the process ends."""
     for connection in list(_all):
         connection.close(wait=False)
     for connection in list(_all):
@@ -242,7 +242,7 @@ def _close_all() -> None:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Returns the first error in groups of them: a task group wraps what went wrong."""
+    """Returns the first error in groups of them: a task group wraps the cause."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -1,8 +1,8 @@
-"""Runs a command and ends it, with all its descendants, as soon as the process that wanted it is gone.
+"""Runs a command and ends it, with all its descendants, as soon as the process that started it has ended.
 
 `python -I -S guardian.py FD COMMAND...`: FD is the read end of a pipe whose write end only that process has. It is
-closed when the process ends in any way, SIGKILL included. A program of its own with the standard library only, for
-POSIX. Its exit code is that of the command.
+closed when the process ends in any way, SIGKILL included. A separate program for POSIX that uses only the standard
+library. Its exit code is that of the command.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # The time that the command has to end by itself once its stdin is closed and the process is gone.
 GRACE_SECONDS = 1.0
 
-# A descendant that starts others faster than they are killed is not followed for ever.
+# A descendant that starts others faster than they are killed is not followed forever.
 MAX_ROUNDS = 100
 
 NOT_STARTED = 127
@@ -120,7 +120,7 @@ def _reap(child: int) -> int:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Sets an option of this process on Linux. Elsewhere the lifeline alone has to do."""
+    """Sets an option of this process on Linux. Elsewhere, only the lifeline protects."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -14,7 +14,7 @@ from dspy_rlm.mcp_tools.bounds import MAX_MESSAGE_BYTES
 
 CONNECT_SECONDS = 30.0
 
-# For a transport that takes no None.
+# For a transport that does not accept None.
 _FOREVER = 1e9
 
 # The usual answers of a server that has no stream of notifications, or ends no sessions.
@@ -27,7 +27,7 @@ class HttpServer:
     def __init__(
         self, url: str, headers: Mapping[str, str], *, sse: bool, read_seconds: float | None
     ) -> None:
-        """Connects to nothing yet.
+        """Creates the transport without connecting.
 
         Args:
             url: The address.
@@ -91,13 +91,13 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """The bytes of a reply, up to a limit. They may be compressed: what they become is at most some times as large."""
+    """The bytes of a reply, up to a limit. They may be compressed: decompressed, they are at most some times as large."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yields the parts. Raises `httpx2.ReadError` for one too many."""
+        """Yields the parts. Raises `httpx2.ReadError` beyond the limit."""
         size = 0
         async for part in self._stream:
             size += len(part)

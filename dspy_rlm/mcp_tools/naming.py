@@ -1,4 +1,4 @@
-"""The names of a server's tools in the REPL: Python names that hide nothing and are all different."""
+"""The names of a server's tools in the REPL: unique Python names that hide no other name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names_in_repl(
     Args:
         tools: The tools' own names.
         prefix: The beginning of every name; empty for none.
-        server: The server's name. It begins the names that are taken, or that would hide a name of Python or the REPL.
+        server: The server's name. It is the prefix of names that are in use, or that would hide a name of Python or the REPL.
         taken: The names that the REPL has already: inputs, outputs, other tools.
     """
     used = set(taken)

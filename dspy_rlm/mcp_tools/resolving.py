@@ -18,7 +18,7 @@ MANY_TOOLS, LONG_CHARS = 20, 12_000
 
 
 def split_servers(tools: Any) -> tuple[tuple[ToolServer, ...], Any]:
-    """Returns the servers among what the user passes as `tools`, and the rest of it.
+    """Splits the argument `tools` into servers and other tools.
 
     In a mapping, the key of a server begins the names of its tools.
     """
@@ -36,7 +36,7 @@ def split_servers(tools: Any) -> tuple[tuple[ToolServer, ...], Any]:
 
 
 def with_served_tools(config: RLMConfig) -> RLMConfig:
-    """Returns the settings of a run: with the tools of all servers, which are opened if they are not.
+    """Returns the settings of a run: with the tools of all servers, which are opened if needed.
 
     Raises:
         ToolServerError: A server cannot be started or reached.
@@ -56,7 +56,7 @@ def with_served_tools(config: RLMConfig) -> RLMConfig:
 
 
 def close_all(servers: Iterable[ToolServer]) -> None:
-    """Closes servers, each of them although closing another has failed."""
+    """Closes all servers, even if closing one of them fails."""
     errors = []
     for server in servers:
         try:

@@ -1,6 +1,6 @@
-"""The result of a tool as plain data: texts, structured data, images and audio that a sub-LM can be shown, bytes.
+"""The result of a tool as plain data: texts, structured data, images and audio for sub-LMs, bytes.
 
-Nothing is dropped: what is no text and no data is a record that says what it is.
+Nothing is dropped: content that is neither text nor data becomes a record that describes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WRAPPED = "result"
 def plain_result(result: types.CallToolResult, schema: Mapping[str, Any]) -> Any:
     """Returns a result as data of the REPL.
 
-    Structured content is taken as it is, and counts instead of the texts that repeat it. A single part is that part,
+    Structured content is returned unchanged, in place of the texts that repeat it. A single part is that part,
     several are a list, and none is None.
 
     Args:

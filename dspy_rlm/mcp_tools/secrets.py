@@ -40,7 +40,7 @@ def secrets_in(
 
 
 def without_secrets(state: Mapping[str, Any], secrets: Sequence[str]) -> dict[str, Any]:
-    """Returns settings whose texts have no secrets, and what is missing: names of `env` and `headers`, and others."""
+    """Returns settings without secrets, and the names of the removed ones: those of `env` and `headers`, and others."""
     kept = dict(state)
     missing: list[str] = list(state.get("_missing", ()))
     for part in ("env", "headers"):

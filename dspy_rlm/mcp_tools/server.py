@@ -28,7 +28,7 @@ from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 
-# An address that ends so is one of the older transport, by server-sent events.
+# The ending of an address of the older transport, by server-sent events.
 _SSE_END = "/sse"
 
 # The transport's own default for the silence of a stream.
@@ -76,7 +76,7 @@ class MCP:
             transport: "http" or "sse" for an address. None: "sse" if it ends with /sse.
 
         Raises:
-            SignatureError: An argument is invalid; says which and why.
+            SignatureError: An argument is invalid; the message says which and why.
         """
         if (command is None) == (url is None):
             raise SignatureError(
@@ -125,7 +125,7 @@ class MCP:
             prefix: True to begin the names of tools with the name of their server. None: where there are several servers.
 
         Raises:
-            SignatureError: The file cannot be read, or says something that cannot be used.
+            SignatureError: The file cannot be read, or has an invalid entry.
         """
         from dspy_rlm.mcp_tools.config_file import servers_of
 
@@ -204,7 +204,7 @@ class MCP:
             try:
                 return await (await self._ready()).call(tool, arguments, self.timeout)
             except ToolServerError as error:
-                # A server that has forgotten the session has not seen the request.
+                # A server that no longer knows the session has not handled the request.
                 if error.was_sent:
                     raise
                 return await (await self._ready()).call(tool, arguments, self.timeout)

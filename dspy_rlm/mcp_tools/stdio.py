@@ -25,7 +25,7 @@ from mcp_types import jsonrpc_message_adapter
 from dspy_rlm.errors import ToolServerError
 from dspy_rlm.mcp_tools.bounds import MAX_MESSAGE_BYTES
 
-# Lines on stdout that are no messages, such as a banner; more of them are no accident.
+# Lines on stdout that are no messages, such as a banner; more of them are an attack or a defect.
 MAX_STRAY_LINES = 1_000
 
 # Requests of the server to the client in so many seconds. Each is answered, and the answers of a flood would wait in memory.
@@ -50,11 +50,11 @@ class StdioServer:
     def __init__(
         self, command: Sequence[str], env: Mapping[str, str], cwd: str | None, name: str
     ) -> None:
-        """Starts nothing yet.
+        """Creates the transport without starting the process.
 
         Args:
             command: The program and its arguments.
-            env: Variables of its environment, beside the harmless ones of this process such as PATH and HOME.
+            env: Variables of its environment, in addition to harmless ones of this process such as PATH and HOME.
             cwd: Its working directory; None for that of this process.
             name: The server's name, for error messages.
         """
@@ -67,9 +67,9 @@ class StdioServer:
         self._process: asyncio.subprocess.Process | None = None
         self._lifeline: int | None = None
         self.problem = ""
-        """The violation of the protocol that ended the connection; empty for none."""
+        """The protocol violation that ended the connection; empty for none."""
         self.is_over = False
-        """True once nothing more can come from the server."""
+        """True once the server can send nothing more."""
 
     async def __aenter__(self) -> Any:
         """Starts the process and returns the streams of messages."""
@@ -212,7 +212,7 @@ class StdioServer:
         """Closes stdin, and kills the process if it has not ended some time after."""
         if process.stdin is not None:
             process.stdin.close()
-        # None for a server that does not keep to the protocol.
+        # None for a server that violates the protocol.
         if not await _ended(process, 0 if self.problem else GRACE_SECONDS):
             with contextlib.suppress(OSError):
                 process.terminate()
@@ -250,7 +250,7 @@ class _Rate:
         self._count = 0
 
     def accept(self) -> bool:
-        """Counts a request. Returns False if it is one too many."""
+        """Counts a request. Returns False if it exceeds the rate."""
         now = time.monotonic()
         if now - self._since > REQUESTS_SECONDS:
             self._since, self._count = now, 0

@@ -1,6 +1,6 @@
 """Names and descriptions of a server as text of a prompt: bounded, on one line where they should be, and escaped.
 
-They are untrusted: a server may write what reads like a part of the prompt, or hide text in invisible characters.
+They are untrusted: a server may imitate a part of the prompt, or hide text in invisible characters.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ Call = Callable[[str, dict[str, Any]], Awaitable[types.CallToolResult]]
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """How the tools of a server are called in the REPL: see `naming.names_in_repl`."""
+    """The rules for the names of a server's tools in the REPL: see `naming.names_in_repl`."""
 
     server: str
     prefix: str = ""
@@ -75,7 +75,7 @@ def _tool(listed: types.Tool, name: str, server: str, call: Call) -> dspy.Tool:
 
 
 def _returns(schema: dict[str, Any]) -> str:
-    """Returns a sentence on a result; empty if nothing is known of it."""
+    """Returns a sentence on a result; empty if its type is unknown."""
     if not schema:
         return ""
     value = schema["properties"]["result"] if is_wrapped(schema) else schema

@@ -1,4 +1,4 @@
-"""Text of models in HTML: nothing in it is markup, and nothing in it is invisible or changes what is around it."""
+"""Text of models in HTML: it contains no markup, no invisible characters, and none that change the text around it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import unicodedata
 
 # Categories of characters that are shown by their numbers: controls, formats (as of bidirectional text), surrogates, private
-# ones, and separators of lines and paragraphs. Unicode Technical Report 36 describes what such characters are abused for.
+# ones, and separators of lines and paragraphs. Unicode Technical Report 36 describes the attacks with such characters.
 _SHOWN_BY_NUMBER = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 

@@ -1,4 +1,4 @@
-"""A recorded run as a page shows it: all parts together."""
+"""Builds the document of a page from the records of one or two journals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page that follows a run: a small server on this machine, which only the page that it has served can ask.
+"""A page that follows a run: a small local server that answers only the page that it has served.
 
 It listens on 127.0.0.1. Each address has a random token in its path, so that no other user or page can guess it. The Host header
 must be this machine's, against DNS rebinding, and a request from a page of another origin is refused.
@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 # Seconds that a client may take to send its request.
 _REQUEST_SECONDS = 10
 
-# A document of a large journal takes a second: making it is to take a fifth of one core.
+# Building the document of a large journal takes a second. It may take a fifth of one core.
 REST = 4.0
 
 # The most digits of a number in a query.
@@ -53,11 +53,11 @@ class Following:
     """The newest document of a run. Safe to use from any thread."""
 
     def __init__(self, source: Source, *, rest: float = REST) -> None:
-        """Reads nothing yet.
+        """Creates the object without reading the run.
 
         Args:
             source: The run.
-            rest: The next document is made no sooner than so many times the time that the last one took.
+            rest: The pause before the next document, as a multiple of the time that the last one took.
         """
         self._source = source
         self._rest = rest
@@ -128,11 +128,11 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing: a client that hangs up is no error."""
+        """Ignores the error: a client may hang up at any time."""
 
 
 class _Site:
-    """What is at which address. Decides only; the handler sends it."""
+    """The response for each address. Decides only; the handler sends it."""
 
     def __init__(self, following: Following, bundle: Bundle, token: str) -> None:
         self._following = following
@@ -172,7 +172,7 @@ def _number(query: dict[str, list[str]], name: str) -> int:
 
 
 def refusal(headers: Any, port: int) -> str:
-    """Returns the reason to refuse a request by its headers; empty if it is this page's own, or typed by a person."""
+    """Returns the reason to refuse a request by its headers; empty if the request comes from this page, or was typed into the browser."""
     hosts = {f"{HOST}:{port}", f"localhost:{port}"}
     named = headers.get_all("Host") or []
     if len(named) != 1 or named[0].lower() not in hosts:

@@ -1,6 +1,6 @@
 """The outline: a page's runs, steps and calls as plain HTML, for readers without JavaScript, and for printing.
 
-It is made of the document, so it has what the page has: no more after `--redact`, and every text escaped. Long texts are cut, so
+It is built from the document, so it contains no more than the page, also after `--redact`, and every text is escaped. Long texts are cut, so
 that the outline of a journal of any size stays small; the inert blocks have all of them.
 """
 
@@ -62,7 +62,7 @@ class _Outline:
         self._chars = max(LEAST_CHARS, min(MOST_CHARS, MAX_CHARS // items))
 
     def parts(self) -> Iterator[str]:
-        """Yields it in parts."""
+        """Yields the outline in parts."""
         journal = self._journal
         root = journal["runs"][0]
         yield f"<h1>{escaped(journal['name'] or 'A recorded run')}</h1>\n"

@@ -1,6 +1,6 @@
 """The page: one HTML file that needs no network, no server, and nothing beside it.
 
-Its policy allows its own script and style sheet by their hashes and nothing else, so that no text of a model can load, send or run
+Its policy allows its own script and style sheet by their hashes and nothing else, so no text of a model can load, send or run
 anything. All such text is in inert blocks, deflated and in base64, and escaped in the outline.
 """
 
@@ -61,6 +61,6 @@ def parts(document: doc.ViewDocument, texts: Texts, bundle: Bundle) -> Iterator[
     for number, block in enumerate(texts.blocks):
         yield f'<script type="{_INERT}" id="chunk-{number}">{block}</script>\n'
     yield f"<script>{bundle.script}</script>\n"
-    # Last: the script hides it before it is there, so that the browser lays out thousands of steps only if they are read.
+    # Last: the script hides it before it is parsed, so that the browser lays out thousands of steps only if they are read.
     yield from outline_of(document, texts)
     yield "\n</body>\n</html>\n"

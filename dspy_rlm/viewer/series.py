@@ -1,7 +1,7 @@
-"""Texts that each repeat most of the one before, such as the prompts of a run: stored by what is new in them.
+"""Texts that each repeat most of the previous one, such as the prompts of a run: only the differences are stored.
 
-The history in a prompt grows, and behind it stands what differs from turn to turn. All that a later prompt keeps is stored in one
-piece, and the rest behind it, so that the history of a long run is one span, and not one for each turn.
+The history in a prompt grows, and is followed by text that differs from turn to turn. The part that a later prompt keeps is stored in one
+piece, and the rest after it, so that the history of a long run is one span, and not one for each turn.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Series:
 def _maker(
     one: _Member, parts: tuple[list[int], list[int]] | None, before: list[int]
 ) -> Callable[[], TextEntry]:
-    """Returns a function that makes the entry of a text that is not stored yet."""
+    """Returns a function that creates the entry of a text that is not stored yet."""
 
     def make() -> TextEntry:
         first, last = parts or ([], [])

@@ -1,7 +1,7 @@
-"""The texts of a page: each stored once, in chunks that the page inflates when they are looked at.
+"""The texts of a page: each stored once, in chunks that the page inflates on demand.
 
-All chunks, one after another, are one long array of bytes, and a text is some spans of it, so that texts can share what they have in
-common: see `series.py`.
+All chunks, one after another, are one long array of bytes, and a text is a list of spans of it, so that texts can share their common
+parts: see `series.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_TYPE_CHARS = 50
 # Chunks that stay inflated while texts are read again: 16 MiB.
 MAX_OPEN_CHUNKS = 64
 
-# The text in the place of one that the journal refers to, and that is not beside it.
+# The placeholder for a text that the journal refers to, and that is not beside it.
 MISSING = "(not in the journal)"
 
 
@@ -41,7 +41,7 @@ class Texts:
     """The texts of a page. Numbers and chunks stay valid when more is added."""
 
     def __init__(self, *, redact: bool = False) -> None:
-        """Holds nothing yet.
+        """Creates an empty store.
 
         Args:
             redact: Keep only the sizes of texts.
@@ -80,12 +80,12 @@ class Texts:
         return clean if len(clean) <= MAX_NAME_CHARS else f"{clean[: MAX_NAME_CHARS - 1]}…"
 
     def type_name(self, name: str) -> str:
-        """Returns the name of an error's class. Code may have made it of anything: a redacted document has no long ones."""
+        """Returns the name of an error's class. Code may have chosen any name, so a redacted document has no long ones."""
         is_plain = name.isidentifier() and name.isascii() and len(name) <= MAX_TYPE_CHARS
         return self.name(name) if is_plain or not self.redact else "Exception"
 
     def clean(self, text: str) -> str:
-        """Returns a text without known secrets, and as UTF-8 can have it."""
+        """Returns a text without known secrets and without lone surrogates, which UTF-8 cannot encode."""
         text = self._secrets.clean(text)
         return text if text.isascii() else _as_unicode(text)
 

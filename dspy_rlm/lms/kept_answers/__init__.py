@@ -1,1 +1,1 @@
-"""Answers that calls may have without being sent: those on disk, and those that a lost cell had received."""
+"""Answers to calls that need no request: those on disk, and those that a lost cell had received."""

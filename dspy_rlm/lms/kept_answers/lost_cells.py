@@ -1,4 +1,4 @@
-"""The answers that a cell had received when its process died: the same calls of later cells have them again, at no cost."""
+"""The answers that a cell had received when its process died: the same calls of later cells get them again, at no cost."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dspy_rlm.lms.call_readings import characters
 from dspy_rlm.lms.kept_answers.store import as_from_cache, has_whole_answer
 from dspy_rlm.protocols.recording import RecordedAnswer
 
-# Characters of answers that are kept of one cell, and of lost cells together: more would be a burden on the host.
+# The most characters of answers kept for one cell, and for all lost cells together. It bounds the host's memory.
 MAX_CHARS = 50_000_000
 
 
 class CellAnswers:
     """The answers to the running cell of one run, sub-runs included, and those of its lost cells. Thread-safe.
 
-    Equal calls have the answers in their order. An answer is used once: a cell that asks again, and ends, asks anew.
+    Equal calls get the answers in their order. Each answer is used once: after that, the call is sent again.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class CellAnswers:
             self._running_chars = 0
 
     def lose(self) -> None:
-        """Ends a cell whose process died: what it was answered is kept for later cells."""
+        """Ends a cell whose process died: its answers are kept for later cells."""
         with self._lock:
             for digest, replies in self._running.items():
                 self._lost.setdefault(digest, deque()).extend(replies)

@@ -1,4 +1,4 @@
-"""Answers of sub-LMs kept on disk, by a digest of the call: asking again over a corpus asks about what has changed.
+"""Answers of sub-LMs kept on disk, by a digest of the call: asking again about a corpus costs only the calls about its changed parts.
 
 One file of SQLite for any number of processes. It holds the answers, and no prompt, key or address.
 """
@@ -20,7 +20,7 @@ from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.kept_answers.store import as_from_cache, has_whole_answer
 from dspy_rlm.protocols.recording import OWN_KINDS, RecordedAnswer
 
-# Incremented when digests or answers can no longer be read in the same way; such a file begins anew.
+# Incremented when digests or answers can no longer be read in the same way; such a file is emptied.
 FORMAT_VERSION = 1
 
 # Options of an LM that do not change its answers.
@@ -28,7 +28,7 @@ _NOT_IN_DIGEST = frozenset(
     ("api_key", "cache", "cache_in_memory", "headers", "extra_headers", "num_retries", "timeout")
 )
 
-# The answers that are kept, in characters; the ones that were used least recently are dropped beyond.
+# The most characters of kept answers. Beyond it, the least recently used answers are dropped.
 MAX_CHARS = 1_000_000_000
 
 # Seconds to wait for another process that writes.
@@ -52,10 +52,10 @@ class Memo:
 
         Args:
             path: The file.
-            max_chars: The characters of answers that it keeps, about.
+            max_chars: The approximate limit on the characters of kept answers.
 
         Raises:
-            OSError: It cannot be opened, or is something else.
+            OSError: It cannot be opened, or is not such a file.
         """
         self.path = path
         self._max_chars = max_chars
@@ -163,7 +163,7 @@ class RunMemo:
     def answer(
         self, key: bytes, kind: str, depth: int, arguments: CallArguments
     ) -> RecordedAnswer | None:
-        """Returns the kept answer of a call, as one of a cache; None if there is none."""
+        """Returns the kept answer of a call, marked as cached; None if there is none."""
         reply = self._memo.get(key)
         return None if reply is None else as_from_cache(reply, kind, depth, arguments)
 

@@ -14,10 +14,10 @@ from dspy_rlm.reports.report import Call
 
 
 class AnswerStore(Protocol):
-    """Answers that calls may have without being sent."""
+    """A store of answers to calls that then need no request."""
 
     def key(self, kind: str, arguments: CallArguments) -> bytes | None:
-        """Returns the key of a call; None if it has no answer here and none is kept."""
+        """Returns the key of a call; None if the store neither has nor keeps an answer to it."""
 
     def answer(
         self, key: bytes, kind: str, depth: int, arguments: CallArguments
@@ -29,7 +29,7 @@ class AnswerStore(Protocol):
 
 
 def as_from_cache(reply: Any, kind: str, depth: int, arguments: CallArguments) -> RecordedAnswer:
-    """Returns a kept reply as the answer of a cache.
+    """Returns a kept reply as a cached answer.
 
     In prompts it counts as if it had been computed, so that equal runs have equal prompts: see `Ledger.left`.
     """

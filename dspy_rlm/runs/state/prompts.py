@@ -51,7 +51,7 @@ class RunPrompts(RunState):
         return {"task": self.signature.instructions, "steps": steps}
 
     def take_summary(self, summary: str) -> None:
-        """Shows a summary in place of the steps that it was asked for; an empty one leaves it to the rules."""
+        """Shows a summary in place of the steps that it was asked for; after an empty summary, steps are shortened by rules."""
         self.window.take_summary(self.steps, self._summarized, summary, self._line())
 
     def budget_left(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class RunPrompts(RunState):
         """Shortens the outputs that the extraction sees, because they do not fit into the budget in full.
 
         Raises:
-            BudgetExceededError: `error` itself: nothing is left to shorten.
+            BudgetExceededError: `error` itself: there is nothing more to shorten.
         """
         if error.limit in PAID and self.window.shorten():
             return

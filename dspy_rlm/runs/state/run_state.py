@@ -41,7 +41,7 @@ from dspy_rlm.values.previews import DEFAULT_RULES
 from dspy_rlm.window.prompt_window import Compacted, PromptWindow, Room
 from sandbox_runtime import CellResult, Limits
 
-# The minimum that is kept of a step's output, however small `max_output_chars` is: errors must be readable.
+# The least characters of a step's output that are kept, whatever `max_output_chars` is: errors must be readable.
 LEAST_OUTPUT_CHARS = 1000
 
 
@@ -112,7 +112,7 @@ class RunState:
         self._summarized = 0  # the last step of the summary that was asked for
         self._started = time.monotonic()
         self.before_report: Callable[[], None] = lambda: None
-        """Books what the figures of the report lack."""
+        """Books amounts that the report would otherwise miss."""
 
     def show_kept(self, variables: str) -> None:
         """Adds variables of earlier calls of a session to the prompt; see `prompts.variables.render_kept`."""
@@ -127,7 +127,7 @@ class RunState:
 
     @property
     def running(self) -> bool:
-        """True from the start to the end."""
+        """True between the start and the end of the run."""
         return self._has_started and not self._ended
 
     @property

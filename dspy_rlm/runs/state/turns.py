@@ -97,7 +97,7 @@ class RunTurns(RunPrompts):
                 is_submit = result.message.startswith(_REFUSED)
                 note = f"[Note] {LAST_SUBMIT}" if is_submit and self._extend() else ""
                 if self._is_opaque and (is_submit or result.error_type in _SYNTAX_ERRORS):
-                    # It is about the code of the LM itself.
+                    # The note is about the code of the LM itself.
                     error = error_note(f"{result.error_type}: {result.message}")
                     note = below(error, note) if note else error
                 self._take_step(printed.above(traceback, self._output_chars), note, failed=True)
@@ -108,7 +108,7 @@ class RunTurns(RunPrompts):
                 self._submit(values, printed)
 
     def _whole_of(self, result: CellResult) -> str:
-        """Returns all that a cell has printed, and its traceback, without the harness's own lines."""
+        """Returns the whole output of a cell and its traceback, without the harness's own lines."""
         output, _ = split_own_lines(result.output, result.own, self._code)
         trace = result.traceback if isinstance(result, Failed) else ""
         return below(output, trace) if trace else output

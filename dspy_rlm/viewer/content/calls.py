@@ -23,7 +23,7 @@ MAX_DATA_URL_CHARS = 200
 
 
 def call_views(index: Index, texts: Texts) -> tuple[list[doc.Call], list[doc.Prompt]]:
-    """Returns all LM calls, and their prompts, each of which is there once."""
+    """Returns all LM calls, and their prompts without duplicates."""
     prompts = _Prompts(texts)
     for at, call in _by_run(index):
         prompts.add(at, call)
@@ -113,7 +113,7 @@ class _Prompts:
 
 
 def _parts(message: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the text of a message, and all else in it as JSON."""
+    """Returns the text of a message, and the rest of it as JSON."""
     content = message.get("content")
     rest = {key: part for key, part in message.items() if key not in ("role", "content")}
     if isinstance(content, str):

@@ -19,7 +19,7 @@ PREVIEW_CHARS = 2_000
 AROUND_CHARS = 300
 MAX_TEXT_CHARS = 2_000_000
 
-# Characters of the texts of all inputs of a run, and the largest value that is read for a page.
+# The most characters of the texts of all inputs of a run, and the largest value that is read for a page.
 MAX_INPUT_CHARS = 4_000_000
 MAX_VALUE_BYTES = 64 * 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""What a run spent: totals by model and depth, and how each limit of the budget was used up."""
+"""The spending of a run: totals by model and depth, and the use of each limit of the budget over time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def totals_of(index: Index, texts: Texts) -> list[doc.Totals]:
 
 
 def gauges_of(index: Index) -> list[doc.Gauge]:
-    """Returns the limits of the budget, each with what was spent of it over time."""
+    """Returns the limits of the budget, each with its use over time."""
     budget = index.root.config.get("budget")
     limits: dict[str, Any] = dict(budget) if isinstance(budget, dict) else {}
     reached = str((index.root.ended or {}).get("stopped_by", ""))
@@ -108,7 +108,7 @@ def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _amounts(index: Index, name: str) -> Iterator[tuple[float, float | None]]:
-    """Yields what counts against a limit, with the time."""
+    """Yields the amounts that count against a limit, each with its time."""
     if name == "max_iterations":
         yield from ((index.since(step.started_at), 1.0) for step in index.root.all_steps)
     elif name == "max_seconds":

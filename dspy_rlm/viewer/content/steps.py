@@ -13,7 +13,7 @@ from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.content.indexes import Index, span
 from dspy_rlm.viewer.texts import Texts
 
-# A longer cell holds data: its names are not looked for.
+# A longer cell holds data: it is not searched for names.
 MAX_CODE_CHARS = 100_000
 
 # The end of a traceback has the frame that failed.
@@ -70,7 +70,7 @@ def chars_of(text: Text) -> int:
 
 
 def _is_shortened(output: Text, shown: Text) -> bool:
-    """Returns whether the root LM saw less than was printed; the notes of the harness may make up for some of it."""
+    """Returns whether the root LM saw less than was printed; the notes of the harness may compensate for some of it."""
     if chars_of(shown) >= chars_of(output) and output != shown:
         return _read(output).rstrip("\n") not in _read(shown)
     return len(_read(output).rstrip("\n")) > chars_of(shown)

@@ -1,7 +1,7 @@
-"""The critical path: what a run waited for at each moment, from its start to its end.
+"""The critical path: the activity that a run waited for at each moment, from its start to its end.
 
-It is found backwards: from the end of a step to the beginning of what ended last, and so on. What the code of a cell did not wait
-for is left out, such as the other calls of a batch than its slowest ones.
+It is found backwards: from the end of a step to the beginning of the activity that ended last, and so on. Activities that the cell did not
+wait for are left out, such as all but the slowest calls of a batch.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def _of_call(index: Index, call: CallRecord, end: float, part: str) -> _Activity
 def _path(
     index: Index, activities: list[_Activity], gap: doc.Segment, start: float, end: float
 ) -> Iterator[doc.Segment]:
-    """Yields what was waited for between two times, the last one first; `gap` where it was nothing of these."""
+    """Yields the activities on the path between two times, the last one first; `gap` fills the rest."""
     at = end
     for one in sorted(activities, key=lambda one: (-one.end, one.start)):
         low, high = max(one.start, start), min(one.end, at)
