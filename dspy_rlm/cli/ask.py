@@ -44,7 +44,7 @@ def run_ask(request: Request, notes: Notes, plan: Callable[[Request], Plan] | No
 
     Args:
         request: The parsed arguments.
-        notes: What is written to stderr.
+        notes: The messages to stderr.
         plan: Returns the run of the request. None: the question about files, or the rest of a recorded run.
 
     Raises:
@@ -146,7 +146,7 @@ def _new(request: Request) -> Plan:
 
 
 def _resumed(request: Request) -> Plan:
-    """Returns the rest of a recorded run. LMs and limits are those of the record, where no flag has others."""
+    """Returns the rest of a recorded run. LMs and limits are those of the record, unless a flag overrides them."""
     path = find_run(str(request.resume))
     record = load(path)
     recorded: Mapping[str, Any] = record.config.get("models") or {}
@@ -207,7 +207,7 @@ def _watched(module: RLM, request: Request, events: EventLines | None) -> RLM:
 
 
 def warnings_of(run: RunReport) -> list[str]:
-    """Returns what a reader of the answer has to know about it."""
+    """Returns the warnings that belong to an answer."""
     found = []
     if run.status == "partial":
         found.append(
@@ -232,7 +232,7 @@ def emit(request: Request, answer: str | Mapping[str, Any]) -> None:
     try:
         write_whole(request.output, f"{text}\n")
     except OSError as error:
-        # It is paid for: rather on stdout than nowhere.
+        # The answer is paid for, so it goes to stdout instead of being lost.
         show_exactly(text, sys.stdout)
         raise CommandError(
             f"The answer cannot be written to {request.output}: {error.strerror}. It was printed instead.",

@@ -1,4 +1,4 @@
-"""The start and the end of `dspy-rlm ask`: mistakes that need no DSPy to be found, and errors as text and as JSON."""
+"""The entry point of `dspy-rlm ask`: finds mistakes that need no DSPy, and reports errors as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dspy-rlm doctor`: the parts of the sandbox, and by choice a model."""
+"""`dspy-rlm doctor`: checks the parts of the sandbox, and optionally a model."""
 
 from __future__ import annotations
 

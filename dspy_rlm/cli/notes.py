@@ -17,7 +17,7 @@ class Notes:
         self._as_json = as_json
 
     def info(self, text: str) -> None:
-        """Writes what is worth knowing, unless it is quiet."""
+        """Writes a message, unless `quiet` is set."""
         if not self.quiet:
             self._write("info", text)
 

@@ -29,7 +29,7 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         "lines records. Hidden, ignored (.gitignore) and binary files in a folder are left out."
     )
     ask.epilog = (
-        "The answer goes to stdout, everything else to stderr. Where stderr is no terminal, steps are not shown.\n\n"
+        "The answer goes to stdout, everything else to stderr. If stderr is not a terminal, steps are not shown.\n\n"
         f"{EXIT_CODES}"
     )
     ask.add_argument(
@@ -38,7 +38,7 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         nargs="*",
         help="a path, a pattern, an http(s) address, or -; NAME=INPUT fills the input NAME of --sig",
     )
-    ask.add_argument("-q", "--question", help="what to ask")
+    ask.add_argument("-q", "--question", help="the question")
     ask.add_argument(
         "--sig",
         dest="signature",
@@ -46,7 +46,9 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
         help='for typed outputs, such as "files, question -> answer: str, lines: list[int]"',
     )
     ask.add_argument(
-        "--no-ignore", action="store_true", help="also read what .gitignore files name in a folder"
+        "--no-ignore",
+        action="store_true",
+        help="also read files of a folder that .gitignore files exclude",
     )
     ask.add_argument(
         "--tools",
@@ -88,7 +90,7 @@ def describe_models(ask: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="the LM that its code calls (default: DSPY_RLM_SUB_MODEL, or the same LM). Repeat it for several that "
-        "the code picks by name",
+        "the code selects by name",
     )
     models.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
 
@@ -148,12 +150,12 @@ def describe_output(ask: argparse.ArgumentParser) -> None:
 
 
 def add_view(group: argparse._ActionsContainer) -> None:
-    """Adds the flags for what is shown of runs that go on."""
+    """Adds the flags for the progress of runs."""
     group.add_argument("--quiet", action="store_true", help="do not show the steps")
     group.add_argument(
         "--plain",
         action="store_true",
-        help="show the steps as lines without colour, also where stderr is no terminal",
+        help="show the steps as lines without colour, also if stderr is not a terminal",
     )
 
 

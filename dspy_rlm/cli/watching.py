@@ -1,4 +1,4 @@
-"""How the commands show the runs that go on: see `live.choosing`."""
+"""The live view of the commands: see `live.choosing`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def live_of(*, plain: bool = False, quiet: bool = False) -> LiveOption:
     """Returns the `live=` of the runs of a command.
 
-    For a person who watches, as the terminal can; with `--plain` as lines, also where nobody does.
+    On a terminal, the best view that it supports; with `--plain` lines, also without a terminal.
     """
     if quiet:
         return False
@@ -20,7 +20,7 @@ def live_of(*, plain: bool = False, quiet: bool = False) -> LiveOption:
 
 
 def show_all_runs(*, plain: bool = False, quiet: bool = False) -> None:
-    """Shows the runs of all RLMs of this process that do not say otherwise: those of a program."""
+    """Shows the runs of all RLMs of this process without a `live=` of their own, for a whole program."""
     from dspy_rlm.process_settings import replace_process_settings
 
     replace_process_settings(live=live_of(plain=plain, quiet=quiet) or None)

@@ -56,7 +56,7 @@ class Converted:
                     continue
                 record = json.loads(line)
                 if not isinstance(record, dict):
-                    raise ValueError("a record is no object")
+                    raise ValueError("a record is not an object")
                 if "data" in record:
                     record["at"] = file.tell()
                     file.seek(record["data"], os.SEEK_CUR)

@@ -74,7 +74,7 @@ def json_lines(text: str, name: str) -> list[Any]:
                 found.append(json.loads(line))
             except (ValueError, RecursionError) as error:
                 raise InputError(
-                    f"Cannot read {name} as JSON lines: line {number:,} is no JSON ({str(error)[:100]}). Correct it, or rename "
+                    f"Cannot read {name} as JSON lines: line {number:,} is not JSON ({str(error)[:100]}). Correct it, or rename "
                     "the file to read it as a text."
                 ) from error
     return found

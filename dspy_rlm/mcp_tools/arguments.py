@@ -31,7 +31,7 @@ def checked_command(command: Any) -> list[str]:
     texts = [os.fspath(part) if isinstance(part, os.PathLike) else part for part in parts]
     for text in texts:
         if not isinstance(text, str) or "\0" in text:
-            raise SignatureError(f"MCP: command has {text!r:.100}, which is no argument.")
+            raise SignatureError(f"MCP: command has {text!r:.100}, which is not an argument.")
     if not texts[0].strip():
         raise SignatureError("MCP: command has no program.")
     return texts

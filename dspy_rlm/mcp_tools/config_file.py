@@ -151,7 +151,7 @@ def _value(inside: str, where: str) -> str:
     name, has_default, default = inside.removeprefix("env:").partition(":-")
     if not name.replace("_", "a").isalnum():
         raise SignatureError(
-            f"{where} has ${{{inside[:100]}}}, which is no variable of the environment. Only ${{NAME}} and "
+            f"{where} has ${{{inside[:100]}}}, which is not an environment variable. Only ${{NAME}} and "
             "${NAME:-default} are replaced."
         )
     value = os.environ.get(name)

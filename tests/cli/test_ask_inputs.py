@@ -76,7 +76,7 @@ class TestDryRun:
             b"SQLite format 3\0" + b"x" * 5000,
             "Cannot read a.db as an SQLite database: it is damaged",
         ),
-        ("a.jsonl", b"{}\nno\n", "line 2 is no JSON"),
+        ("a.jsonl", b"{}\nno\n", "line 2 is not JSON"),
         ("a.png", b"\x89PNG\0\0", "a.png is a PNG image, not a text."),
         ("docs=nothing", None, "Cannot read nothing: there is no such file or folder."),
     ],

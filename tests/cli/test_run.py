@@ -192,7 +192,7 @@ class TestMistakes:
         ("arguments", "code", "message"),
         [
             (["program.py:rml"], 11, "has no 'rml'. Did you mean 'rlm'?"),
-            (["program.py:number"], 11, "number of program.py is no RLM but a int"),
+            (["program.py:number"], 11, "number of program.py is not an RLM but a int"),
             (["nothing.py:rlm"], 10, "There is no file 'nothing.py' to run."),
             (["leaving.py:rlm"], 11, "leaving.py cannot be imported: SystemExit"),
             (["whole.py:pipeline"], 11, "It has the RLM pipeline.search."),
@@ -209,7 +209,7 @@ class TestMistakes:
                 "An input is missing: question. Add --question ...",
             ),
             (["program.py:rlm", "--text"], 2, "--text has no value"),
-            (["program.py:rlm", "stray"], 2, "'stray' is no flag"),
+            (["program.py:rlm", "stray"], 2, "'stray' is not a flag"),
             (["program.py:rlm", "--inputs", "[1]"], 10, "must be a JSON object"),
             (["program.py:rlm", "--text", "@none.txt"], 10, "Cannot read none.txt"),
             (["program.py:rlm", "--text", "a", "--question", "b"], 11, "No model is configured"),

@@ -114,9 +114,9 @@ class TestDocuments:
         ("name", "content", "reason"),
         [
             ("a.ipynb", '{"cells":' + "[" * 100_000, "nested too deeply"),
-            ("a.ipynb", "[]", "no object"),
-            ("a.jsonl", "[" * 100_000, "line 1 is no JSON"),
-            ("a.jsonl", "9" * 5000, "line 1 is no JSON"),
+            ("a.ipynb", "[]", "not an object"),
+            ("a.jsonl", "[" * 100_000, "line 1 is not JSON"),
+            ("a.jsonl", "9" * 5000, "line 1 is not JSON"),
             ("a.db", b"SQLite format 3\0" + b"x" * 5000, "as an SQLite database"),
             ("a.eml", bytes(100), "binary data"),
             ("a.csv", b"\x89PNG\0\0", "a PNG image"),

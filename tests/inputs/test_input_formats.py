@@ -175,7 +175,7 @@ class TestTables:
     def test_json_lines(self, write):
         """Each line is a record; a line that is none is named."""
         assert load(write("a.jsonl", '{"a": 1}\n\n[2]\n')) == [{"a": 1}, [2]]
-        with pytest.raises(InputError, match=r"line 2 is no JSON .*rename the file"):
+        with pytest.raises(InputError, match=r"line 2 is not JSON .*rename the file"):
             load(write("b.ndjson", '{"a": 1}\nnonsense\n'))
 
     def test_tables_beyond_memory_are_text(self, write):

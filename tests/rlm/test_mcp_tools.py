@@ -576,7 +576,7 @@ class TestSettings:
             ({"command": ["x"], "url": "http://x"}, "either a command"),
             ({"command": "npx -y server"}, r"\['npx', '-y', 'server'\]"),
             ({"command": []}, "must be a list"),
-            ({"command": ["x", 1]}, "no argument"),
+            ({"command": ["x", 1]}, "not an argument"),
             ({"url": "ftp://x"}, "must be an address"),
             ({"url": "http://x", "env": {}}, "env and cwd are for a command"),
             ({"command": ["x"], "headers": {}}, "headers and transport are for url"),
@@ -702,7 +702,7 @@ class TestConfigFiles:
             ),
             (
                 '{"mcpServers": {"a": {"command": "${input:key}"}}}',
-                "no variable of the environment",
+                "not an environment variable",
             ),
         ],
     )

@@ -1,4 +1,4 @@
-"""`dspy-rlm ask --dry-run`: what a run would send first, and the most that it could take. No LM is called.
+"""`dspy-rlm ask --dry-run`: the first request of a run, and the upper bound of its spending. No LM is called.
 
 The first prompt is exact: the run is prepared as always, and its first request ends at the LM, which sends nothing.
 """

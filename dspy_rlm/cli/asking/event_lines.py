@@ -23,7 +23,7 @@ from dspy_rlm.reports.report import RunReport
 # Incremented when a program that reads the lines has to be changed.
 FORMAT, VERSION = "dspy-rlm/events", 1
 
-# Names of events that say more than those of their classes.
+# Names of events that are clearer than those of their classes.
 _NAMES = {"ActionChosen": "action", "StepTaken": "step"}
 
 
@@ -72,7 +72,7 @@ class EventLines:
 
 
 def _check_replaceable(path: Path) -> None:
-    """Raises `CommandError` for a file that is not one of events: after `--events`, an input is easily meant."""
+    """Raises `CommandError` for an existing file without events: an input may follow `--events` by mistake."""
     if not path.is_file() or not path.stat().st_size:
         return
     with path.open("rb") as file:

@@ -43,7 +43,7 @@ class Inputs:
 
     @property
     def described(self) -> str:
-        """What was read, in words."""
+        """A summary of the files that were read, in words."""
         items = [item for variable in self.variables for item in variable.items]
         skipped = f"; skipped {self.skipped}" if self.skipped else ""
         if not items:
@@ -72,12 +72,12 @@ class Inputs:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user has to know about the inputs: the notes, and the files left out."""
+        """Warnings about the inputs: the notes, and the files left out."""
         return (*self.notes, *([f"Files were left out: {self.skipped}."] if self.skipped else []))
 
 
 def _on_one_line(note: str) -> str:
-    """Returns a note with what is invisible in it spelled out: it has names of files, which are untrusted."""
+    """Returns a note with what is invisible in it spelled out: it contains file names, which are untrusted."""
     return printable(note).replace("\n", "\\n")
 
 
@@ -92,7 +92,7 @@ def load_inputs(
 
     Raises:
         InputError: A file cannot be read, or there is none.
-        SignatureError: The signature is none, or the inputs do not fit it.
+        SignatureError: The signature is invalid, or the inputs do not fit it.
     """
     checked = None if signature is None else checked_signature(signature)
     fields = None if checked is None else text_fields(checked)
@@ -134,7 +134,7 @@ def checked_signature(signature: str) -> type[dspy.Signature]:
     """Parses a signature, which needs the input `question` and others for the files.
 
     Raises:
-        SignatureError: It has not, or is not a signature.
+        SignatureError: It lacks them, or is not a signature.
     """
     example = '--sig "docs, question -> answer: str, lines: list[int]"'
     try:
@@ -154,7 +154,7 @@ def checked_signature(signature: str) -> type[dspy.Signature]:
 
 
 def _check_usual_names(signature: type[dspy.Signature], variables: Sequence[Variable]) -> None:
-    """Raises `SignatureError` if a name says something wrong: one file is no `files`, and several are no `text`."""
+    """Raises `SignatureError` for a misleading name: `files` for one file, or `text` for several."""
     for variable in variables:
         one_text = not isinstance(variable.value, dict) and len(variable.items) == 1
         many = bool(variable.annotation) and isinstance(variable.value, dict)

@@ -1,7 +1,7 @@
 """The LMs of a recorded run, with the options that a program had set. Keys and addresses are not recorded.
 
 A recorded answer belongs to a call with the same options. An LM without those of the program, such as its temperature,
-would ask again, and be paid again, for what is in the journal.
+would send again, and pay again for, the calls in the journal.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def recorded_subs(
 
 
 def asked_again(record: RunRecord, root: str, models: Mapping[str, str]) -> Sequence[str]:
-    """Returns what a resumed run will ask again although it is in the journal, in sentences."""
+    """Returns warnings, in sentences, about recorded calls that a resumed run will send again."""
     found = []
     recorded: Mapping[str, Any] = record.config.get("models") or {}
     lms = [(root, root_options(record), root == recorded.get("root"))]

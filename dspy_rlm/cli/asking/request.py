@@ -118,7 +118,7 @@ def request_of(options: argparse.Namespace) -> Request:
 
 
 def shared_request(options: argparse.Namespace, **own: Any) -> Request:
-    """Returns the request of a command that runs an RLM: what all of these have in common, and what it has `own`.
+    """Returns the request of a command that runs an RLM: the shared arguments, and its `own` ones.
 
     Raises:
         CommandError: A value, or a setting, cannot be used.
@@ -175,7 +175,7 @@ def prices(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Returns prices by model, of texts such as `openai/mine=0.15,0.6`.
 
     Raises:
-        CommandError: A text is no price.
+        CommandError: A text is not a price.
     """
     found: dict[str, tuple[float, float]] = {}
     for text in texts:

@@ -1,4 +1,4 @@
-"""The inputs of a dry run: how each file is read, and how much that is."""
+"""The inputs of a dry run: the form in which each file is read, and its size."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def servers_of(paths: Sequence[Path]) -> list[MCP]:
     """Returns the MCP servers that files list.
 
     Raises:
-        CommandError: A file cannot be read, or says something that cannot be used.
+        CommandError: A file cannot be read, or has an invalid entry.
     """
     try:
         return [server for path in paths for server in MCP.from_config(path)]
@@ -72,7 +72,7 @@ def _module(place: str, flag: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
+        raise ImportError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
     spec.loader.exec_module(module)

@@ -1,1 +1,1 @@
-"""What the command line is configured with: flags, environment variables, a project's and the user's file, defaults."""
+"""The configuration of the command line: flags, environment variables, a project's and the user's file, defaults."""

@@ -1,4 +1,4 @@
-"""`dspy-rlm config`: the settings that hold, and where each comes from. Shows no key, and sends nothing."""
+"""`dspy-rlm config`: the effective settings and their sources. Shows no key, and sends nothing."""
 
 from __future__ import annotations
 

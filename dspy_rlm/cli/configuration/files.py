@@ -29,7 +29,7 @@ FILE_VARIABLE = f"{PREFIX}CONFIG"
 
 TABLE = "tool.dspy-rlm"
 
-# How alike two names must be to be the same one, misspelt.
+# The similarity from which a name counts as a misspelling of another.
 _SURE = 0.8
 
 # The addresses of this machine.
@@ -42,7 +42,7 @@ class SettingsFile:
 
     path: Path
     values: Mapping[str, Any]
-    """By name, in the form that the parsed arguments have."""
+    """The settings by name, in the form of the parsed arguments."""
 
 
 def user_file() -> Path:

@@ -53,7 +53,7 @@ class Key:
     """The attribute of the parsed arguments, where it has another name."""
 
     own_only: bool = False
-    """True if a project's file must not have it: a downloaded project could run code or read keys with it."""
+    """True if a project's file must not set it: a downloaded project could use it to run code or read keys."""
 
     @property
     def flag(self) -> str:

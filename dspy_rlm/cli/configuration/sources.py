@@ -15,7 +15,7 @@ from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 
 Source: TypeAlias = Literal["flag", "environment", "project", "user", "default"]
 
-# How alike an unknown variable and a known one must be to be a mistake: other programs may have variables of our prefix.
+# The similarity from which an unknown variable counts as misspelt: other programs may have variables with our prefix.
 _ALIKE = 0.8
 
 
@@ -77,7 +77,7 @@ def _variables() -> Iterator[tuple[str, Any]]:
             suffixes = [known.removeprefix(PREFIX) for known in (*names, FILE_VARIABLE)]
             if near := nearest(name.removeprefix(PREFIX), suffixes, _ALIKE):
                 raise CommandError(
-                    f"The variable {name} is no setting. Did you mean {PREFIX}{near}?",
+                    f"The variable {name} is not a setting. Did you mean {PREFIX}{near}?",
                     CONFIGURATION,
                 )
             continue
@@ -111,7 +111,7 @@ def _setting(name: str, flag: str, variable: str, sources: list[Layer]) -> Setti
 
 
 def settled(options: argparse.Namespace, only: Collection[str] | None = None) -> argparse.Namespace:
-    """Returns the arguments with what no flag has set: from the environment and from files. Defaults are left out.
+    """Returns the arguments, with unset flags filled in from the environment and from files. Defaults are left out.
 
     Args:
         options: The parsed arguments.

@@ -86,11 +86,11 @@ class Asking:
         self._settings = dict(settings)
         self._roots = roots
         self._recorded = recorded
-        # Mistakes of the command line are found before a client is served.
+        # Mistakes in the command line are found before a client is served.
         self._module(_TEXT_SIGNATURE, {})
 
     async def ask(self, question: Question, watch: Callable[[Event], None]) -> Answer:
-        """Returns the answer, or the reason for which there is none. Cancelling it cancels the run.
+        """Returns the answer, or the reason why there is none. Cancelling it cancels the run.
 
         Args:
             question: The arguments.

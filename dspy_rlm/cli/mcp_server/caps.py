@@ -23,7 +23,7 @@ class Allowed:
 
     limits: Mapping[str, float | None]
     notes: tuple[str, ...] = ()
-    """The wishes of the client that were above the limits of the server."""
+    """The limits in the client's request that were above those of the server."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Spent:
 
 
 class Caps:
-    """The limits of the command line, and what runs have taken of them. Thread-safe."""
+    """The limits of the command line, and the use of them by runs. Thread-safe."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Caps:
     def run(self, limits: Mapping[str, float | None]) -> Iterator[tuple[dict[str, Any], Spent]]:
         """Yields the limits of a run with its part of the total, and the place for its cost.
 
-        What the run may cost is reserved while it goes on, so that runs at once do not exceed the total together. A
+        The most that the run may cost is reserved while it runs, so that runs at once do not exceed the total together. A
         cost that is not known afterwards counts as all of that.
 
         Raises:

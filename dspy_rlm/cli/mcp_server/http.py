@@ -15,7 +15,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
 from dspy_rlm.terminal.escaping import show
 
-# The variable with the token that clients must send; without it, every program of this machine is served.
+# The variable with the token that clients must send; without it, every program on this machine is served.
 TOKEN_VARIABLE = "DSPY_RLM_MCP_TOKEN"  # noqa: S105 - a name
 
 PATH = "/mcp"
@@ -41,7 +41,7 @@ def place_of(text: str) -> tuple[str, int]:
             USAGE,
         )
     if not port.isdecimal() or not 0 <= int(port) < 65_536:
-        raise CommandError(f"--http {text}: {port!r} is no port.", USAGE)
+        raise CommandError(f"--http {text}: {port!r} is not a port.", USAGE)
     return host, int(port)
 
 

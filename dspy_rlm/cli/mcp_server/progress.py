@@ -1,4 +1,4 @@
-"""The progress of a run as numbers that only grow, and a line that says what it does."""
+"""The progress of a run as numbers that only grow, with a line of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dspy_rlm.reports.text import dollars
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a run is: turns, of the most that it may have."""
+    """The progress of a run: its turns so far, out of the most that it may take."""
 
     done: float
     total: float
@@ -25,14 +25,14 @@ class Progress:
 
 
 class RunProgress:
-    """Turns the events of a run into progress. The number of turns is the most: a run may end sooner."""
+    """Turns the events of a run into progress. The number of turns is an upper bound: a run may end sooner."""
 
     def __init__(self) -> None:
         self._total = 1.0
         self._done = -1.0
 
     def after(self, event: Event) -> Progress | None:
-        """Returns the progress after an event; None if there is none to tell."""
+        """Returns the progress after an event; None if there is nothing new."""
         match event:
             case IterationStarted(number=number, max_iterations=most):
                 self._total = float(most)
@@ -51,6 +51,6 @@ class RunProgress:
         return None
 
     def _at(self, done: float, text: str) -> Progress:
-        # A client may take an equal number for a mistake.
+        # A client may treat an equal number as an error.
         self._done = max(done, self._done + 0.001)
         return Progress(min(self._done, self._total), self._total, text)

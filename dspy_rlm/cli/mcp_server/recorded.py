@@ -67,7 +67,7 @@ class Recorded:
         return _bounded(statistics_text(facts)), {"statistics": facts}
 
     def diagnosed(self, names: Sequence[str]) -> Answer:
-        """Returns what runs wasted."""
+        """Returns the waste of runs."""
         records = [load(self.find(name)) for name in names or [LAST]]
         findings = diagnose(records)
         return _bounded(findings_text(findings, len(records))), {

@@ -45,12 +45,12 @@ class Roots:
 
     def _allowed(self, name: str) -> Path:
         if "\0" in name or "://" in name:
-            raise InputError(f"{name!r:.200} is no path of a file.")
+            raise InputError(f"{name!r:.200} is not the path of a file.")
         try:
             found = [path for folder in self.folders if self.has(path := (folder / name).resolve())]
         except (OSError, RuntimeError) as error:  # such as a circle of links
             raise InputError(f"{name!r:.200} cannot be read: {error}") from error
-        # A path that does not exist is not told from one outside: a client learns nothing of what lies there.
+        # A missing path and one outside get the same error, so that a client learns nothing about files outside.
         existing = next((path for path in found if path.exists()), None)
         if existing is None:
             folders = ", ".join(map(str, self.folders))

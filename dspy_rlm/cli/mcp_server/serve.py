@@ -1,4 +1,4 @@
-"""The command `dspy-rlm mcp`: from its flags to a server that runs."""
+"""The command `dspy-rlm mcp`: builds the server from its flags and runs it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The models that are configured: what is known of each, where that comes from, and whether it answers."""
+"""The configured models: the known facts about each, their sources, and a trial request."""

@@ -1,4 +1,4 @@
-"""`dspy-rlm models`: what is configured, and what is known of it. No model is called."""
+"""`dspy-rlm models`: the configured models and the known facts about them. No model is called."""
 
 from __future__ import annotations
 

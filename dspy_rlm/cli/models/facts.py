@@ -1,4 +1,4 @@
-"""What is known of a model, and the source of each fact: flags and settings, the server, or DSPy's table."""
+"""The known facts about a model, each with its source: flags and settings, the server, or DSPy's table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Named:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """All that is known of a model."""
+    """The known facts about a model."""
 
     role: str
     model: str
@@ -110,7 +110,7 @@ def facts_of(
     own_prices: tuple[Mapping[str, tuple[float, float]], str],
     listed: Listed | None,
 ) -> ModelFacts:
-    """Returns what is known of a model.
+    """Returns the known facts about a model.
 
     Raises:
         CommandError: DSPy cannot use its name.

@@ -34,7 +34,7 @@ class Listed:
     """The context windows by the names of the models; None if the server does not state it."""
 
     problem: str = ""
-    """The reason for which there is no list."""
+    """The reason why there is no list."""
 
     status: int | None = None
     """The HTTP status of a refusal."""
@@ -61,7 +61,7 @@ def listed_at(api_base: str, key: str | None) -> Listed:
 def _windows(answer: Any) -> dict[str, int | None]:
     rows = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(rows, list):
-        raise ValueError("the answer is no list of models")
+        raise ValueError("the answer is not a list of models")
     return {str(row["id"]): _window(row) for row in rows if isinstance(row, dict) and row.get("id")}
 
 

@@ -50,7 +50,7 @@ class Check:
 
 
 def try_model(facts: ModelFacts, *, hello: bool, say: Callable[[str], None]) -> list[Check]:
-    """Returns the checks of a model, in order. `say` is called with what is worth knowing in between."""
+    """Returns the checks of a model, in order. `say` is called with messages in between."""
     checks = [_key(facts)]
     listed: Listed | None = None
     if facts.api_base:
@@ -87,7 +87,7 @@ def _server(facts: ModelFacts) -> tuple[Check, Listed]:
     if listed.status in (401, 403):
         return Check("server", False, took, f"{facts.api_base}: {listed.problem}, the key is wrong", _how_to_give_a_key(facts), code=AUTHENTICATION), listed  # fmt: skip
     if listed.status is not None:
-        # It is there, but does not list its models, as some gateways do.
+        # The server answers, but does not list its models, like some gateways.
         return Check("server", True, took, f"{facts.api_base} answers, without a list of models ({listed.problem})"), listed  # fmt: skip
     if listed.problem:
         fix = "Check the address; that of most servers ends with /v1. Is the server running?"

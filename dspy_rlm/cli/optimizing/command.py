@@ -1,4 +1,4 @@
-"""The start of `dspy-rlm optimize`: mistakes that need no DSPy to be found."""
+"""The entry point of `dspy-rlm optimize`: finds mistakes that need no DSPy."""
 
 from __future__ import annotations
 

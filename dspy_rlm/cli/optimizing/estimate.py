@@ -1,4 +1,4 @@
-"""The most that an optimization can take, before it takes anything. No LM is called."""
+"""The upper bound of what an optimization can spend, computed before it starts. No LM is called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dspy_rlm.rlm import RLM
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """The most that an optimization can take."""
+    """The upper bounds of an optimization."""
 
     runs: int
     proposals: int

@@ -20,7 +20,7 @@ from dspy_rlm.optimize.feedback import Feedback, feedback
 
 Metric = Callable[..., Feedback]
 
-# How far two numbers may be apart, relative to the larger, to be the same.
+# The relative tolerance within which two numbers are equal.
 TOLERANCE = 1e-6
 
 # Characters of an expected output that a proposer reads.
@@ -39,7 +39,7 @@ def metric_of(name: str | None, signature: type[dspy.Signature]) -> Metric:
         return comparing(signature)
     found = tools_of([name], "--metric")
     if len(found) != 1 or not callable(found[0]):
-        raise CommandError(f"--metric {name} is no function.", CONFIGURATION)
+        raise CommandError(f"--metric {name} is not a function.", CONFIGURATION)
     return explained(found[0])
 
 
@@ -122,7 +122,7 @@ def _arguments(function: Callable[..., Any]) -> int:
 
 
 def likeness(wanted: Any, value: Any) -> float:
-    """Returns how alike two values are, from 0 to 1.
+    """Returns the similarity of two values, from 0 to 1.
 
     Texts: 1 if they differ in case, spaces and punctuation at most, else the F1 of their words. Numbers: equal or not.
     Lists and sets: the F1 of their items. Objects: the mean over the expected fields.

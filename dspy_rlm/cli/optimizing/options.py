@@ -91,7 +91,7 @@ def describe_optimize(optimize: argparse.ArgumentParser) -> None:
     optimize.add_argument("--json", action="store_true", help="print one JSON object")
     optimize.add_argument("--quiet", action="store_true", help="do not show the progress")
     optimize.add_argument(
-        "--plain", action="store_true", help="show the progress also where stderr is no terminal"
+        "--plain", action="store_true", help="show the progress also if stderr is not a terminal"
     )
     optimize.add_argument(
         "--tools",

@@ -1,4 +1,4 @@
-"""What an optimization will do: its examples in three parts, its runs, and the most that they can cost. No I/O."""
+"""The plan of an optimization: its examples in three parts, its runs, and the most that they can cost. No I/O."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Parts(Generic[T]):
     """The examples, divided."""
 
     train: Sequence[T]
-    """Those that the optimizer learns from."""
+    """The examples that the optimizer learns from."""
 
     validation: Sequence[T]
-    """Those that it chooses by."""
+    """The examples by which it selects candidates."""
 
     held_out: Sequence[T]
-    """Those that it does not see."""
+    """The held-out examples, which it does not see."""
 
 
 def divided(examples: Sequence[T], held_out: Sequence[T] | None, seed: int) -> Parts[T]:

@@ -1,4 +1,4 @@
-"""What a person sees of an optimization that goes on: a line now and then, in place of the logs of optimizers."""
+"""The progress of an optimization on stderr: a line now and then, in place of the logs of optimizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERY = 5
 
 
 def watched(metric: Metric, purse: Purse, most: int) -> Metric:
-    """Returns the metric, whose scores are shown on the stderr of now, a line for some runs."""
+    """Returns the metric, which shows its scores on the current stderr, a line for some runs."""
     stream = sys.stderr
     lock = threading.Lock()  # guards the scores
     scores: list[float] = []
@@ -47,7 +47,7 @@ def watched(metric: Metric, purse: Purse, most: int) -> Metric:
 
 @contextlib.contextmanager
 def without_logs() -> Iterator[None]:
-    """Keeps what optimizers print and log away, but for errors."""
+    """Suppresses the output and the logs of optimizers, except errors."""
     loggers = [logging.getLogger(name) for name in ("dspy", "gepa")]
     levels = [logger.level for logger in loggers]
     with (

@@ -1,7 +1,7 @@
 """The money and the runs of a whole optimization, counted over all processes that worked on it.
 
-A run is refused, before anything is sent, once the limit does not hold it any more: with what the run may cost by its own
-`max_cost`, else with the cost of the dearest run so far.
+A run is refused, before anything is sent, once its upper bound no longer fits the limit: its own `max_cost`,
+else the cost of the most expensive run so far.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dspy_rlm.rlm import RLM
 
 
 class PurseEmptyError(RLMError):
-    """A run was not begun: the limit of the optimization does not hold it."""
+    """A run was not begun: its cost might exceed the limit of the optimization."""
 
 
 class Purse:
-    """What an optimization may spend, and what it has spent. Thread-safe."""
+    """The limit and the spending of an optimization. Thread-safe."""
 
     def __init__(self, limit: float | None, record: Path) -> None:
-        """Reads what was spent before.
+        """Reads the earlier spending.
 
         Args:
             limit: US dollars; None for no limit.
@@ -93,10 +93,10 @@ class Purse:
 
     @contextmanager
     def run(self, max_cost: float | None) -> Iterator[None]:
-        """Reserves what one run may cost, while it goes on.
+        """Reserves the most that one run may cost, while it runs.
 
         Raises:
-            PurseEmptyError: The limit does not hold it.
+            PurseEmptyError: The limit does not allow it.
         """
         with self._lock:
             amount = self._dearest if max_cost is None else max_cost
@@ -122,7 +122,7 @@ class Purse:
 
 
 class _Counting:
-    """Lets an RLM run only if the purse holds it."""
+    """Lets an RLM run only within the limit of the purse."""
 
     purse: ClassVar[Purse]
 
@@ -130,7 +130,7 @@ class _Counting:
         """Runs, and books the cost.
 
         Raises:
-            PurseEmptyError: The limit of the optimization does not hold the run.
+            PurseEmptyError: The limit of the optimization does not allow the run.
             KeyboardInterrupt: Ctrl-C has ended the run.
         """
         with self.purse.run(self.budget.max_cost):  # type: ignore[attr-defined]

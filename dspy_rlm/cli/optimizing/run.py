@@ -1,7 +1,7 @@
 """`dspy-rlm optimize`: measures, optimizes, saves, and measures again.
 
-Every answer of an LM is kept in a folder, so that the same command, after Ctrl-C, a kill or a reached limit, goes the same
-way for nothing up to there.
+Every answer of an LM is kept in a folder, so that the same command, after Ctrl-C, a kill or a reached limit, repeats
+the work up to that point at no cost.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run_optimize(options: argparse.Namespace) -> int:
     """Optimizes; prints the result to stdout and everything else to stderr; returns the exit code.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C. What was answered is kept.
+        KeyboardInterrupt: Ctrl-C. All answers are kept.
         Exception: The measurement failed. `exit_codes.code_of` has its exit code.
     """
     log_plainly()
@@ -79,7 +79,7 @@ def run_optimize(options: argparse.Namespace) -> int:
         text = _dry_json(bill, work) if options.json else estimate_text(bill, work.parts, work.runs)
         show_exactly(text, sys.stdout)
         return COMPLETE
-    # What it may cost is said in any case, before it costs anything.
+    # The upper bound of the cost is always printed before anything is spent.
     notes.warning(estimate_text(bill, work.parts, work.runs))
     try:
         with _answers_kept(work.folder):
@@ -258,12 +258,12 @@ class _Proposing:
         self._booked = len(lm.history)
 
     def is_over(self) -> bool:
-        """Returns whether the limit is reached, with what was asked so far."""
+        """Books the requests so far, and returns whether the limit is reached."""
         self.book()
         return self._purse.is_empty
 
     def book(self) -> None:
-        """Books what was asked since the last time."""
+        """Books the requests since the last call."""
         new = self._lm.history[self._booked :]
         self._booked += len(new)
         for entry in new:

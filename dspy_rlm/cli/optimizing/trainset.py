@@ -19,7 +19,7 @@ def examples_in(path: Path, signature: type[dspy.Signature]) -> list[dspy.Exampl
 
     Raises:
         InputError: It cannot be read, or has no examples.
-        CommandError: A line is no example.
+        CommandError: A line is not an example.
     """
     try:
         text = path.read_text("utf-8-sig")

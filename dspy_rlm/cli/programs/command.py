@@ -1,4 +1,4 @@
-"""The start of `dspy-rlm run`: which of its two forms is meant, and mistakes that need no DSPy to be found."""
+"""The entry point of `dspy-rlm run`: chooses between its two forms, and finds mistakes that need no DSPy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def split_name(program: str, *, as_module: bool) -> tuple[str, str]:
 
 
 def with_own_flags(options: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
-    """Returns the arguments with the flags after the program, and what is left: the inputs."""
+    """Returns the arguments with the flags after the program, and the remaining ones: the inputs."""
     parser = _Parser(prog=f"dspy-rlm run {options.program}", allow_abbrev=False)
     describe_own(parser)
     whole = argparse.Namespace(**vars(options))

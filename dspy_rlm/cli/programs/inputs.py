@@ -38,7 +38,7 @@ def inputs_of(
 
     Args:
         signature: The signature of the RLM.
-        flags: The flags that are none of the command: `--NAME VALUE` and `--NAME=VALUE`.
+        flags: The flags that the command itself does not have: `--NAME VALUE` and `--NAME=VALUE`.
         named: The texts `NAME=VALUE` of `--input`.
         whole: The JSON object of `--inputs`, `@FILE`, or `-`.
         optional: True if inputs may be missing: a recorded run has them.
@@ -77,7 +77,7 @@ def _of_flags(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
     for flag in rest:
         if not flag.startswith("--") or flag == "--":
             raise CommandError(
-                f"{flag!r} is no flag. Write inputs as --NAME VALUE, with quotes around a value with spaces.",
+                f"{flag!r} is not a flag. Write inputs as --NAME VALUE, with quotes around a value with spaces.",
                 USAGE,
             )
         name, is_joined, text = flag[2:].partition("=")

@@ -19,7 +19,7 @@ from dspy_rlm.rlm import RLM
 
 
 def load_rlm(place: str, name: str, *, as_module: bool = False) -> RLM:
-    """Returns the RLM of a program; one of `dspy.RLM` is one of this package.
+    """Returns the RLM of a program; a `dspy.RLM` is converted to one of this package.
 
     The name may be that of an RLM, or of a function or a class that returns one without arguments.
 
@@ -43,7 +43,7 @@ def load_rlm(place: str, name: str, *, as_module: bool = False) -> RLM:
             else "Name an RLM, or a function that returns one."
         )
         raise CommandError(
-            f"{name} of {place} is no RLM but {_described(value)}. {hint} A whole program runs with `dspy-rlm run {place}`.",
+            f"{name} of {place} is not an RLM but {_described(value)}. {hint} A whole program runs with `dspy-rlm run {place}`.",
             CONFIGURATION,
         )
     return value
@@ -73,7 +73,7 @@ def _from_file(path: Path) -> ModuleType:
         sys.path.insert(0, folder)  # as `python program.py` has it
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
+        raise ImportError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Classes of the program are pickled and looked up by the name of their module.
     before = sys.modules.get(path.stem)

@@ -41,7 +41,7 @@ def run_rlm(
 
     Args:
         request: The flags, as `ask` has them.
-        notes: What is written to stderr.
+        notes: The messages to stderr.
         place: The program: a file, or a module's name.
         name: The name of the RLM in it.
         flags: The flags that are inputs.
@@ -51,7 +51,7 @@ def run_rlm(
     Raises:
         Exception: There is no answer. `exit_codes.code_of` has its exit code.
     """
-    # What a program prints while it is imported is no part of the answer.
+    # Output of the program during its import is not part of the answer.
     with contextlib.redirect_stdout(sys.stderr):
         program = load_rlm(place, name, as_module=as_module)
     module = configured_module(program, options)
@@ -87,7 +87,7 @@ def run_rlm(
 
 
 def configured_module(program: RLM, options: argparse.Namespace) -> RLM:
-    """Returns a copy of a program's RLM with what flags set. Its models and limits stay as they are otherwise.
+    """Returns a copy of a program's RLM with the values of flags. Other models and limits stay unchanged.
 
     Raises:
         CommandError: A limit is not valid, or a tool cannot be imported.
@@ -115,7 +115,7 @@ def configured_module(program: RLM, options: argparse.Namespace) -> RLM:
         raise CommandError(str(error), USAGE) from error
     if options.on_exhausted:
         module.on_exhausted = options.on_exhausted
-    # Models belong together: those that are configured are for a program without any.
+    # The models of a program belong together: the configured ones apply only to a program without any.
     has_own = module.sub_lm is not None or own_lm(module) is not None
     settings = settled(options, {"api_base"} if has_own else {"api_base", "sub_model"})
     if settings.sub_models:
@@ -131,15 +131,15 @@ def loaded(module: RLM, path: str) -> RLM:
     """Returns a copy of an RLM with a saved state.
 
     Raises:
-        InputError: It cannot be read, or is none of an RLM.
+        InputError: It cannot be read, or is not the state of an RLM.
     """
     lm = module.generate_action.lm
     copied: RLM = module.deepcopy()
     try:
         copied.load(path)
-    except Exception as error:  # a file may have anything
+    except Exception as error:  # a file may contain anything
         raise InputError(
-            f"{path} is no state of this RLM: {type(error).__name__}: {error}. `dspy-rlm optimize` saves one."
+            f"{path} is not a state of this RLM: {type(error).__name__}: {error}. `dspy-rlm optimize` saves one."
         ) from error
     copied.generate_action.lm = lm
     return copied

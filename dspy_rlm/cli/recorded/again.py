@@ -30,7 +30,7 @@ from dspy_rlm.terminal.escaping import log_plainly, show, show_exactly
 
 
 def replay_run(options: argparse.Namespace) -> int:
-    """Repeats a run; returns 0 if it is the same, 1 if it parts from its record."""
+    """Repeats a run; returns 0 if it is the same, 1 if it differs from its record."""
     log_plainly()
     options = settled(options, OF_RESUMED)
     path = find_run(options.run, options.journals)

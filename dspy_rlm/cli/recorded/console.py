@@ -69,7 +69,7 @@ class Console(code.InteractiveConsole):
             if codeop.compile_command(source, filename, symbol) is None:
                 return True
         except (SyntaxError, ValueError, OverflowError):
-            pass  # the sandbox says what is wrong with it, or takes it: `await` is allowed there
+            pass  # the sandbox reports the error, or accepts the code: `await` is allowed there
         if source.strip():
             _run(self._repl, source)
         return False

@@ -20,7 +20,7 @@ FORMAT, VERSION = "dspy-rlm/diagnosis", 1
 
 
 def diagnose_runs(options: argparse.Namespace) -> int:
-    """Prints what the named runs wasted, or the newest of the folder."""
+    """Prints the waste of the named runs, or of the newest of the folder."""
     records = _named(options) if options.runs else _newest(options)
     findings = diagnose(records)
     facts = totals(records, findings)

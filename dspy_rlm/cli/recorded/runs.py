@@ -1,4 +1,4 @@
-"""`dspy-rlm runs`: what the folder of journals has. Imports no DSPy."""
+"""`dspy-rlm runs`: the recorded runs in the folder of journals. Imports no DSPy."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def show_statistics(options: argparse.Namespace) -> int:
 
 
 def prune(options: argparse.Namespace) -> int:
-    """Deletes the journals of old runs, with their values. Never that of a run that goes on."""
+    """Deletes the journals of old runs, with their values. Never deletes the journal of a running run."""
     if options.older_than is None and options.keep is None and options.status is None:
         raise CommandError(
             "Nothing says which runs to delete. Write --older-than DAYS, --keep N or --status STATUS; --dry-run shows "
@@ -107,7 +107,7 @@ def _chosen(options: argparse.Namespace) -> list[RunSummary]:
         if options.older_than is not None and age < options.older_than:
             continue
         run = summary_of(path)
-        # What is no journal is not ours to delete.
+        # Files that are not journals are not ours to delete.
         if run.problem or run.status == RUNNING:
             continue
         if options.status is None or run.status == options.status:

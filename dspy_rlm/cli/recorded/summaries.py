@@ -27,7 +27,7 @@ class RunSummary:
     run_id: str
     started_at: str
     status: str
-    """That of the report, or `crashed` or `running`; `unreadable` for a file that is no journal."""
+    """The status of the report, or `crashed` or `running`; `unreadable` for a file that is not a journal."""
 
     stopped_by: str = ""
     steps: int = 0
@@ -45,11 +45,11 @@ class RunSummary:
     signature: str = ""
     models: tuple[str, ...] = ()
     problem: str = ""
-    """The reason for which it cannot be read."""
+    """The reason why it cannot be read."""
 
 
 def summary_of(path: Path) -> RunSummary:
-    """Returns the summary of a journal, whatever is in the file."""
+    """Returns the summary of a journal, also of a damaged one."""
     try:
         record = load(path)
     except (JournalError, OSError) as error:
@@ -136,5 +136,5 @@ def _spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def _total(values: Iterable[Any]) -> Any:
-    """Returns the sum of what is known."""
+    """Returns the sum of the known values."""
     return sum(value for value in values if value is not None)

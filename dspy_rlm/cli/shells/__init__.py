@@ -1,1 +1,1 @@
-"""What is derived from the parser of the command line: completion for shells, and the reference page."""
+"""Artefacts derived from the parser of the command line: completion for shells, and the reference page."""

@@ -63,7 +63,7 @@ def _xml(archive: zipfile.ZipFile, place: str) -> Any:
         data = archive.read(place)
     except KeyError as error:
         raise UnreadableError(
-            f"it is no EPUB: {place[:100] or 'its package'} is missing"
+            f"it is not an EPUB: {place[:100] or 'its package'} is missing"
         ) from error
     if re.search(rb"<!\s*ENTITY", data, re.IGNORECASE):
         raise UnreadableError(f"its part {place[:100]} defines entities")

@@ -17,14 +17,14 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
     with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
         book = json.load(file)
     if not isinstance(book, dict):
-        raise UnreadableError("it is no Jupyter notebook: its JSON is no object")
+        raise UnreadableError("it is not a Jupyter notebook: its JSON is not an object")
     cells = book.get("cells")
     if cells is None:  # the format before version 4
         cells = [
             cell for sheet in book.get("worksheets") or [] for cell in sheet.get("cells") or []
         ]
     if not isinstance(cells, list):
-        raise UnreadableError("it is no Jupyter notebook: it has no cells")
+        raise UnreadableError("it is not a Jupyter notebook: it has no cells")
     for number, cell in enumerate(cells, 1):
         if not isinstance(cell, dict):
             continue

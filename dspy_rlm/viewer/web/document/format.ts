@@ -1,5 +1,5 @@
 /**
- * The document of the viewer: what a page knows of one or two recorded runs. `dspy_rlm/viewer/` writes it, the page reads it.
+ * The document of the viewer: the data of one or two recorded runs. `dspy_rlm/viewer/` writes it, the page reads it.
  *
  * Everything in it may come from a model or from a file of unknown origin: no text is HTML, a URL, a selector or code.
  *
@@ -47,7 +47,7 @@ export type TextEntry = readonly number[];
 export interface ViewDocument {
   readonly format: typeof FORMAT;
   readonly version: number;
-  /** When the page was written, in seconds since the epoch. */
+  /** The time at which the page was written, in seconds since the epoch. */
   readonly written_at: number;
   /** As in "dspy-rlm 0.2.0". */
   readonly written_by: string;
@@ -118,7 +118,7 @@ export interface Journal {
   readonly time: TimeParts;
   /** The most frequent first. */
   readonly warnings: readonly Warning[];
-  /** What the journal lacks: damaged lines, missing values. */
+  /** Defects of the journal: damaged lines, missing values. */
   readonly notes: readonly Text[];
   /** `[name, value]`: versions, style, adapter, seed and other settings, in the order in which to show them. */
   readonly settings: readonly (readonly [string, Text])[];
@@ -173,7 +173,7 @@ export interface Step {
   /** All that the cell printed, as far as the sandbox returned it. */
   readonly output: Text;
   readonly output_chars: number;
-  /** What the root LM saw of it, with the notes of the harness. Equal to `output` (same text) in most steps. */
+  /** The part that the root LM saw, with the notes of the harness. Equal to `output` (same text) in most steps. */
   readonly shown: Text;
   readonly shown_chars: number;
   /** True if the root LM saw less than was printed. */
@@ -205,7 +205,7 @@ export type CallStatus =
   | "empty" // the reply has no text
   | "refused" // by the model
   | "failed"
-  | "running" // under way; in a journal of a run that ended or crashed: nobody waited for it
+  | "running" // under way; in a journal of a run that ended or crashed: its result was not awaited
 ;
 
 export interface Call {
@@ -302,7 +302,7 @@ export interface Totals {
   readonly seconds: number;
 }
 
-/** One limit of the budget, with how it was used up. */
+/** One limit of the budget, with its use over time. */
 export interface Gauge {
   readonly name: "max_iterations" | "max_llm_calls" | "max_tokens" | "max_cost" | "max_seconds";
   readonly unit: "turns" | "calls" | "tokens" | "dollars" | "seconds";
@@ -321,7 +321,7 @@ export type Part = "root" | "sandbox" | "sub" | "tool" | "other";
 export interface TimeParts {
   /** Seconds of the critical path by part; their sum is `Journal.seconds`. */
   readonly by_part: Readonly<Record<Part, number>>;
-  /** What the run waited for, from its start to its end, without gaps: the slowest chain. Neighbours of the same thing are one. */
+  /** The critical path from the start to the end of the run, without gaps. Equal neighbours are merged. */
   readonly critical: readonly Segment[];
 }
 
@@ -339,7 +339,7 @@ export interface Warning {
   /** `turns_lost`, `failed_cells`, `repeated_prompts`, `cut_replies`, `failed_calls`, `slow_calls`, `unread_inputs`, … */
   readonly kind: string;
   readonly text: Text;
-  /** What to do. */
+  /** The remedy. */
   readonly advice: Text;
   readonly number: number;
   readonly places: readonly Place[];

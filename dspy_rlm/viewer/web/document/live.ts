@@ -1,5 +1,5 @@
 /**
- * Follows a journal that is still written: asks the page's own server once a second for what is new.
+ * Follows a journal that is still written: asks the page's own server for changes once a second.
  */
 
 import type { LiveAnswer } from "./format.ts";

@@ -1,5 +1,5 @@
 /**
- * The places of texts: which step, call or input has the text at a position of the chunks.
+ * The places of texts: the step, call or input that has the text at a position of the chunks.
  */
 
 import type { Journal, Text } from "./format.ts";

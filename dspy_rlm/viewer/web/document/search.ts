@@ -8,21 +8,21 @@
 import type { Place, Places } from "./places.ts";
 import type { Store } from "./store.ts";
 
-/** What it needs of the document. */
+/** The parts of the document that the search needs. */
 type SearchedStore = Pick<Store, "texts">;
 type SearchedPlaces = Pick<Places, "short" | "at">;
 
-/** A match with what is around it. */
+/** A match with its context. */
 export interface Hit {
   readonly place: Place;
-  /** How many other places have this very text, such as a prompt that later prompts repeat. */
+  /** The number of other places with this same text, such as a prompt that later prompts repeat. */
   readonly others: number;
   readonly before: string;
   readonly match: string;
   readonly after: string;
 }
 
-/** How the search goes on. */
+/** The progress of the search. */
 export interface Progress {
   readonly hits: readonly Hit[];
   /** From 0 to 1. */
@@ -84,7 +84,7 @@ function wholeCharacter(bytes: Uint8Array, at: number): number {
   return position;
 }
 
-/** Returns the pattern of a query: as it stands, whatever its case, with any run of spaces for a space. */
+/** Returns the pattern of a query: literal, case-insensitive, with any run of spaces for a space. */
 export function patternOf(query: string): RegExp {
   const words = query.trim().split(/\s+/).map((word) =>
     word.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&")
@@ -134,7 +134,7 @@ function addMatches(hits: Hit[], part: Part, pattern: RegExp, places: SearchedPl
 
 const encoder = new TextEncoder();
 
-/** Returns the end of a text that takes at most so many bytes: what is before it is of another text. */
+/** Returns the end of a text that takes at most so many bytes: the bytes before it belong to another text. */
 function lastBytes(text: string, most: number): string {
   let start = 0;
   while (start < text.length && encoder.encode(text.slice(start)).length > most) {

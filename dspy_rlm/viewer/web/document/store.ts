@@ -1,7 +1,7 @@
 /**
- * The document of the page and what follows from it: the run above a run, the steps of a call, the totals of a run.
+ * The document of the page and data derived from it: the run above a run, the steps of a call, the totals of a run.
  *
- * Holds the newest document while a page is live; views ask it anew at each change.
+ * Holds the newest document while a page is live; views read it again at each change.
  */
 
 import { blockOf, inflate } from "./blocks.ts";
@@ -45,7 +45,7 @@ export class Store {
     return new Store(checked(parsed));
   }
 
-  /** Takes an answer of `--live`. */
+  /** Applies an answer of `--live`. */
   update(answer: LiveAnswer): void {
     const document = checked(answer.document);
     const first = document.chunks.length - answer.chunks.length;

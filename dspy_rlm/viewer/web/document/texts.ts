@@ -29,7 +29,7 @@ export class Texts {
     this.#source = source;
   }
 
-  /** Takes the tables of a document; those of a later one only grow, and what was inflated stays valid. */
+  /** Takes the tables of a document; those of a later one only grow, and inflated chunks stay valid. */
   update(entries: readonly TextEntry[], sizes: readonly number[]): void {
     const grown = this.#sizes.length - 1;
     if (grown >= 0 && sizes[grown] !== this.#sizes[grown]) {
@@ -54,7 +54,7 @@ export class Texts {
     return this.#starts[index] ?? 0;
   }
 
-  /** Returns a text. What `--redact` removed is a line that says so. */
+  /** Returns a text. A text that `--redact` removed is a line that says so. */
   async read(text: Text): Promise<string> {
     if (typeof text === "string") {
       return text;

@@ -1,5 +1,5 @@
 /**
- * The page as a whole: draws what the address asks for, and draws it again when the document grows.
+ * The page as a whole: draws the view that the address names, and redraws it when the document grows.
  */
 
 import type { LiveState } from "../document/live.ts";
@@ -38,7 +38,7 @@ export class App {
   readonly #strip: Strip;
   readonly #search: SearchDialog;
   readonly #help = helpDialog();
-  /** What is drawn: a live page draws a view again only if this changes. */
+  /** The content of the last drawing: a live page redraws a view only if this changes. */
   #drawn = "";
   /** The number of the last step of the run that is open, as of the last drawing. */
   #newest: number | undefined;
@@ -164,7 +164,7 @@ export class App {
     }
   }
 
-  /** Opens what is above: the run of a step, the step that started a sub-run. */
+  /** Opens the parent: the run of a step, the step that started a sub-run. */
   up(): void {
     const context = this.#context();
     if (context.step !== undefined) {

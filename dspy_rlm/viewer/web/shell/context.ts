@@ -1,5 +1,5 @@
 /**
- * What a view knows: the document, and where in it the page is.
+ * The context of a view: the document, and the current place in it.
  */
 
 import type { Journal, Run, Step } from "../document/format.ts";
@@ -7,7 +7,7 @@ import type { Store } from "../document/store.ts";
 import type { Route, Target } from "./route.ts";
 import { linkTo } from "./route.ts";
 
-/** Choices of a person that outlive a view: sorting, filters, which side of a switch is on. */
+/** Choices of the user that outlive a view: sorting, filters, which side of a switch is on. */
 export class Choices {
   readonly #values = new Map<string, unknown>();
 
@@ -32,7 +32,7 @@ export interface Context {
   readonly choices: Choices;
   /** Opens a permalink. */
   readonly go: (link: string) => void;
-  /** Changes the permalink of what is shown, without drawing it again. */
+  /** Changes the permalink of the current view, without redrawing it. */
   readonly rename: (link: string) => void;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The line at the top: which run this is, how it ended, what it cost; search, theme and help.
+ * The line at the top: the name, the end and the cost of the run; search, theme and help.
  */
 
 import type { LiveState } from "../document/live.ts";

@@ -1,5 +1,5 @@
 /**
- * The keys of the page; `help.ts` lists them. Keys with Ctrl, Alt or Meta are the browser's, but for Ctrl+K.
+ * The keys of the page; `help.ts` lists them. Keys with Ctrl, Alt or Meta are left to the browser, except Ctrl+K.
  */
 
 import type { App } from "./app.ts";
@@ -30,7 +30,7 @@ function openDialog(): boolean {
   return document.querySelector("dialog[open]") !== null;
 }
 
-/** Returns true if the key means something. */
+/** Returns true if the key has an action. */
 function press(app: App, key: string): boolean {
   switch (key) {
     case "j":

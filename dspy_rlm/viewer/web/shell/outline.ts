@@ -1,5 +1,5 @@
 /**
- * The tree of runs and steps as rows: which of them are there, and what each says. Decides only; `sidebar.ts` draws.
+ * The tree of runs and steps as rows, with their texts. Decides only; `sidebar.ts` draws.
  */
 
 import type { Journal, Run, RunIndex, Status, Step } from "../document/format.ts";
@@ -137,7 +137,7 @@ export function stepState(run: Run, step: Step): Row["state"] {
   }
 }
 
-/** Returns what a step did, in few words: the functions that it called, or the names that it assigned. */
+/** Returns a short summary of a step: the functions that it called, or the names that it assigned. */
 function detailOf(journal: Journal, step: Step): string {
   if (step.outcome === "submitted") {
     return "SUBMIT";

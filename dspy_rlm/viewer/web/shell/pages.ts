@@ -1,5 +1,5 @@
 /**
- * The page of a route: which run or step it is about, its tabs, and the view of the open one.
+ * The page of a route: its run or step, its tabs, and the view of the open tab.
  */
 
 import type { CallIndex, Run, Step } from "../document/format.ts";
@@ -30,7 +30,7 @@ export interface Tab {
   readonly draw: (context: Context) => HTMLElement;
 }
 
-/** What a route is about, once a call is placed in its step, and a warning in its run. */
+/** The subject of a route; a call is placed in its step, and a warning in its run. */
 export interface Subject {
   readonly runIndex: number;
   readonly step: Step | undefined;

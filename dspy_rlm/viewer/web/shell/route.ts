@@ -1,5 +1,5 @@
 /**
- * Permalinks: what the part of the address after `#` stands for.
+ * Permalinks: the part of the address after `#`.
  *
  * As in `#r0-s3/prompt`: a run, a step, a call, a tool call or a warning; then the view of it and what the view shows. Ids are
  * those of the page's outline without JavaScript. Those of the second journal begin with `b-`.
@@ -18,7 +18,7 @@ export interface Route {
   readonly target: Target;
   /** Empty: the first view. */
   readonly view: string;
-  /** What the view shows, such as the name of an input. */
+  /** The subject of the view, such as the name of an input. */
   readonly rest: readonly string[];
 }
 

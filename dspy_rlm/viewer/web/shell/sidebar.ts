@@ -50,7 +50,7 @@ export class Sidebar {
     this.element = tree;
   }
 
-  /** Takes the journals of a document, also of a newer one. */
+  /** Sets the journals of a document, also of a newer one. */
   update(journals: readonly Journal[]): void {
     if (this.#journals.length === 0) {
       this.#foldMany(journals);
@@ -59,7 +59,7 @@ export class Sidebar {
     this.#draw();
   }
 
-  /** Marks the row of the page that is open, and brings it into sight. */
+  /** Marks the row of the page that is open, and scrolls it into view. */
   select(journal: number, id: string): void {
     this.#current = keyOf({ journal, id });
     this.#unfoldAbove(journal, id);

@@ -1,5 +1,5 @@
 /**
- * The strip below the header: the whole run's time in one line, by what it waited for, with a mark at each step.
+ * The strip below the header: the time of the whole run in one line, by its critical path, with a mark at each step.
  *
  * A canvas, because a run may have thousands of parts. The timeline has the same in words.
  */

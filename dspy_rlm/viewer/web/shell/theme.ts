@@ -1,5 +1,5 @@
 /**
- * Light and dark: as the system has it, until the switch says otherwise. The choice is kept where the browser allows it.
+ * Light and dark theme: the system's, until the switch changes it. The choice is kept where the browser allows it.
  *
  * The root element always says which one the page has, so that the style sheet lists the colours of each only once.
  */

@@ -1,5 +1,5 @@
 /**
- * A block of lines that only draws what is near the sight, so that a text of any length opens at once.
+ * A block of lines that draws only the lines near the viewport, so that a text of any length opens at once.
  */
 
 import { h, style } from "../ui/dom.ts";
@@ -10,7 +10,7 @@ const BATCH = 200;
 
 /** Lines that a folded block shows. */
 const SHOWN_LINES = 40;
-/** A block is folded if it has so many times more lines: folding away less is not worth a click. */
+/** A block is folded if it has so many times more lines: folding less is not worth a click. */
 const FOLD_FACTOR = 1.5;
 
 /** The height of a line in `rem`, for those that are not drawn yet; CSS has the same number. */
@@ -75,7 +75,7 @@ const waiting = new WeakMap<Element, (into: HTMLElement) => void>();
 
 let observer: IntersectionObserver | undefined;
 
-/** Draws into an element once it is near the sight. */
+/** Draws into an element once it is near the viewport. */
 export function drawNear(element: HTMLElement, draw: (into: HTMLElement) => void): void {
   waiting.set(element, draw);
   observer ??= new IntersectionObserver(
@@ -91,7 +91,7 @@ export function drawNear(element: HTMLElement, draw: (into: HTMLElement) => void
   observer.observe(element);
 }
 
-/** Draws all parts of an element that wait to be near the sight: for print. */
+/** Draws all parts of an element that are not drawn yet, for print. */
 export function drawAll(root: ParentNode): void {
   for (const element of root.querySelectorAll<HTMLElement>(".batch, .lazy")) {
     drawWaiting(element);

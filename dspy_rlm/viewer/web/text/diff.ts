@@ -118,7 +118,7 @@ function backtrack(
   return lines.reverse();
 }
 
-/** Returns how many lines were added and removed. */
+/** Returns the numbers of added and removed lines. */
 export function countChanges(lines: readonly DiffLine[]): { added: number; removed: number } {
   const added = lines.filter((line) => line.change === "added").length;
   const removed = lines.filter((line) => line.change === "removed").length;

@@ -7,7 +7,7 @@ import { integer } from "./numbers.ts";
 import type { Token } from "./python.ts";
 import { fragments } from "./visible.ts";
 
-/** A longer line is cut here; each click shows so many more. */
+/** A longer line is cut here; each click shows as many more characters. */
 const LINE_CHARS = 4000;
 
 /** Appends a text with its unsafe characters as marks. */

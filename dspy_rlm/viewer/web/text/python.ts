@@ -1,5 +1,5 @@
 /**
- * The tokens of Python source, for colours only: never wrong about where text is, sometimes about what it is.
+ * The tokens of Python source, for colours only: their positions are exact, their kinds sometimes wrong.
  */
 
 export type TokenKind =

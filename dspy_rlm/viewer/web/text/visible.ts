@@ -1,11 +1,11 @@
 /**
- * Text that cannot deceive: control, bidirectional and invisible characters become visible marks.
+ * Safe display of text: control, bidirectional and invisible characters become visible marks.
  *
  * The Unicode standard's security report (UTR 36) and "Trojan Source" (CVE-2021-42574) describe the attacks. Decides
  * only; `text/lines.ts` draws the result.
  */
 
-/** A part of a text: as it is, or a mark for characters that would be invisible or change what is around them. */
+/** A part of a text: as it is, or a mark for characters that would be invisible or change the text around them. */
 export type Fragment =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "mark"; readonly label: string; readonly title: string };

@@ -91,7 +91,7 @@ export function style<Styled extends HTMLElement | SVGElement>(
   return element;
 }
 
-/** Returns an icon of the page's sprite-less set: a path in a box of 16 by 16, hidden from screen readers. */
+/** Returns an icon: a path in a box of 16 by 16, hidden from screen readers. */
 export function icon(path: string): SVGSVGElement {
   return svg(
     "svg",

@@ -1,8 +1,8 @@
 /**
- * The keyboard's focus in a part of the page that is drawn again: it stays where it was.
+ * Keeps the keyboard focus in a part of the page that is redrawn.
  */
 
-/** Notes where the focus is; the function that it returns puts it there again. */
+/** Saves the position of the focus, and returns a function that restores it. */
 export function keepFocus(root: Element): () => void {
   const { activeElement } = document;
   if (activeElement === null || activeElement === root || !root.contains(activeElement)) {

@@ -2,10 +2,10 @@
  * Marks a word in the page without changing the page, through the CSS Custom Highlight API where the browser has it.
  */
 
-/** Elements that are looked through at most. */
+/** The most elements that are searched. */
 const MOST_NODES = 20_000;
 
-/** How long it waits for texts that are still read. */
+/** The longest wait for texts that are still loading. */
 const TRIES = 12;
 const EVERY_MILLISECONDS = 120;
 
@@ -25,7 +25,7 @@ export function highlight(root: Element, pattern: RegExp, tries = TRIES): void {
   first.startContainer.parentElement?.scrollIntoView({ block: "center" });
 }
 
-/** Takes the marks away. */
+/** Removes the marks. */
 export function clearHighlight(): void {
   (CSS as { highlights?: HighlightRegistry }).highlights?.delete("found");
 }

@@ -60,12 +60,12 @@ export function panel(
   );
 }
 
-/** Returns a line for the place of something that is not there. */
+/** Returns a line that replaces missing content. */
 export function nothing(text: string): HTMLElement {
   return h("p", { class: "nothing" }, text);
 }
 
-/** Returns an element that shows a text once it is read; `draw` makes its content. */
+/** Returns an element that shows a text once it is read; `draw` creates its content. */
 export function shown(
   store: Store,
   text: Text,

@@ -1,12 +1,12 @@
 /**
- * A list of rows of one height, of which only those in sight exist: a hundred thousand rows scroll as ten do.
+ * A list of rows of one height, of which only the visible ones exist, so a hundred thousand rows scroll like ten.
  *
- * The list is its own scroller. Whoever owns it decides on roles and focus.
+ * The list is its own scroller. Its owner decides on roles and focus.
  */
 
 import { h, style } from "./dom.ts";
 
-/** Rows that exist above and below those in sight. */
+/** Rows that exist above and below the visible ones. */
 const SPARE = 8;
 
 /** Rows that are printed. */
@@ -23,7 +23,7 @@ export function drawWholeLists(root: ParentNode): void {
 
 export interface VirtualListOptions {
   readonly rowHeight: number;
-  /** Returns the element of a row; it is discarded when the row leaves the sight. */
+  /** Returns the element of a row; it is discarded when the row is scrolled out of view. */
   readonly render: (index: number) => HTMLElement;
   readonly className?: string;
 }
@@ -51,7 +51,7 @@ export class VirtualList {
     return this.#count;
   }
 
-  /** Takes a new number of rows, and draws all that are in sight again. */
+  /** Sets the number of rows, and redraws the visible ones. */
   reset(count: number): void {
     this.#count = count;
     style(this.#body, { height: `${count * this.#options.rowHeight}px` });
@@ -66,7 +66,7 @@ export class VirtualList {
     }
   }
 
-  /** Returns the element of a row if it is in sight. */
+  /** Returns the element of a row if it is visible. */
   row(index: number): HTMLElement | undefined {
     return this.#rows.get(index);
   }
@@ -81,7 +81,7 @@ export class VirtualList {
     }
   }
 
-  /** Scrolls until a row is in sight, and draws it. */
+  /** Scrolls a row into view, and draws it. */
   reveal(index: number): HTMLElement | undefined {
     const top = index * this.#options.rowHeight;
     const { scrollTop, clientHeight } = this.element;
@@ -94,7 +94,7 @@ export class VirtualList {
     return this.#rows.get(index);
   }
 
-  /** In the event itself, not in a later frame: a fast scroll would show a blank. */
+  /** Draws in the event itself, not in a later frame: a fast scroll would show blank space. */
   #draw(): void {
     const { rowHeight } = this.#options;
     const { scrollTop, clientHeight } = this.element;

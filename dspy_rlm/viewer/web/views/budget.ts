@@ -1,5 +1,5 @@
 /**
- * The budget: how each limit was used up over the time of the run.
+ * The budget: the use of each limit over the time of the run.
  */
 
 import type { Gauge, Totals } from "../document/format.ts";
@@ -88,7 +88,7 @@ function gaugeCard(gauge: Gauge, seconds: number): HTMLElement {
   );
 }
 
-/** Draws what is left of the limit, or what is used without one. */
+/** Draws the rest of the limit, or without a limit the amount used. */
 function chart(gauge: Gauge, seconds: number): SVGSVGElement {
   const highest = Math.max(gauge.limit ?? 0, ...gauge.points.map((point) => point[1]), 1e-9);
   const x = (time: number): number => (Math.min(time, seconds) / Math.max(seconds, 1e-9)) * WIDTH;

@@ -29,7 +29,7 @@ export function callPill(call: Call): HTMLElement {
   return pill(TONES[call.status], `${call.status}${call.cached ? " \u00b7 cached" : ""}`);
 }
 
-/** Returns all about a call. */
+/** Returns the details of a call. */
 export function callDetail(
   context: Context,
   index: CallIndex,
@@ -197,7 +197,7 @@ function attempts(context: Context, call: Call): HTMLElement | null {
   );
 }
 
-/** Returns all about a call of a tool. */
+/** Returns the details of a tool call. */
 export function toolDetail(context: Context, tool: ToolCall, open: boolean): HTMLElement {
   const { store } = context;
   const failed = tool.error_type !== "" || !isEmpty(tool.error);

@@ -67,7 +67,7 @@ export function gridRows(
   return rows;
 }
 
-/** Returns how many calls each filter lets through. */
+/** Returns the number of calls that match each filter. */
 export function filterCounts(journal: Journal, indexes: readonly CallIndex[]): Map<Filter, number> {
   const slow = slowSeconds(journal, indexes);
   const filters: Filter[] = [

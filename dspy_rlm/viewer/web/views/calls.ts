@@ -59,7 +59,7 @@ export function callsView(
   );
 }
 
-/** Returns choices that a person made in another grid, without a filter that lets nothing through here. */
+/** Returns the user's choices in another grid, without a filter that matches nothing here. */
 function fitting(choices: GridChoices, counts: ReadonlyMap<Filter, number>): GridChoices {
   return (counts.get(choices.filter) ?? 0) > 0 ? choices : { ...choices, filter: "all" };
 }
@@ -262,7 +262,7 @@ class Grid {
     );
   }
 
-  /** Returns the beginning of the last message of a prompt; a longer one is there a moment later. */
+  /** Returns the beginning of the last message of a prompt; a longer one is loaded a moment later. */
   #preview(call: Call): HTMLElement {
     const { journal, store } = this.#context;
     const messages = call.prompt === null ? [] : journal.prompts[call.prompt]?.messages ?? [];

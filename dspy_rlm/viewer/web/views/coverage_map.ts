@@ -1,5 +1,5 @@
 /**
- * The map of a text: which parts of it LMs were shown, and where quotes are. Decides on buckets, and draws them.
+ * The map of a text: the parts that LMs were shown, and the places of quotes. Computes buckets, and draws them.
  */
 
 import type { Quote } from "../document/format.ts";
@@ -8,7 +8,7 @@ import { svg } from "../ui/dom.ts";
 /** Buckets of a map: about one for each pixel that it is wide. */
 const BUCKETS = 480;
 
-/** Returns how much of each bucket was seen, from 0 to 1. `ranges` is `[start, end, start, end, …]`, rising. */
+/** Returns the fraction of each bucket that LMs saw, from 0 to 1. `ranges` is `[start, end, start, end, …]`, rising. */
 export function seenBuckets(chars: number, ranges: readonly number[], buckets = BUCKETS): number[] {
   const size = chars / buckets;
   const seen = new Array<number>(buckets).fill(0);

@@ -1,5 +1,5 @@
 /**
- * The text of an input with what LMs were shown of it, and the quotes in their places.
+ * The text of an input, with the parts that LMs were shown and the quotes marked.
  */
 
 import type { CoveredText, Quote } from "../document/format.ts";

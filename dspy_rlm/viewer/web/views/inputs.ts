@@ -1,5 +1,5 @@
 /**
- * The inputs of a run: their size, what LMs saw of them as a map, and the text itself with the quotes in it.
+ * The inputs of a run: their size, a map of the parts that LMs saw, and the text itself with the quotes in it.
  */
 
 import type { CoveredText, Input, Quote } from "../document/format.ts";

@@ -1,5 +1,5 @@
 /**
- * A run at a glance: what it was asked, what came out, what it cost, and what to do better.
+ * A run at a glance: its question, its outputs, its cost, and advice.
  */
 
 import type { Text, Warning } from "../document/format.ts";
@@ -216,7 +216,7 @@ function subRunCalls(context: Context): HTMLElement {
 /** Places of a warning that are links. */
 const MOST_PLACES = 12;
 
-/** Returns the warnings of a journal with what to do. */
+/** Returns the warnings of a journal with their remedies. */
 function warningsPanel(context: Context): HTMLElement {
   const { warnings } = context.journal;
   return panel(

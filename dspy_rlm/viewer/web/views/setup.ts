@@ -1,5 +1,5 @@
 /**
- * How a run was set up: its signature, its instructions, the settings and the versions.
+ * The setup of a run: its signature, its instructions, the settings and the versions.
  */
 
 import type { Context } from "../shell/context.ts";

@@ -1,5 +1,5 @@
 /**
- * A step: the reasoning, the code beside its output, and what the cell did.
+ * A step: the reasoning, the code beside its output, and the actions of the cell.
  */
 
 import type { Step } from "../document/format.ts";
@@ -77,7 +77,7 @@ function summary(context: Context, step: Step): HTMLElement {
   ]);
 }
 
-/** Returns the pill of what became of a step. */
+/** Returns the pill with the outcome of a step. */
 export function outcomePill(context: Context, step: Step): HTMLElement {
   switch (stepState(context.run, step)) {
     case "good":

@@ -1,5 +1,5 @@
 /**
- * All steps of a run, one below the other, to read from the beginning to the end. Each is drawn when it comes near the sight.
+ * All steps of a run, one below the other, to read from the beginning to the end. Each is drawn when it comes near the viewport.
  */
 
 import type { Step } from "../document/format.ts";

@@ -1,5 +1,5 @@
 /**
- * The names of the REPL: where each was assigned and where it was read, on a line of the steps.
+ * The names of the REPL: the steps that assign and read each of them, on a line of all steps.
  */
 
 import type { Variable } from "../document/format.ts";
@@ -90,7 +90,7 @@ function stepLinks(context: Context, numbers: readonly number[]): HTMLElement {
   );
 }
 
-/** Returns the positions of steps; those that would be at one place are one. */
+/** Returns the positions of steps; positions that coincide are merged. */
 function marks(steps: readonly number[], x: (step: number) => number): number[] {
   return [...new Set(steps.map((step) => Math.round(x(step))))];
 }

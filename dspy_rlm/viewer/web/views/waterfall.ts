@@ -1,7 +1,7 @@
 /**
- * When things happened: one row for a step, an LM call or a cell, each a bar on the time of the run.
+ * The waterfall: one row for a step, an LM call or a cell, each a bar on the time axis of the run.
  *
- * The critical path, which is what the run waited for, is a darker line in the bars.
+ * The critical path, the chain that the run waited for, is a darker line in the bars.
  */
 
 import type { CallIndex, Part, Segment, Step } from "../document/format.ts";
@@ -16,13 +16,13 @@ import { VirtualList } from "../ui/virtual_list.ts";
 
 const ROW_HEIGHT = 24;
 
-/** Rows of a step's own list that are in sight at once. */
+/** Visible rows of a step's own list. */
 const COMPACT_ROWS = 14;
 
 /** So many calls of one function call, or more, are one row. */
 const LEAST_BATCH = 4;
 
-/** Bars of a batch that are drawn: of more, some would not be seen anyway. */
+/** The most bars of a batch that are drawn: more would not be visible anyway. */
 const MOST_BARS = 300;
 
 /** The part of a run's time from which on the time before its first step is a row. */
