@@ -36,7 +36,7 @@ HOSTILE = (
 
 # Elements and attributes of a page. Others would be the work of a model.
 TAGS = {
-    "html", "head", "meta", "title", "style", "body", "div", "main", "script", "h1", "h2", "p", "section", "ul", "li",
+    "html", "head", "meta", "title", "style", "body", "div", "main", "script", "h1", "h2", "h3", "p", "section", "ul", "li",
     "a", "table", "caption", "tr", "th", "td", "details", "summary", "pre", "code", "mark",
 }  # fmt: skip
 ATTRIBUTES = {

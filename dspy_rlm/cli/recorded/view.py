@@ -103,7 +103,7 @@ def _write_page(path: Path, document: doc.ViewDocument, texts: Texts, *, is_ours
     rights = 0o600 if is_ours else 0o666  # a page is as private as its journal
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, rights)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             for part in parts(document, texts, built):
                 file.write(part)
     except OSError as error:

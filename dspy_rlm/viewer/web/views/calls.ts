@@ -7,7 +7,7 @@ import { sumOf } from "../document/store.ts";
 import type { Context } from "../shell/context.ts";
 import { link } from "../shell/context.ts";
 import { appendVisible, visible } from "../text/lines.ts";
-import { count, dollars, duration, integer, short, total } from "../text/numbers.ts";
+import { count, dollars, duration, integer, largest, short, total } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import type { Child } from "../ui/dom.ts";
 import { fill, h, style } from "../ui/dom.ts";
@@ -59,6 +59,11 @@ export function callsView(
   );
 }
 
+/** Returns choices that a person made in another grid, without a filter that lets nothing through here. */
+function fitting(choices: GridChoices, counts: ReadonlyMap<Filter, number>): GridChoices {
+  return (counts.get(choices.filter) ?? 0) > 0 ? choices : { ...choices, filter: "all" };
+}
+
 class Grid {
   readonly element: HTMLElement;
   readonly #context: Context;
@@ -78,10 +83,13 @@ class Grid {
     this.#context = context;
     this.#indexes = indexes;
     this.#selected = selected;
-    this.#choices = context.choices.get("grid", FIRST_CHOICES);
-    this.#slowest = Math.max(
+    this.#choices = fitting(
+      context.choices.get("grid", FIRST_CHOICES),
+      filterCounts(context.journal, indexes),
+    );
+    this.#slowest = largest(
+      indexes.map((index) => context.journal.calls[index]?.seconds ?? 0),
       1e-9,
-      ...indexes.map((index) => context.journal.calls[index]?.seconds ?? 0),
     );
     this.#list = new VirtualList({
       rowHeight: ROW_HEIGHT,

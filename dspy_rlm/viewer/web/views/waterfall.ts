@@ -476,7 +476,7 @@ function ticks(span: number, offset: number): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough) ?? rough;
   const found: number[] = [];
-  for (let tick = Math.ceil(offset / step) * step; tick <= offset + span * 0.97; tick += step) {
+  for (let tick = Math.ceil(offset / step) * step; tick <= offset + span * 0.93; tick += step) {
     found.push(tick);
   }
   return found;
