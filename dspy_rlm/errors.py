@@ -79,11 +79,13 @@ class ToolServerError(RLMError):
 
     Attributes:
         server: The name of the server.
+        was_sent: False if the server cannot have seen the request.
     """
 
-    def __init__(self, message: str, *, server: str = "") -> None:
+    def __init__(self, message: str, *, server: str = "", was_sent: bool = True) -> None:
         super().__init__(message)
         self.server = server
+        self.was_sent = was_sent
 
 
 class ValidatorError(RLMError):

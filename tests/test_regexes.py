@@ -209,6 +209,7 @@ NOT_OF_STRANGERS = {
     "dspy_rlm/testing/rules.py": "conditions that a test wrote",
     "sandbox_runtime/engine/deno.py": "what Deno says of its version",
     "sandbox_runtime/engine/trial.py": "what Deno says of its version",
+    "sandbox_runtime/engine/v8_flags.py": "what Deno says of its flags",
     "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures/parser.py": "two characters, without repetition",

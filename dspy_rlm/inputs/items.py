@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs import rendering
 from dspy_rlm.inputs.bounds import InputBounds
-from dspy_rlm.inputs.content import Content, compression, refused
+from dspy_rlm.inputs.content import SAMPLE_BYTES, Content, compression, refused
 from dspy_rlm.inputs.converting import Converted, checked, convert
 from dspy_rlm.inputs.kinds import (
     ARCHIVES,
@@ -81,18 +81,19 @@ class Item:
         content = self._content
         name = uncompressed_name(content.path_name or content.name)
         start = next(content.expanded(self.compression), b"")
-        inside = kind_of(start, b"", name, "")
+        inside = kind_of(start, b"", name, content.media_type)
         looks_binary = start.startswith((b"PK\x03\x04", b"PAR1"))
         if compression(start):
             raise InputError(f"Cannot read {self.name}: it is compressed twice. Expand it first.")
-        if inside == TEXT and not looks_binary:
+        # A text is expanded as it is read, unless its encoding was stated.
+        if inside == TEXT and not looks_binary and not content.encoding:
             self.kind = TEXT
             return
         path = content.spool.write(
             content.expanded(self.compression), self.name, self._bounds.output_bytes
         )
-        self._content = Content(self.name, path, content.spool, "", "", content.notes, name)
-        self.kind = kind_of(*self._content.samples(), name, "")
+        self._content = dataclasses.replace(content, path=path, path_name=name)
+        self.kind = kind_of(*self._content.samples(), name, content.media_type)
 
     def stay_on_disk(self) -> None:
         """Makes its text a lazy one, whatever its size: the files together are too large for memory."""
@@ -175,7 +176,8 @@ class Item:
         if content.size > most_bytes:
             return None
         data = content.read()
-        if content.encoding and not _has_mark(data):
+        binary = form_of([data[:SAMPLE_BYTES]], has_end=len(data) <= SAMPLE_BYTES).binary
+        if content.encoding and not binary and not _has_mark(data):
             return self._decoded(data, content.encoding)
         try:
             text, note = text_and_note(data, Path(self.name).name or self.name, most_bytes)

@@ -35,9 +35,10 @@ def display_for(live: LiveOption) -> Display:
         if (place := notebook_place()) is not None:
             return NotebookDisplay(place)
         if draws_on(sys.stderr) and importlib.util.find_spec("rich") is not None:
-            from dspy_rlm.live.terminal import terminal_display
+            from dspy_rlm.live.terminal import can_draw, terminal_display
 
-            return terminal_display(sys.stderr)
+            if can_draw(sys.stderr):
+                return terminal_display(sys.stderr)
     return PlainDisplay(colour=live != PLAIN)
 
 

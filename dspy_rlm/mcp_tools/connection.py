@@ -36,10 +36,6 @@ CLOSE_SECONDS = 10.0
 _TERMINATED = "Session terminated"
 
 
-class NotSentError(ToolServerError):
-    """The connection has ended before the server saw the request, so it can be sent again."""
-
-
 class Connection:
     """A connection that is open until `close`, or until the server ends it. Thread-safe."""
 
@@ -217,7 +213,8 @@ class Connection:
             return error
         ended = self._ended()
         self.close(wait=False)
-        return ended if error.code == CONNECTION_CLOSED else NotSentError(*ended.args)
+        ended.was_sent = error.code == CONNECTION_CLOSED
+        return ended
 
     def _ended(self) -> ToolServerError:
         return self._error(f"is not connected: {self._transport.ending() or 'it ended'}")

@@ -25,7 +25,6 @@ from dspy_rlm.mcp_tools.arguments import (
     name_of,
 )
 from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
-from dspy_rlm.mcp_tools.connection import NotSentError
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 
@@ -204,8 +203,10 @@ class MCP:
         try:
             try:
                 return await (await self._ready()).call(tool, arguments, self.timeout)
-            except NotSentError:
-                # The server has forgotten the session, or cannot have seen the request.
+            except ToolServerError as error:
+                # A server that has forgotten the session has not seen the request.
+                if error.was_sent:
+                    raise
                 return await (await self._ready()).call(tool, arguments, self.timeout)
         except TimeoutError as error:
             raise TimeoutError(f"The MCP server {self.name!r} gave {error}.") from None

@@ -245,7 +245,7 @@ class CellPreparation:
         # Freed when the next cell is prepared: nothing may change the new ones.
         streams = map(vars(sys).get, ("stdout", "stderr", "stdin"))  # a cell may have deleted them
         self._kept_streams = self.output, self._stream, *streams
-        if type(self._stream) is Stream:
+        if self.collects is True and type(self._stream) is Stream:
             with suppress(ValueError):  # a cell has detached it
                 self._stream.collect(False)  # a cell may still hold it
         self.output = Output(self._output_chars, self._host.emit)

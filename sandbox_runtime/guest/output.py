@@ -130,22 +130,25 @@ class Sink(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         """Adds text to the running cell's output. Between cells it is dropped."""
-        if self._cells.running:
-            for text in _texts(data):
-                self._cells.output.write(text)
-            self._adapt()
-        return len(data)
+        size, cells = len(data), self._cells
+        if cells.running:
+            if size <= PIECE_BYTES:
+                cells.output.write(str(data, "utf-8", "backslashreplace"))
+            else:
+                for text in _texts(data):
+                    cells.output.write(text)
+            self._writes += 1
+            if cells.collects or self._writes >= BURST_WRITES:
+                self._adapt(cells)
+        return size
 
-    def _adapt(self) -> None:
+    def _adapt(self, cells: Cells) -> None:
         """Lets the cell's stream collect blocks if it is written to often. That of an earlier cell collects nothing."""
-        cells = self._cells
-        self._writes += 1
-        if cells.collects or self._writes >= BURST_WRITES:
-            now = monotonic()
-            cells.collects = cells.sink is self and now - self._since < BURST_SECONDS
-            cells.stream.collect(cells.collects)
-            self._since = now
-            self._writes = 0
+        now = monotonic()
+        cells.collects = cells.sink is self and now - self._since < BURST_SECONDS
+        cells.stream.collect(cells.collects)
+        self._since = now
+        self._writes = 0
 
     def writable(self) -> bool:
         """Returns True."""
@@ -170,7 +173,7 @@ class Stream(TextStream):
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink, "utf-8", "backslashreplace", newline="\n")
-        self.collect(False)
+        self._CHUNK_SIZE = 1
 
     def collect(self, collects: bool) -> None:
         """Sets whether written text may wait until there is a block of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 from command_line import LOG, Run, Server, environment
 
 from dspy_rlm.cli.main import main
+from dspy_rlm.drop_in import uninstall
+
+# The modules that tests write.
+PROGRAMS = frozenset({"program", "broken", "leaving", "whole"})
 
 
 @pytest.fixture
@@ -25,6 +30,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without the settings of the person who runs the tests; and what a program changes is undone."""
+    monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    modules = {*sys.modules}
+    yield
+    uninstall()
+    for name in {*sys.modules} - modules:
+        if name.partition(".")[0] in PROGRAMS:
+            del sys.modules[name]
+
+
 @pytest.fixture
 def run_here(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -32,7 +51,6 @@ def run_here(
     """Runs commands in the folder, in this process, without a model, a key or replies of other tests."""
     for name in os.environ.keys() - environment(folder).keys():
         monkeypatch.delenv(name)
-    monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(dspy, "cache", dspy.cache)

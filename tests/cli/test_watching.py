@@ -65,6 +65,7 @@ class TestAsk:
         assert sum("RLM text, question -> answer" in line for line in lines) == 1
         assert sys.stderr is terminal.stream
 
+    @pytest.mark.nightly
     def test_plain_and_quiet(self, server: Server, terminal: Screen, monkeypatch):
         """On a terminal too, `--plain` has lines without escape codes, and `--quiet` one line at the end."""
         monkeypatch.setattr(sys, "stderr", terminal.stream)
@@ -77,7 +78,8 @@ class TestAsk:
         assert "[2] Find them." in plain
         assert any(line.startswith("    Time by part: root ") for line in plain)
         assert "\x1b" not in raw
-        assert [line[:14] for line in terminal.lines()] == ["(3 iterations,"]
+        (line,) = terminal.lines()
+        assert line.startswith("(3 iterations")
 
 
 @pytest.mark.nightly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import copy
@@ -636,6 +637,14 @@ class TestSettings:
             server._connection._pid += 1
             assert not server._connection.is_open
             assert call(server, "echo", text="x") == "x"
+
+    def test_nothing_is_imported_before_a_server_is_started(self):
+        """`dspy_rlm.MCP` itself imports nothing of the `mcp` package."""
+        module = Path(dspy_rlm.__file__).parent / "mcp_tools" / "server.py"
+        tree = ast.parse(module.read_text("utf-8"))
+        at_once = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        needing = ("connection", "stdio", "http", "tools", "results")
+        assert not at_once & {f"dspy_rlm.mcp_tools.{name}" for name in needing}
 
     @pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
     def test_a_missing_package(self, monkeypatch, missing):
