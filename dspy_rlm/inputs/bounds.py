@@ -19,7 +19,7 @@ class InputBounds:
     """For the process that converts."""
 
     output_bytes: int = 4 * _GB
-    """What a document or an archive may expand to."""
+    """The size that a document or an archive may expand to."""
 
     document_bytes: int = _GB
     """The size of a document that is converted. Databases and archives may be larger."""
@@ -31,7 +31,7 @@ class InputBounds:
     """A larger folder stays on disk, as a `Directory`."""
 
     parsed_bytes: int = 64 * _MB
-    """Larger tables and records are lazy text: in memory they take a multiple."""
+    """Larger tables and records are lazy text: in memory they take several times their size."""
 
     download_bytes: int = 2 * _GB
     download_seconds: float = 300.0
@@ -39,7 +39,7 @@ class InputBounds:
     redirects: int = 5
 
     stream_bytes: int = 64 * _GB
-    """What is read of stdin and of pipes at most, and kept in a temporary file."""
+    """The most that is read from stdin and from pipes, and kept in a temporary file."""
 
     pipe_seconds: float = 30.0
-    """How long the first byte of a named pipe is waited for."""
+    """The longest wait for the first byte of a named pipe."""

@@ -1,4 +1,4 @@
-"""An input as bytes on disk: a file, or a temporary copy of what is none. Opened without blocking, and watched for changes."""
+"""An input as bytes on disk: a file, or a temporary copy of a stream. Opened without blocking, and checked for changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sandbox_runtime.helpers import (
     open_regular,
 )
 
-# What is examined at the beginning and at the end, to recognize the kind.
+# The bytes at the beginning and at the end that are examined to recognize the kind.
 SAMPLE_BYTES = 256 * 1024
 
 
@@ -83,7 +83,7 @@ class Content:
 
 
 def whole(file: io.FileIO, name: str, notes: list[str]) -> bytes:
-    """Returns the content of an open file as it was in the beginning; notes if the file has grown since.
+    """Returns the content of an open file as it was when it was opened; adds a note if the file has grown since.
 
     Raises:
         InputError: It was cut or rewritten meanwhile.

@@ -86,7 +86,7 @@ class Converted:
 
 @contextlib.contextmanager
 def checked(name: str) -> Iterator[None]:
-    """Raises `InputError` where records are no valid ones: a process that has read a hostile file may write anything."""
+    """Raises `InputError` for invalid records: a process that has read a hostile file may write anything."""
     try:
         yield
     except (

@@ -26,20 +26,20 @@ from sandbox_runtime.helpers import DaemonPool
 
 Argument = str | os.PathLike[str]
 
-# Files that are converted at once.
+# The number of files that are converted in parallel.
 _PROCESSES = 4
 
-# The words for the reasons of a listing.
+# The reasons of a listing in words.
 _REASONS = {"ignored": "ignored by .gitignore", "special": "no regular file"}
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out, and why."""
+    """A file that was left out, with the reason."""
 
     path: str
     reason: str
-    """A word or a few, such as `hidden`, `ignored by .gitignore`, `binary` or `unreadable`."""
+    """A few words, such as `hidden`, `ignored by .gitignore`, `binary` or `unreadable`."""
 
     size_bytes: int
     """0 for a folder."""
@@ -50,7 +50,7 @@ class Skipped:
 
 @dataclass
 class Source:
-    """What one argument names: one file, or a collection of files."""
+    """The file or the collection of files that one argument names."""
 
     name: str
     """The argument, for the user."""

@@ -1,4 +1,4 @@
-"""One file of an input: read as what it is (rows, records, a text), or as a text in any case.
+"""One file of an input, read as its kind (rows, records, a text), or always as text.
 
 Reading is bounded, and a large text stays on disk. Conversions happen at most once, when the value is needed.
 """
@@ -43,7 +43,7 @@ class Item:
 
         Args:
             content: The file.
-            bounds: What reading may take.
+            bounds: The bounds of reading.
             key: Its name among the files of a folder or an archive.
             as_it_stands: Whether an HTML page stays source: in a folder it may be a part of a program.
 
@@ -65,7 +65,7 @@ class Item:
         elif (self.kind.is_text or self.kind.name in RECORDS) and form_of([start]).binary:
             self.kind = TEXT  # which says what it is instead
         self.read_as = ""
-        """How it was read, in words; empty until it is."""
+        """The form in which it was read, in words; empty before that."""
 
         self._records: Converted | InputError | None = None
         self.left_out: list[tuple[str, int]] = []
@@ -77,7 +77,7 @@ class Item:
         return self._content.notes
 
     def _look_inside(self) -> None:
-        """Finds the kind of a compressed file; what is no text is expanded to a temporary file."""
+        """Finds the kind of a compressed file; anything but text is expanded to a temporary file."""
         content = self._content
         name = uncompressed_name(content.path_name or content.name)
         start = next(content.expanded(self.compression), b"")
@@ -106,7 +106,7 @@ class Item:
 
     @cached_property
     def value(self) -> Any:
-        """The content as what it is: a text, a list of rows or records, or a dict of tables.
+        """The content as a value of its kind: a text, a list of rows or records, or a dict of tables.
 
         Raises:
             InputError: It cannot be read.
@@ -140,7 +140,7 @@ class Item:
 
     @cached_property
     def text(self) -> Text:
-        """The content as a text. Files that are readable as they stand, stay so.
+        """The content as a text. Files that are readable as they are stay unchanged.
 
         Raises:
             InputError: It cannot be read.

@@ -55,7 +55,7 @@ KINDS = {kind.name: kind for kind in _ALL}
 
 ARCHIVES = frozenset({"zip", "tar"})
 
-# What a converter process makes of a table or a record, as opposed to parts of a text.
+# The kinds that a converter process turns into tables or records, as opposed to parts of a text.
 ROWS = frozenset({"csv", "tsv", "parquet", "sqlite", "duckdb"})
 RECORDS = frozenset({"notebook", "mail", "mbox"})
 

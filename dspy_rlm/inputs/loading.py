@@ -1,4 +1,4 @@
-"""The readers as functions: `load` for one input as what it is, `load_texts` for the texts of any number of them."""
+"""The readers as functions: `load` reads one input as a value of its kind, `load_texts` reads the texts of any number of inputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Texts:
 
     @property
     def summary(self) -> str:
-        """The amount that was read, such as `1,787 files, 31.5 MB`."""
+        """The number and the size of the files read, such as `1,787 files, 31.5 MB`."""
         return f"{count(len(self.by_path), 'file')}, {size_text(self.size_bytes)}"
 
     @property
@@ -54,7 +54,7 @@ def load(
         source: The path, the pattern or the address. Nothing but an address in this argument is ever fetched.
         as_text: Whether to read tables, records and notebooks as a text too.
         gitignore: Whether to apply ignore rules in folders.
-        bounds: What reading may take; None for the usual bounds.
+        bounds: The bounds of reading; None for the defaults.
 
     Returns:
         A `str`, or a `TextFile` where the text is large; a dict of texts by path for a folder, a pattern or an archive, or a

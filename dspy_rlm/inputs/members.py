@@ -1,4 +1,4 @@
-"""The files of an archive, each as a temporary file. Their paths are names and no more."""
+"""The files of an archive, each as a temporary file. Their paths are only names, and never paths on disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Spans = list[tuple[int, int]]
 
 
 def members(item: Item, spool: Spool, most_bytes: int) -> Iterator[tuple[str, Path]]:
-    """Yields the files of an archive by name, sorted. The reasons for which others are left out go to `item.left_out`.
+    """Yields the files of an archive by name, sorted. The reasons why others are left out go to `item.left_out`.
 
     Raises:
         InputError: The archive cannot be read.

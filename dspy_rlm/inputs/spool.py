@@ -1,4 +1,4 @@
-"""Temporary files for inputs that are no files on disk: streams, downloads, members of archives, converted documents.
+"""Temporary files for inputs that are not files on disk: streams, downloads, members of archives, converted documents.
 
 A spool is a folder that is removed with the last value that needs it, at the latest when the process exits.
 """
@@ -20,12 +20,12 @@ class Spool:
     """A folder for temporary files, created at first use."""
 
     def __init__(self) -> None:
-        """Creates nothing yet."""
+        """Creates the spool without its folder."""
         self._folder: Path | None = None
         self._numbers = itertools.count(1)
 
     def new_path(self) -> Path:
-        """Returns the path of a new file. Names are ours: none comes from an input."""
+        """Returns the path of a new file. Its name is generated, never taken from an input."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="dspy-rlm-inputs-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -49,7 +49,7 @@ class Spool:
         return path
 
     def write_text(self, pieces: Iterable[str], name: str, most_bytes: int) -> Path:
-        """Does the same with text, as UTF-8."""
+        """Writes pieces of text to a new file, as UTF-8, and returns its path."""
         return self.write(_encoded(pieces), name, most_bytes)
 
 

@@ -49,7 +49,7 @@ def is_pipe(path: Path) -> bool:
 
 
 def pipe_pieces(path: Path, bounds: InputBounds) -> Iterator[bytes]:
-    """Yields what a named pipe delivers. The first bytes are waited for only so long: nothing may write to it.
+    """Yields the data of a named pipe. The wait for the first bytes is bounded, since there may be no writer.
 
     Raises:
         InputError: It cannot be opened, or nothing arrives.
@@ -71,7 +71,7 @@ def pipe_pieces(path: Path, bounds: InputBounds) -> Iterator[bytes]:
 
 
 def file_pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields what a stream delivers, as soon as it is there."""
+    """Yields the data of a stream as soon as it arrives."""
     read = getattr(stream, "read1", stream.read)
     while piece := read(_PIECE_BYTES):
         yield piece

@@ -1,4 +1,4 @@
-"""The variables that a run gets of its inputs: their names, their values and their types.
+"""The variables that a run gets from its inputs: their names, their values and their types.
 
 With a signature, its fields are filled in the order of the inputs, or by name as in `contract=a.pdf`. Without one, the kind of an input
 names its variable. Knows no DSPy.
@@ -40,7 +40,7 @@ class Group:
     """The arguments that one variable gets."""
 
     name: str
-    """Empty: named by what it is."""
+    """Empty: named by its kind."""
 
     arguments: list[Argument] = field(default_factory=list)
 
@@ -100,7 +100,7 @@ def load_variables(
         arguments: Paths, patterns, addresses and `-`, each with a name in front of `=` or without.
         fields: The inputs of the signature, without the question, each with whether it is declared as text; None for
             no signature.
-        bounds: What reading may take.
+        bounds: The bounds of reading.
         gitignore: Whether to apply ignore rules in folders.
 
     Raises:

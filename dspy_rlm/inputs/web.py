@@ -1,7 +1,7 @@
 """Downloads the address of an input: HTTP and HTTPS only, bounded in time, size and redirects.
 
-The address itself is the user's, so a private one is read, and said. A redirect is the server's: it may not lead from a public
-address to a private one, nor from HTTPS to HTTP. Where a connection goes is checked when it is made, so that no second answer of a name server counts.
+The user chose the address, so a private address is read, with a note. A server chose a redirect, so it may not lead from a public
+address to a private one, nor from HTTPS to HTTP. The address of a connection is checked when it is opened, which defeats DNS rebinding.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HEADERS = {"User-Agent": "dspy-rlm", "Accept": "*/*", "Accept-Encoding": "ident
 
 @dataclass
 class _Journey:
-    """The facts of one download that its connections and redirects share."""
+    """The state of one download, shared by its connections and redirects."""
 
     bounds: InputBounds
     started: float
@@ -51,7 +51,7 @@ class _Journey:
 
 
 class _RefusedError(Exception):
-    """The download is not allowed to go on; the message says why."""
+    """The download is refused; the message says why."""
 
 
 def download(url: str, spool: Spool, bounds: InputBounds) -> Content:

@@ -28,7 +28,7 @@ def checked_live(live: Any) -> LiveOption:
 
 
 def display_for(live: LiveOption) -> Display:
-    """Returns the display for a run that is shown.
+    """Returns the display for a run.
 
     In a notebook, that is an output which is updated; on a terminal with rich, a tree; everywhere else, and with
     `"plain"`, lines. A display of one's own is that itself.

@@ -56,13 +56,13 @@ class LiveRun:
         above: LiveRun | None = None,
         bill: Callable[[int], Bill] | None = None,
     ) -> None:
-        """Shows nothing yet: entering it does.
+        """Creates the view without showing it: `__enter__` does that.
 
         Args:
             tree: The tree of the run.
             view: Its state.
             above: The run whose code has started this one; None for a root.
-            bill: Returns the most that a root run can take, by the tokens of its first prompt at most.
+            bill: Returns the upper bound of the spending of a root run, by the most tokens of its first prompt.
         """
         self.tree = tree
         self.view = view
@@ -72,7 +72,7 @@ class LiveRun:
         own = calling is not None and calling.run is above
         self._site = calling.site if calling is not None and own else None
 
-    # ---- From start to end ----
+    # ---- Lifetime ----
 
     def __enter__(self) -> LiveRun:
         """Shows the run."""
@@ -84,7 +84,7 @@ class LiveRun:
         return self
 
     def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
-        """Ends a run that an exception has ended before it could tell its end: its sandbox did not open."""
+        """Ends the view of a run that failed before its first event, since its sandbox did not open."""
         if error is None or self.view.is_over:
             return
         with self.tree.changing() as now:
@@ -119,7 +119,7 @@ class LiveRun:
                 self._site.error = phase(self.view)[:500]
 
     def stopping(self, seconds: float) -> None:
-        """The user has asked for the end of the run, which has so many seconds for it."""
+        """Shows that the user has stopped the run, which has so many seconds left."""
         with self.tree.changing():
             self.view.stopping = seconds
 
@@ -247,7 +247,7 @@ class _LiveCall:
         self._is_sent = False
 
     def wait(self) -> None:
-        """The call waits until it may be sent."""
+        """Marks the call as waiting until it may be sent."""
         with self._run.tree.changing() as now:
             self._go_to(WAITING, now)
 
@@ -264,7 +264,7 @@ class _LiveCall:
             self._run.booked(attempt)
 
     def over(self, error: Exception | None = None) -> None:
-        """The call has ended."""
+        """Marks the call as ended."""
         with self._run.tree.changing() as now:
             self._go_to(None, now)
             if self._is_sent and self._part == SUB_LMS:

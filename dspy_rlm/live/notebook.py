@@ -31,10 +31,10 @@ class Place:
 
 
 class NotebookDisplay:
-    """The trees of runs, each in a place of its own in the output of its cell."""
+    """The trees of runs, each in a separate place in the output of its cell."""
 
     def __init__(self, place: Callable[[], Place]) -> None:
-        """Shows nothing yet. `place` creates an output."""
+        """Creates the display without an output. `place` creates one."""
         self._place = place
         self._lock = threading.Lock()  # guards the next
         self._shown: dict[Tree, Refresher] = {}
@@ -72,7 +72,7 @@ def _show(tree: Tree, place: Place) -> None:
 
 
 def notebook_place() -> Callable[[], Place] | None:
-    """Returns what creates an output in the notebook that this code runs in; None outside of notebooks."""
+    """Returns the function that creates an output in the current notebook; None outside of notebooks."""
     return _marimo_place() or _jupyter_place()
 
 

@@ -50,7 +50,7 @@ def live_page(run: RunView, now: float) -> str:
 
 
 def page_of_prediction(outputs: Mapping[str, Any], report: RunReport | None) -> str:
-    """Returns the fragment of a prediction: its outputs, and how the run came to them, folded."""
+    """Returns the fragment of a prediction: its outputs, and the steps of the run, folded."""
     values = _values(texts_of(outputs))
     if report is None:
         return _box(values)
@@ -65,7 +65,7 @@ def _box(*parts: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Returns text for HTML. Invisible characters and those that change the direction of writing are spelled out."""
+    """Returns text for HTML. Invisible characters and those that change the direction of text are spelled out."""
     return html.escape(printable(text))
 
 

@@ -1,6 +1,6 @@
 """Draws lines at the bottom of a terminal, again and again in the same place, below what other code prints.
 
-Not `rich.live.Live`: that leaves rubbish when the terminal is made narrower, since it does not count the rows that wrap
+Not `rich.live.Live`: that leaves artefacts when the terminal is made narrower, since it does not count the rows that wrap
 then; it hides the cursor, which a program that is killed leaves hidden; and it draws in full where a line has changed.
 Here the cursor is always visible, at the start of the row below the lines, and the terminal has no mode to be restored.
 """
@@ -21,7 +21,7 @@ class Painter:
     """The lines at the bottom of a terminal. Safe to use from any thread."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Draws nothing yet."""
+        """Creates the painter without drawing."""
         self._stream = stream
         self._lock = threading.RLock()  # guards the fields below, and keeps writes apart
         self._painted: list[tuple[str, int]] = []  # the text and the cells of each row
@@ -88,7 +88,7 @@ class Above:
     """A standard stream while the lines are shown: whole lines that are written to it are printed above them."""
 
     def __init__(self, stream: TextIO, painter: Painter) -> None:
-        """Stands for the stream."""
+        """Wraps the stream."""
         self._stream = stream
         self._painter = painter
         self._lock = threading.Lock()  # guards the next
@@ -112,7 +112,7 @@ class Above:
             self.write(line)
 
     def flush(self) -> None:
-        """Prints what waits, such as a question without a line break. A progress bar waits for its end."""
+        """Prints pending text, such as a question without a line break. A progress bar waits for its end."""
         with self._lock:
             text, self._pending = self._pending, ""
             if "\r" in text:
@@ -134,5 +134,5 @@ def terminal_size(stream: TextIO) -> os.terminal_size:
 
 
 def measured(lines: Sequence[str], plain: Sequence[str]) -> list[tuple[str, int]]:
-    """Returns lines with the cells that each takes, by its text without escape codes."""
+    """Returns lines with the number of cells of each, measured without escape codes."""
     return [(line, cell_len(text)) for line, text in zip(lines, plain, strict=True)]

@@ -32,22 +32,22 @@ class PartTimes:
         return self._base
 
     def begin(self, part: str, now: float) -> None:
-        """Something of a part begins."""
+        """Begins an activity of a part."""
         self._pass(now)
         self._active[part] += 1
 
     def end(self, part: str, now: float) -> None:
-        """Something of a part has ended."""
+        """Ends an activity of a part."""
         self._pass(now)
         self._active[part] = max(self._active[part] - 1, 0)
 
     def rest_in(self, part: str, now: float) -> None:
-        """Sets the part that counts while nothing else goes on: the root LM's turn, or the cell."""
+        """Sets the part that counts while no other activity runs: the root LM's turn, or the cell."""
         self._pass(now)
         self._base = part
 
     def stop(self, now: float) -> None:
-        """Ends the time: the run is over."""
+        """Stops the clock at the end of the run."""
         self._pass(now)
         self._ended = True
 

@@ -1,6 +1,6 @@
-"""The live view as plain lines: outside of a terminal, without rich, or because the user wants lines.
+"""The live view as plain lines: outside of a terminal, without rich, or on request.
 
-`terminal.progress` prints the blocks of the steps. What it does not have, this adds: batches that have failed in part, the
+`terminal.progress` prints the blocks of the steps. This module adds batches in which calls failed, the
 stop, and the time of each part at the end.
 """
 
@@ -22,10 +22,10 @@ MAX_ERROR_CHARS = 200
 
 
 class PlainDisplay:
-    """Prints lines as the runs of one tree go on. Where its lines are printed, nothing is drawn again."""
+    """Prints lines during the runs of one tree. Printed lines are never redrawn."""
 
     def __init__(self, *, colour: bool = False) -> None:
-        """Prints nothing yet. With `colour`, as a terminal has it."""
+        """Creates the display without printing. With `colour`, lines have the colours of a terminal."""
         self._lock = threading.Lock()  # guards the next
         self._said: set[int] = set()
         self._colour = colour
@@ -44,7 +44,7 @@ class PlainDisplay:
         return take
 
     def _of_batches(self, run: RunView) -> list[str]:
-        """Returns a line for each batch that is over and has failed in part, once."""
+        """Returns a line for each finished batch with failed calls, once."""
         lines = []
         for step in run.steps[-1:]:
             for site in step.sites:

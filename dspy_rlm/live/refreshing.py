@@ -1,4 +1,4 @@
-"""A thread that refreshes a display: soon after a change, at most eight times a second, and never for much of a core.
+"""A thread that refreshes a display: soon after a change, at most eight times a second, and with a small share of a core.
 
 The pause after a refresh grows with the CPU time that it took, so that all of them together stay below a share of one core,
 on any machine and with any terminal.
@@ -14,7 +14,7 @@ from sandbox_runtime.helpers import start_thread
 
 MOST_A_SECOND = 8
 
-# The share of a core that refreshes may take: a part of the 1 % that the whole view may.
+# The share of a core that refreshes may take, within the 1 % of the whole view.
 CPU_SHARE = 0.003
 
 # Clocks go on where nothing else changes; a pause is never longer than this.
@@ -31,11 +31,11 @@ class Refresher:
         on_error: Callable[[Exception], None],
         start: Callable[[Callable[[], None], str], threading.Thread] = start_thread,
     ) -> None:
-        """Starts nothing yet.
+        """Creates the refresher without starting its thread.
 
         Args:
-            refresh: Shows the present state.
-            on_error: Takes an error of it; nothing is refreshed after that.
+            refresh: Shows the current state.
+            on_error: Handles an error of `refresh`, after which it is not called again.
             start: Starts a thread for some work, by its name.
         """
         self._start = start
@@ -62,7 +62,7 @@ class Refresher:
         self._changed.set()
 
     def wait(self) -> None:
-        """Waits a moment for the end of a refresh that goes on, so that it is not the last one."""
+        """Waits a moment for a running refresh to end, so that it is not the last one."""
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(LONGEST_SECONDS)
 

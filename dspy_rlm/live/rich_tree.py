@@ -61,7 +61,7 @@ class RichTree:
     """Renders trees of runs for one width at a time."""
 
     def __init__(self, *, ascii_only: bool = False) -> None:
-        """Has rendered nothing yet."""
+        """Creates an empty cache of rendered lines."""
         self._glyphs = Glyphs(ascii_only=ascii_only)
         # The lines of finished steps, which change no more: by number, width, and the most lines of code and of output.
         self._kept: dict[tuple[int, int, int, int], list[Line]] = {}
@@ -78,7 +78,7 @@ class RichTree:
         return [self._head(run, width), *earlier, *body, *foot][:height]
 
     def _earlier(self, steps: Sequence[StepView], now: float, width: int, room: int) -> list[Line]:
-        """Returns what fits of the steps before: the last one whole, a line for each of the others."""
+        """Returns the lines of earlier steps that fit: the last step whole, one line for each other."""
         shown: list[Line] = []
         for at, step in enumerate(reversed(steps)):
             left = len(steps) - at - 1
@@ -212,7 +212,7 @@ class RichTree:
     def _numbered(self, step: StepView, width: int, most: int) -> list[Line]:
         lines = self._highlighted(step, width)
         current = step.line
-        # The line that runs stays in sight.
+        # The running line stays visible.
         first = min(max(current - 1 - most // 2, 0), max(len(lines) - most, 0))
         rows = []
         digits = len(str(min(first + most, len(lines))))
@@ -241,7 +241,7 @@ class RichTree:
         return lines
 
     def _below(self, step: StepView, now: float, width: int) -> list[Line]:
-        """Returns what the code has called: batches with their bars, tools, and sub-runs."""
+        """Returns the calls of the code: batches with their bars, tools, and sub-runs."""
         glyphs, pipe = self._glyphs, self._glyphs.pipe
         sites = [site for site in step.sites if site.is_batch or site.count > 1 or site.running]
         sites = sites or step.sites
@@ -324,7 +324,7 @@ class Ansi:
     """Lines as text with the escape codes of their styles. Lines that are drawn again are converted once."""
 
     def __init__(self) -> None:
-        """Has converted nothing yet."""
+        """Creates an empty cache."""
         self._drawn: dict[int, tuple[Line, str]] = {}
         self._console: tuple[str | None, bool] | None = None
 

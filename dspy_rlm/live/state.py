@@ -1,7 +1,7 @@
 """The state of a run as a person sees it: events in, state out. No I/O, no threads, no clock of its own.
 
-Texts are shortened when they come in, so the state of a run of any length and any output stays small. They are as code
-and models wrote them: a renderer escapes them.
+Texts are shortened when they come in, so the state of a run of any length and any output stays small. They are
+unescaped: a renderer escapes them.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ class StepView:
 
     cost: float = 0.0
     note: str = ""
-    """The last thing worth a line, such as a request that is sent again."""
+    """The latest notable event, such as a retry."""
 
 
 @dataclasses.dataclass
 class Totals:
-    """What a run has taken with all of its sub-runs."""
+    """The spending of a run with all of its sub-runs."""
 
     llm_calls: int = 0
     cached: int = 0
@@ -133,7 +133,7 @@ class Totals:
 
 @dataclasses.dataclass
 class RunView:
-    """One run: its steps, and where it is."""
+    """One run: its steps and its current phase."""
 
     number: int
     depth: int
@@ -143,7 +143,7 @@ class RunView:
     budget: Budget
     began: float
     models: Sequence[str] = ()
-    """The LM that writes the code, then those that it can call."""
+    """The LM that writes the code, then the LMs that the code can call."""
 
     ended: float | None = None
     variables: Sequence[Variable] = ()
@@ -152,7 +152,7 @@ class RunView:
     totals: Totals = dataclasses.field(default_factory=Totals)
     times: PartTimes = dataclasses.field(default_factory=lambda: PartTimes(0.0))
     stopping: float = 0.0
-    """The seconds that the first Ctrl-C has left to the run; 0: nobody has stopped it."""
+    """The seconds that the run has left after the first Ctrl-C; 0: it was not stopped."""
 
     report: RunReport | None = None
     outputs: Mapping[str, str] | None = None
@@ -306,7 +306,7 @@ class RunView:
             site.ended = now
 
     def progress(self, site: CallSite | None, done: int, count: int) -> None:
-        """Notes how far a batch is. Equal prompts are one call, so its size may shrink."""
+        """Updates the progress of a batch. Equal prompts are one call, so its size may shrink."""
         if site is not None and site.is_batch:
             site.done, site.count = max(site.done, done), count
 

@@ -1,6 +1,6 @@
 """The live view on a terminal: all trees of the process, one below the other, at the bottom of stderr.
 
-A tree that is over is printed whole, above those that go on, and stays there.
+A finished tree is printed whole, above the running ones, and stays there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dspy_rlm.live.refreshing import Refresher
 from dspy_rlm.live.rich_tree import Ansi, Line, RichTree
 from dspy_rlm.live.tree import Tree
 
-# Columns of a readable width at most.
+# The maximum width in columns, for readability.
 MAX_WIDTH = 120
 
 # The least rows of a tree; with more trees than fit, the first ones are shown.
@@ -27,10 +27,10 @@ LEAST_ROWS = 6
 
 
 class TerminalDisplay:
-    """The trees of this process on a terminal. One for all runs: they share its rows."""
+    """The trees of this process on a terminal. All runs share one display, and so its rows."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Shows nothing yet."""
+        """Creates the display without drawing."""
         self._lock = threading.RLock()  # guards everything below
         self._stream = stream
         self._trees: dict[Tree, RichTree] = {}
@@ -151,7 +151,7 @@ class TerminalDisplay:
         return Ansi().of(lines, self._console(width))
 
     def _console(self, width: int) -> Console:
-        """Returns what knows the colours of the terminal, and `NO_COLOR`."""
+        """Returns a rich console, which detects the colours of the terminal and `NO_COLOR`."""
         return Console(file=self._stream, width=width, force_terminal=True)
 
 

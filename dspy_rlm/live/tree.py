@@ -1,4 +1,4 @@
-"""What the runs of one tree have in common: the lock of their states, the clock, the display, and the end of a broken view."""
+"""The state that the runs of one tree share: the lock, the clock, the display, and the end of a broken view."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("dspy_rlm")
 
 @runtime_checkable
 class Display(Protocol):
-    """Shows trees of runs. Its methods are called from any thread, and may raise: the view is off then."""
+    """Shows trees of runs. Its methods are called from any thread. If one raises, the view is switched off."""
 
     def begin(self, tree: Tree) -> None:
         """Shows a tree that has begun."""
@@ -25,7 +25,7 @@ class Display(Protocol):
         """Notes that a tree has changed. Must be fast: a run waits for it."""
 
     def end(self, tree: Tree) -> None:
-        """Leaves the result of a tree that is over, and shows it no more. Idempotent."""
+        """Leaves the result of a finished tree in place, and stops updating it. Idempotent."""
 
 
 class Tree:
@@ -34,14 +34,14 @@ class Tree:
     def __init__(
         self, root: RunView, display: Display, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Shows nothing yet. `clock` returns seconds."""
+        """Creates the tree without showing it. `clock` returns seconds."""
         self.root = root
         self.display = display
         self.clock = clock
         self.lock = threading.RLock()  # guards the states of all runs of the tree
         self.is_off = False
         self.failed = threading.Event()
-        """Set once a view that has failed is off, and has said so."""
+        """Set once a failed view is off and the failure is logged."""
         self._numbers = 1
 
     def next_number(self) -> int:
@@ -62,7 +62,7 @@ class Tree:
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
-        """Turns the view off, and says so once."""
+        """Turns the view off, and logs that once."""
         with self.lock:
             if self.is_off:
                 return

@@ -1,4 +1,4 @@
-"""Words and figures of a run for people: durations, gauges, where the run is. No I/O."""
+"""The texts and figures of a run for people: durations, gauges, the current phase. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_INPUTS, MAX_INPUT_CHARS = 4, 48
 
 @dataclasses.dataclass(frozen=True)
 class Gauge:
-    """A limit, and how much of it is used."""
+    """A limit, and the used part of it."""
 
     name: str
     text: str
@@ -56,7 +56,7 @@ def gauges(run: RunView, now: float) -> list[Gauge]:
 
 
 def cost_text(run: RunView) -> str:
-    """Returns the cost so far, and the most that it can become."""
+    """Returns the cost so far, and its upper bound."""
     totals, budget = run.totals, run.budget
     known = f"{'at least ' if totals.unknown_cost and totals.cost else ''}{dollars(totals.cost)}"
     if totals.unknown_cost and not totals.cost:
@@ -90,7 +90,7 @@ def times_text(run: RunView, now: float) -> str:
 
 
 def phase(run: RunView) -> str:
-    """Returns where a run is."""
+    """Returns the current phase of a run."""
     if run.error:
         return f"did not start: {run.error}"
     if run.report is not None:
@@ -112,7 +112,7 @@ def heading(step: StepView) -> str:
 
 
 def figures(step: StepView, now: float) -> str:
-    """Returns what a step has taken: `4.1 s, 12 sub-LM calls, $0.0031`."""
+    """Returns the figures of a step: `4.1 s, 12 sub-LM calls, $0.0031`."""
     parts = []
     if step.ended is None or step.ended > step.began:
         parts.append(duration(max((now if step.ended is None else step.ended) - step.began, 0)))
@@ -124,7 +124,7 @@ def figures(step: StepView, now: float) -> str:
 
 
 def site_text(site: CallSite, now: float) -> str:
-    """Returns how far the calls of one place are: `240 of 400, 3 failed, 12 s`."""
+    """Returns the progress of the calls of one place: `240 of 400, 3 failed, 12 s`."""
     if site.is_batch:
         done = f"{site.done:,} of {site.count:,}"
     elif site.count == 1:

@@ -1,4 +1,4 @@
-"""ZIP and tar archives: the files in them, as bytes. Nothing is written: a path in an archive is a name and no more."""
+"""ZIP and tar archives: the files in them, as bytes. Nothing is written to disk: a path in an archive is only a name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def records(path: str, name: str) -> Iterator[dict[str, Any] | bytes]:
-    """Yields a member record and its bytes for each file; then notes on what was left out."""
+    """Yields a member record and its bytes for each file; then notes on the members left out."""
     left_out: Counter[str] = Counter()
     if zipfile.is_zipfile(path):
         yield from _zip(path, left_out)

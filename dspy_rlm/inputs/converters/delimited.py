@@ -84,7 +84,7 @@ def delimiter_of(sample: str) -> str:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """Returns names of columns without gaps and repetitions."""
+    """Returns unique, non-empty names of columns."""
     found: dict[str, None] = {}
     for at, name in enumerate(names, 1):
         plain = " ".join(str(name).lstrip("\ufeff").split()) or f"column_{at}"
@@ -103,7 +103,7 @@ class _Type:
         self._any = False
 
     def see(self, cell: str) -> None:
-        """Takes note of a cell. Empty ones decide nothing."""
+        """Updates the type with a cell. Empty cells are ignored."""
         if not cell or not (self._integers or self._floats):
             return
         self._any = True
@@ -113,7 +113,7 @@ class _Type:
 
     @property
     def maker(self) -> Callable[[str], Any]:
-        """Makes a value of a cell; an empty cell of a column of numbers is None."""
+        """The conversion of a cell to a value; an empty cell of a column of numbers becomes None."""
         if not self._any:
             return str
         if self._integers:

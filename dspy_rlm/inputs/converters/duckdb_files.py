@@ -1,7 +1,7 @@
 """DuckDB databases and Parquet files, by DuckDB, which sees this one file and nothing else.
 
-The process may not lock files, so DuckDB reads through a file system of ours. It also finds no extensions, and none is
-loaded.
+The process may not lock files, so DuckDB reads through our own file system. It finds no extensions there, and loads
+none.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# What a browser does not show as text.
+# Elements that a browser does not show as text.
 _UNSEEN = ("script", "style", "template", "noscript", "svg", "iframe", "object", "embed", "canvas")
 
 _BLANK_LINES = re.compile(r"\n{3,}")

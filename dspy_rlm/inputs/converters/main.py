@@ -1,4 +1,4 @@
-"""The start of a converter process: one kind of file, from its path to JSON lines on stdout.
+"""The entry point of a converter process: one kind of file, from its path to JSON lines on stdout.
 
 A record is one of `{"part": title, "text": text}`, `{"table": name, "columns": [...]}` followed by `{"row": [...]}`,
 `{"record": {...}}`, `{"member": path}` followed by `{"data": size}` with so many raw bytes behind the line, and `{"note": text}`.
@@ -63,14 +63,14 @@ def main(arguments: list[str]) -> None:
     """Writes the records of a file.
 
     Args:
-        arguments: The kind, the path, the name that the user knows, and the bounds: seconds, and bytes of output.
+        arguments: The kind, the path, the name that the user knows, and the bounds: seconds and bytes of output.
     """
     kind, path, name, seconds, output_bytes = arguments
     Limits.output_bytes = int(output_bytes)
     with contextlib.suppress(ImportError, AttributeError, OSError):  # some systems have no alarms
         import signal
 
-        # Should the host be killed, this process ends too.
+        # If the host is killed, this process ends too.
         signal.alarm(int(float(seconds)) + 5)
     sys.setrecursionlimit(_DEPTH)
     write = sys.stdout.buffer.write
@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value of a table for JSON: with a tag, where JSON has no such type."""
+    """Returns a value of a table for JSON, with a tag if JSON has no such type."""
     match value:
         case datetime.datetime():
             return {"t": "datetime", "v": value.isoformat()}
@@ -126,7 +126,7 @@ def plain(value: Any) -> Any:
 
 
 def tagged(value: Any) -> Any:
-    """Returns a cell whose dicts cannot be taken for tags."""
+    """Returns a cell whose dicts cannot be mistaken for tags."""
     if isinstance(value, dict):
         return {"t": "dict", "v": {str(key): tagged(item) for key, item in value.items()}}
     if isinstance(value, (list, tuple)):

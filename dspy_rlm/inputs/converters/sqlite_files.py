@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 _MAX_TABLES = 1000
 
-# A view may compute for ever: it ends with an error after so many steps of a thousand instructions.
+# A view may run forever: it ends with an error after so many steps of a thousand instructions.
 _VIEW_STEPS = 20_000
 
 

@@ -30,7 +30,7 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
         for row in rows:
             cells = [_cell(value) for value in row]
             is_blank = all(cell == "" for cell in cells)
-            # A cell far below the others makes a million blank rows.
+            # A cell far below the others produces a million blank rows.
             if not is_blank:
                 writer.writerow(cells)
             elif not blank:
