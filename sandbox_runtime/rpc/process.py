@@ -64,6 +64,9 @@ LONGEST_POLL_MILLISECONDS = 2**31 - 1
 # Polling interval for a pipe where the system cannot wait for one.
 PEEK_SECONDS = 0.001
 
+# The signal that `deno/sandbox.ts` listens to; Windows has none that fits.
+INTERRUPT_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
+
 # The unit of CPU times in /proc.
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -227,6 +230,12 @@ class Process:
     def stderr_tail(self) -> str:
         """The end of the child's stderr so far."""
         return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
+
+    def interrupt(self) -> None:
+        """Sends the child the signal by which it interrupts its cell. Does nothing if it has ended."""
+        with self._ending, contextlib.suppress(OSError):
+            if self._child.returncode is None:
+                os.kill(self.pid, INTERRUPT_SIGNAL)
 
     def kill(self) -> None:
         """Kills the child and everything in its process group. Does nothing if it has ended."""
