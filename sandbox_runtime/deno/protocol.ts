@@ -210,6 +210,7 @@ export interface Call {
 export function callMessage(id: number, request: number, call: Call): Message {
   const mode = MODES.indexOf(call.mode);
   if (mode < 0) throw new Error("A tool call has an unknown mode.");
+  if (call.tool.includes("\0")) throw new Error("No tool has such a name.");
   const known = Number.isInteger(call.line) && call.line > 0 && call.line <= MAX_LINE;
   const text = `${mode}${call.tool}\0${known ? call.line : 0}\0${call.inline}`;
   return [{ kind: FROM_SANDBOX.call, id, arg: request }, text];

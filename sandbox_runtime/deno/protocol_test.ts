@@ -227,6 +227,15 @@ Deno.test("callMessage() refuses an unknown mode", () => {
   }
 });
 
+Deno.test("callMessage() refuses a name that would end early", () => {
+  for (const tool of ["f\0", "\0", "f\x001"]) {
+    assertThrows(
+      () => callMessage(1, 1, { mode: "wait", tool, inline: "[]", line: 0 }),
+      /such a name/,
+    );
+  }
+});
+
 Deno.test("callMessage() says 0 for anything but a line", () => {
   for (const line of [-1, 0.5, NaN, Infinity, 10_000_001, "1", null] as unknown[] as number[]) {
     assertEquals(
