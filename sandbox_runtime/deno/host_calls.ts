@@ -7,13 +7,15 @@
 import type { CellClock } from "./cell_clock.ts";
 import type { Frame, Part } from "./frames.ts";
 import type { HostPipe } from "./host_pipe.ts";
-import { type Call, callMessage, FROM_HOST } from "./protocol.ts";
+import { type Call, callMessage, FROM_HOST, FROM_SANDBOX, isBlockingCall } from "./protocol.ts";
 import { sendSignal, SIGINT } from "./signals.ts";
 import type { Shared } from "./worker_messages.ts";
 import type { FrameWriter } from "./writer.ts";
 
 /** What Python receives for a call that was interrupted; see `calls.py`. */
 const INTERRUPTED = ':{"interrupted":true}';
+
+const INTERRUPTED_BYTES = new TextEncoder().encode(INTERRUPTED);
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -34,6 +36,7 @@ export class HostCalls {
   readonly #ends: Ends;
   #next = 1;
   #request = 0;
+  #parts: Part[] = [];
   /** The driver's own number for each call that the cell awaits. */
   readonly #tickets = new Map<number, number>();
 
@@ -41,7 +44,7 @@ export class HostCalls {
     this.#ends = ends;
   }
 
-  /** Notes the request whose cell calls from here on. */
+  /** Notes the request whose cell calls from here on; it is not 0. */
   begin(request: number): void {
     this.#request = request;
   }
@@ -60,6 +63,32 @@ export class HostCalls {
     const frame = pipe.ask(id, () => writer.send(head, text, parts));
     clock.blocked = false;
     return this.#answerOf(frame);
+  }
+
+  /**
+   * Makes a call whose body is in Python's memory, and waits. Returns the answer, of which `takeParts` has the raw parts;
+   * null if this is not a call, or no cell runs.
+   */
+  callQuickly(body: Part): Part | null {
+    if (this.#request === 0 || !isBlockingCall(body)) return null;
+    const { pipe, writer, clock, shared } = this.#ends;
+    const id = this.#next++;
+    const head = { kind: FROM_SANDBOX.call, id, arg: this.#request };
+    clock.blocked = true;
+    const frame = pipe.ask(id, () => writer.sendBytes(head, body));
+    clock.blocked = false;
+    this.#parts = frame.attachments;
+    // A copy: the next read of the pipe overwrites a small body, and Python may read it later.
+    if (frame.kind !== FROM_HOST.interrupted) return frame.body.slice();
+    sendSignal(shared, SIGINT, clock.cell);
+    return INTERRUPTED_BYTES;
+  }
+
+  /** Takes the raw parts of the last answer to `callQuickly`. */
+  takeParts(): Part[] {
+    const parts = this.#parts;
+    this.#parts = [];
+    return parts;
   }
 
   /** Calls the host without waiting. */
@@ -83,6 +112,8 @@ export class HostCalls {
 
   /** Gives up the calls that the cell awaits: it has ended. */
   end(): void {
+    this.#request = 0;
+    this.#parts = [];
     if (this.#tickets.size === 0) return;
     this.#tickets.clear();
     this.#ends.pipe.giveUp();

@@ -67,6 +67,8 @@ export function pythonGlobals(
   const functions = {
     callHost,
     beginCall,
+    /** Returns the raw parts of the last answer that was read from the host's file. */
+    takeParts: (): Part[] => calls.takeParts(),
     setIdle,
     pause,
     emit: (text: string): void => output.emit(text),

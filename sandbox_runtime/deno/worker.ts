@@ -14,6 +14,7 @@ import { type Baseline, baselineOf, restoreDisk, saveDisk } from "./disk.ts";
 import type { Part } from "./frames.ts";
 import { Harness } from "./harness.ts";
 import { HostCalls } from "./host_calls.ts";
+import { HostFile } from "./host_file.ts";
 import { HostPipe } from "./host_pipe.ts";
 import { imageHarness, saveImage } from "./image.ts";
 import { IncomingFiles } from "./incoming_files.ts";
@@ -171,6 +172,7 @@ async function boot(message: Boot): Promise<void> {
   signals = new HostSignals(shared);
   pipe = new HostPipe(read, { shared, post, relayed });
   calls = new HostCalls({ shared, pipe, writer, clock, checkSignal });
+  const hostFile = new HostFile(calls, shared.interrupt);
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
   Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
@@ -180,6 +182,7 @@ async function boot(message: Boot): Promise<void> {
     names,
     files,
     wasm: wasmArrived.promise,
+    hostFile,
     pythonGlobals: () =>
       pythonGlobals({
         shared,
@@ -191,6 +194,7 @@ async function boot(message: Boot): Promise<void> {
       }),
   });
   ({ pyodide, script } = started);
+  hostFile.open(pyodide._module);
   freshDisk = baselineOf(pyodide.FS);
   output.catchRaw(pyodide);
   if (names.includes("disk")) restoreDisk(pyodide.FS, await files.take("disk"));

@@ -50,6 +50,15 @@ export class FrameWriter {
     for (const part of attachments) this.#writeAll(part);
   }
 
+  /** Writes a small frame whose body is text in bytes already. */
+  sendBytes({ kind, id, arg }: Head, body: Uint8Array): void {
+    const { length } = body;
+    writeHeader(this.#buffer, { kind, id, arg }, [length + 1]);
+    this.#buffer.set(body, HEADER_BYTES);
+    this.#buffer[HEADER_BYTES + length] = LINE_FEED;
+    this.#writeAll(this.#buffer.subarray(0, HEADER_BYTES + length + 1));
+  }
+
   #writeAll(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) at += this.#write(at === 0 ? bytes : bytes.subarray(at));
   }

@@ -65,6 +65,7 @@ WORKER_PARTS = (
     "cell_clock.ts",
     "host_pipe.ts",
     "host_calls.ts",
+    "host_file.ts",
     "incoming_files.ts",
     "cell_output.ts",
     "python_globals.ts",

@@ -145,8 +145,8 @@ class TestInterrupts:
             "gate()",
             "gate.batched([1, 2])",
             "import asyncio\nawait gate.aio()",
-            "import asyncio\nasync def all():\n    task = asyncio.ensure_future(gate.aio())\n"
-            "    await asyncio.sleep(0)\n    gate()\nawait all()",
+            "import asyncio\nasync def both():\n    task = asyncio.ensure_future(gate.aio())\n"
+            "    await asyncio.sleep(0)\n    gate()\nawait both()",
         ):
             gate = Gate()
             session.register({"gate": gate, "begun": lambda gate=gate: gate.entered.set()})
@@ -195,6 +195,118 @@ class TestInterrupts:
 
         assert output(session, code) == "cleaned\n"
         thread.join()
+
+
+class TestHostFile:
+    """The file through which small calls go: any code of a cell can use it, and gains nothing by it."""
+
+    READ = "import os\ndef ask(data):\n    return os.read(1000, os.write(1000, data))\n"
+
+    def test_a_call(self, session):
+        """Written by a cell itself, it is a call like any other."""
+        code = self.READ + "ask(b'0echo\\x000\\0[[\"a\"],{}]')"
+        assert output(session, code) == "b'=\"a\"'\n"
+
+    @pytest.mark.parametrize(
+        ("data", "error"),
+        [
+            ("b'0none\\x000\\0[[],{}]'", "there is no tool"),
+            ("b'0echo\\x000\\0[[],{}]'", "missing a required argument"),
+            ("b'0echo\\x000\\0[[1],{\"item\":2}]'", "multiple values"),
+            ("b'0echo\\x000\\0[1]'", "without arguments to read"),
+            ("b'0echo\\x000\\0no JSON'", "cannot be read"),
+            ("b'0echo\\x000\\0'", "cannot be read"),
+            ("b'2echo\\x000\\0[1]'", "without arguments to read"),
+        ],
+    )
+    def test_a_call_that_the_host_refuses(self, session, data, error):
+        """The host checks it as it checks every call, and the session goes on."""
+        assert error in output(session, self.READ + f"ask({data})")
+
+    def test_bytes_that_are_no_call(self, session):
+        """They are refused like those for a closed file, whatever they are."""
+        code = (
+            "import os\nfor data in (b'', b'x', b'garbage' * 9000, bytes(99), b'1echo\\x000\\0[[1],{}]',\n"
+            "    b'\\xd1\\2\\0\\0' * 5, b'0echo\\x000\\0[[1],{}]\\n'):\n"
+            "    try:\n        print(os.write(1000, data))\n    except OSError as error:\n"
+            "        print(error.errno == 8 or error, end=' ')"
+        )
+        assert output(session, code) == "True " * 7
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "os.read(1000, 10)",
+            "os.writev(1000, [b'0echo\\x000\\0', b'[[1],{}]'])",
+            "os.readv(1000, [bytearray(1), bytearray(1)])",
+            "os.close(1000)",
+            "os.dup(1000)",
+            "os.fstat(1000)",
+            "os.lseek(1000, 0, 0)",
+            "open(1000, 'rb').read()",
+        ],
+    )
+    def test_what_else_files_can_do(self, session, code):
+        """It can do nothing but this."""
+        result = failure(session, f"import os\n{code}")
+
+        assert result.error_type == "OSError"
+        assert output(session, "echo(1)") == "1\n"
+
+    def test_an_answer_that_nobody_reads(self, session):
+        """It does not get in the way of the next call."""
+        code = (
+            "import os\nfor n in range(100):\n    os.write(1000, b'0echo\\x000\\0[[7],{}]')\n"
+            "    assert echo(n) == n\n"
+        )
+        assert output(session, code) == ""
+
+    def test_between_cells(self, session):
+        """No cell runs there, so nothing is called."""
+        called = []
+        session.register({"echo": called.append})
+        code = (
+            "import os\nclass Late:\n    def __del__(self):\n"
+            "        os.write(1000, b'0echo\\x000\\0[[1],{}]')\n"
+            "late = Late()\nlate.itself = late\n"
+        )
+        output(session, code)
+        output(session, "late = None")
+        session.checkpoint()
+        session.register({"echo": called.append})
+
+        assert called == []
+
+    def test_answers_of_every_kind(self, session):
+        """Values that are not plain JSON come with raw parts, and are the same as by other ways."""
+        values = [b"bytes", {"a", "b"}, "x" * 200_000, (1, 2), "na\u00efve \U0001f642", 2**80, None]
+        session.register({"value": lambda at: values[at]})
+
+        for at, value in enumerate(values):
+            assert output(session, f"value({at}) == {value!r}") == "True\n"
+
+    def test_arguments_around_the_longest_quick_call(self, session):
+        """Longer ones go another way."""
+        code = "all(echo('x' * n) == 'x' * n for n in (8_100, 8_180, 8_186, 8_192, 16_384, 65_536, 70_000))"
+        assert output(session, code) == "True\n"
+
+    def test_a_tool_whose_name_is_not_ascii(self, session):
+        """It goes another way as well."""
+        session.register({"gr\u00f6\u00dfe": lambda: 3})
+
+        assert output(session, "gr\u00f6\u00dfe()") == "3\n"
+
+    def test_errors_and_interrupts(self, session):
+        """Exceptions of tools, and an interrupt during a call."""
+
+        def fail():
+            raise ValueError("no")
+
+        session.register({"fail": fail, "stop": lambda: session.interrupt()})
+
+        assert failure(session, "fail()").message == "no"
+        assert failure(session, "stop()").error_type == "KeyboardInterrupt"
+        assert output(session, "1") == "1\n"
 
 
 def test_the_signal_opens_no_debugger():

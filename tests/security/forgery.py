@@ -71,6 +71,64 @@ print("wrote")
 """,
     ),
     program(
+        "frames and garbage on the host's file",
+        _FRAMES
+        + """
+import os
+for data in (*frames(), b"", bytes(20_000), b"0", b"0echo\\0", b"1echo\\x000\\0[[],{}]", b"garbage" * 3_000):
+    try:
+        os.write(1000, data)
+    except OSError:
+        pass
+reached()
+print("wrote")
+""",
+    ),
+    program(
+        "calls on the host's file that no tool answers",
+        """
+import os
+for data in (b"0launch\\x000\\0[[],{}]", b"0__import__\\x000\\0[[\\"os\\"],{}]", b"0echo\\x000\\0[[],{}]", b"0echo\\x000\\0{}",
+             b"0echo\\x0099999999\\0[" + b"[" * 4000, b"2launch\\x000\\0[[[],{}]]", b"0echo\\x000\\0[[1e999999],{}]"):
+    try:
+        print(os.read(1000, os.write(1000, data))[:200])
+    except OSError as error:
+        print(error)
+reached()
+""",
+    ),
+    program(
+        "answers on the host's file that nobody reads, and reads without a call",
+        """
+import os
+for _ in range(2000):
+    os.write(1000, b"0echo\\x000\\0[[1],{}]")
+for _ in range(10):
+    try:
+        os.read(1000, 10)
+    except OSError:
+        pass
+reached()
+""",
+    ),
+    program(
+        "the host's file by iovecs of one's own",
+        """
+import ctypes, os
+reached()
+libc = ctypes.CDLL(None)
+for address in (0, 1, 2**31 - 1, 2**32 - 1, -1):
+    for count in (0, 1, 2, 1000, -1):
+        for name in ("writev", "readv", "write", "read"):
+            try:
+                getattr(libc, name)(1000, ctypes.c_void_p(address), count)
+            except (OSError, AttributeError, ValueError, TypeError):
+                pass
+print("fine")
+""",
+        destroys=True,
+    ),
+    program(
         "frames on /dev/stdout",
         _FRAMES
         + """
