@@ -192,6 +192,9 @@ class Process:
             TimeoutError: The child read nothing for `patience` seconds.
             OSError: It has ended.
         """
+        if len(pieces) == 1 and nbytes(pieces[0]) <= WRITE_BYTES:  # the frame of a small call
+            self._write_all(memoryview(pieces[0]).cast("B"), patience)
+            return
         for piece in _merge_small(pieces):
             view = memoryview(piece).cast("B")
             for at in range(0, len(view), WRITE_BYTES):
