@@ -37,7 +37,7 @@ lines = log.splitlines()
 errors = [line for line in lines if "ERROR" in line]
 print(len(lines), "lines,", len(errors), "errors")
 print(errors[0])
-print("\\x1b[31mred? \\x1b]52;c;aGVsbG8=\\x07 \\u202etxet\\u202c 漢字のログ")""",
+print("\\x1b[31mred? \\x1b]52;c;aGVsbG8=\\x07 \\u202etxet\\u202c")""",
     ),
     Action(
         "Ask the sub-LM about each error, all at once, and sum up what it says.",

@@ -36,7 +36,7 @@ class Picture:
 
 PICTURES = (
     Picture("viewer-light", "#r0-s4"),
-    Picture("viewer-dark", "#r0-s3", "dark"),
+    Picture("viewer-dark", "#r0-s3/calls", "dark"),
     Picture("viewer-phone", "#r0-s4", width=390, height=844),
 )
 

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 class RLMError(Exception):
     """Base class of all errors of `dspy_rlm`."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the message and the attributes, whatever the constructor of a subclass asks for."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(cls: type[RLMError], args: tuple[Any, ...], attributes: dict[str, Any]) -> RLMError:
+    """Returns an unpickled exception."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class SignatureError(RLMError, ValueError):
     """A signature, a tool or a limit is invalid; raised by the constructor."""
@@ -68,11 +79,13 @@ class ToolServerError(RLMError):
 
     Attributes:
         server: The name of the server.
+        was_sent: False if the server cannot have seen the request.
     """
 
-    def __init__(self, message: str, *, server: str = "") -> None:
+    def __init__(self, message: str, *, server: str = "", was_sent: bool = True) -> None:
         super().__init__(message)
         self.server = server
+        self.was_sent = was_sent
 
 
 class ValidatorError(RLMError):

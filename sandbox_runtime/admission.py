@@ -53,6 +53,27 @@ def _memory_bytes() -> int | None:
     return min(limits, default=None)
 
 
+def available_bytes(system: Path = Path("/")) -> int | None:
+    """Returns the memory that new processes can take without swapping, the cgroup's limit included; None if unknown.
+
+    `system` is the root of the file system, whose `/proc` and `/sys` say it.
+    """
+    rooms = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = (system / "proc/meminfo").read_text("ascii")
+        rooms.append(1024 * int(text.partition("MemAvailable:")[2].split()[0]))
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # of a container; the files that it caches can go
+        group = system / "sys/fs/cgroup"
+        most = int((group / "memory.max").read_text("ascii"))
+        used = int((group / "memory.current").read_text("ascii"))
+        fields = (line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+        cached = sum(int(size) for name, size in fields if name in ("active_file", "inactive_file"))
+        rooms.append(max(most - used + cached, 0))
+    return min(rooms, default=None)
+
+
 class Slot:
     """A request for a session: queued, then granted. Release it when done, or to give up waiting."""
 

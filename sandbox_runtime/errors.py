@@ -24,10 +24,24 @@ What a cell's code does is data (`Failed`), never an exception. The tree:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class SandboxError(Exception):
     """Base class of all errors of the sandbox runtime."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the message and the attributes, whatever the constructor of a subclass asks for."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    cls: type[SandboxError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> SandboxError:
+    """Returns an unpickled exception."""
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class EngineError(SandboxError):

@@ -19,7 +19,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sandbox_runtime.admission import AdmissionQueue, Slot, default_bound
+from sandbox_runtime.admission import (
+    SESSION_BYTES,
+    AdmissionQueue,
+    Slot,
+    available_bytes,
+    default_bound,
+)
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.open import open_session, ready_packages
@@ -38,6 +44,10 @@ IDLE_SECONDS = 120.0
 # A session is opened this long after the loan that it replaces: to start one takes the interpreter's lock and both
 # processors of a small machine, which the borrower's first cells need at that moment.
 BORROWER_FIRST_SECONDS = 0.25
+
+# With less memory than this left, for four sessions that work, none is kept warm; it is looked at this often.
+LEAST_AVAILABLE_BYTES = 4 * SESSION_BYTES
+MEMORY_CHECK_SECONDS = 5.0
 
 # `close` waits this long for the maintainer to close what it is opening.
 CLOSE_SECONDS = 5.0
@@ -76,6 +86,7 @@ class Pool:
         idle_seconds: float = IDLE_SECONDS,
         max_sessions: int | None = None,
         require_wall: bool = False,
+        available: Callable[[], int | None] = available_bytes,
     ) -> None:
         """Creates an empty pool; nothing is started yet.
 
@@ -88,6 +99,8 @@ class Pool:
                 does; the others queue. Warm sessions come on top. None: as many as fit this machine.
             require_wall: Refuse to lend if the operating system cannot confine the process, whatever the
                 limits of a loan say.
+            available: Returns the memory that is left on the machine, in bytes; None if it is not known. While it is
+                less than a gibibyte, no session is kept warm.
 
         Raises:
             ValueError: A number is not positive.
@@ -104,6 +117,7 @@ class Pool:
             self.limits = dataclasses.replace(self.limits, require_wall=True)
         self.packages = ready_packages(packages)
         self._idle_seconds = idle_seconds
+        self._available = available
         self._reset()
         _pools.add(self)
 
@@ -211,6 +225,8 @@ class Pool:
         try:
             while self._maintain_once():
                 self._evict_idle()
+                if self._is_short():
+                    self._evict_all()
         except BaseException:
             with self._changed:
                 self._maintainer = None
@@ -226,10 +242,11 @@ class Pool:
                 )
                 return False
             if spec is None:
-                self._changed.wait(wait)
+                self._changed.wait(None if wait is None else min(wait, MEMORY_CHECK_SECONDS))
                 return True
         time.sleep(BORROWER_FIRST_SECONDS)
-        self._open_one(spec)
+        if not self._is_short():
+            self._open_one(spec)
         return True
 
     def _next_task(self) -> tuple[_SessionSpec | None, float | None]:
@@ -278,6 +295,19 @@ class Pool:
         group = [group for _, group in self._latest() if group.warm][-1]
         group.target -= 1
         return group.warm.pop(0)[0]
+
+    def _is_short(self) -> bool:
+        """Returns whether memory is so short that others need it more than a session on the shelf."""
+        left = self._available()
+        return left is not None and left < LEAST_AVAILABLE_BYTES
+
+    def _evict_all(self) -> None:
+        """Closes all warm sessions, and opens no others until the next loan."""
+        with self._changed:
+            evicted = [session for group in self._warm.values() for session, _ in group.warm]
+            self._warm.clear()
+        for session in evicted:
+            session.close()
 
     def _evict_idle(self) -> None:
         """Closes sessions that were idle too long, and lowers their target number."""

@@ -192,7 +192,7 @@ class TestRunDemo:
 def demo(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs the demo like a user, with warnings as errors."""
     return subprocess.run(
-        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo"],
+        [*command, sys.executable, "-W", "error", "-m", "dspy_rlm.cli.main", "demo", "--plain"],
         capture_output=True,
         text=True,
         timeout=100,

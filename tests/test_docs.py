@@ -53,7 +53,18 @@ def test_examples_are_python(page):
 
 @pytest.mark.parametrize(
     "name",
-    ["context", "inputs", "journal", "mcp", "resume", "reuse", "sessions", "tracing", "values"],
+    [
+        "context",
+        "inputs",
+        "journal",
+        "live",
+        "mcp",
+        "resume",
+        "reuse",
+        "sessions",
+        "tracing",
+        "values",
+    ],
 )
 def test_the_first_example_prints_what_its_comment_says(name, capsys):
     """The page's first example runs unchanged, in a real sandbox."""

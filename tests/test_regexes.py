@@ -60,6 +60,8 @@ PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
+    ("dspy_rlm/diagnosis/inputs.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
+    ("dspy_rlm/cli/optimizing/metrics.py", r"'\\w+'"): ["a", " ", "a "],
     ("dspy_rlm/lms/context_window.py", "'|'.join(OVERFLOW_TEXTS.values())"): [
         "input token count",
         "requested tokens (",
@@ -197,12 +199,14 @@ NOT_OF_STRANGERS = {
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/evidence/options.py": "the user's own signature",
     "dspy_rlm/cli/asking/event_lines.py": "names of our own classes",
+    "dspy_rlm/cli/shells/reference.py": "our own parser",
     "dspy_rlm/testing/chat.py": "replies of a scripted LM",
     "dspy_rlm/testing/history.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/prompts.py": "prompts, in a scripted LM",
     "dspy_rlm/testing/rules.py": "conditions that a test wrote",
     "sandbox_runtime/engine/deno.py": "what Deno says of its version",
     "sandbox_runtime/engine/trial.py": "what Deno says of its version",
+    "sandbox_runtime/engine/v8_flags.py": "what Deno says of its flags",
     "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures/parser.py": "two characters, without repetition",
@@ -395,7 +399,7 @@ def compiled(path, source):
         return [failures._OF_ONE_ROW]
     if path == "dspy_rlm/lms/context_window.py":
         return [context_window._OVERFLOW]
-    if path == "dspy_rlm/optimize/digest.py":
+    if path in ("dspy_rlm/optimize/digest.py", "dspy_rlm/diagnosis/inputs.py"):
         return [re.compile(r"\bname\b")]
     return [re.compile(ast.literal_eval(source))]
 

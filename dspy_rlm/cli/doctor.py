@@ -17,7 +17,7 @@ def doctor(options: argparse.Namespace) -> int:
     """
     command = [sys.executable, "-m", "sandbox_runtime", "doctor"]
     if options.model is None:
-        return subprocess.call([*command, "--json"] if options.json else command)
+        return _passed_on([*command, "--json"] if options.json else command)
     if options.json:
         done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, text=True, check=False)
         report: dict[str, Any] = json.loads(done.stdout)
@@ -28,11 +28,20 @@ def doctor(options: argparse.Namespace) -> int:
 
         show_exactly(json.dumps(report, indent=2), sys.stdout)
         return done.returncode or code
-    failed = subprocess.call(command)
+    failed = _passed_on(command)
     from dspy_rlm.terminal.escaping import show
 
     code, _ = _models(options, say=lambda text: show(text, sys.stdout))
     return failed or code
+
+
+def _passed_on(command: list[str]) -> int:
+    """Runs a command whose stdout is ours, line by line; returns its exit code."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout or ():
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    return child.returncode
 
 
 def _models(options: argparse.Namespace, say: Any) -> tuple[int, list[dict[str, Any]]]:

@@ -30,7 +30,7 @@ class InputBounds:
     folder_bytes: int = 256 * _MB
     """A larger folder stays on disk, as a `Directory`."""
 
-    parsed_bytes: int = 256 * _MB
+    parsed_bytes: int = 64 * _MB
     """Larger tables and records are lazy text: in memory they take a multiple."""
 
     download_bytes: int = 2 * _GB

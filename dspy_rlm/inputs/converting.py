@@ -5,6 +5,7 @@ The process may hang, crash or use up its memory: that is an error of the input.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,25 @@ class Converted:
             for at, size in spans:
                 file.seek(at)
                 yield file.read(size)
+
+
+@contextlib.contextmanager
+def checked(name: str) -> Iterator[None]:
+    """Raises `InputError` where records are no valid ones: a process that has read a hostile file may write anything."""
+    try:
+        yield
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        EOFError,
+        RecursionError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        raise InputError(
+            f"Cannot read {name}: its conversion gave no valid result ({str(error)[:100]}). Convert it to text first."
+        ) from error
 
 
 def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Converted:

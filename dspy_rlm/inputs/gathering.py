@@ -5,25 +5,29 @@ Decides which files are worth reading and lists those that it leaves out, each w
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.bounds import InputBounds
 from dspy_rlm.inputs.content import Content
-from dspy_rlm.inputs.items import Item, Text, members
+from dspy_rlm.inputs.items import Item, Text
+from dspy_rlm.inputs.members import members
 from dspy_rlm.inputs.paths import PATTERN, STDIN, exists, is_url, reading
 from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.inputs.spool import Spool
 from dspy_rlm.inputs.streams import file_pieces, is_pipe, open_stdin, pipe_pieces, stream_content
 from dspy_rlm.inputs.web import download
 from sandbox_runtime import Directory, TextStream
+from sandbox_runtime.helpers import DaemonPool
 
 Argument = str | os.PathLike[str]
+
+# Files that are converted at once.
+_PROCESSES = 4
 
 # The words for the reasons of a listing.
 _REASONS = {"ignored": "ignored by .gitignore", "special": "no regular file"}
@@ -96,6 +100,7 @@ class Source:
             return {self.name: self.stream}
         found: dict[str, Text] = {}
         kept = []
+        _prepare(self.items)
         for item in self.items:
             try:
                 found[item.key] = item.text
@@ -107,6 +112,18 @@ class Source:
                 kept.append(item)
         self.items = kept
         return found
+
+
+def _prepare(items: Sequence[Item]) -> None:
+    """Converts some files at once, each in a process of its own."""
+    if len(items) < 2:
+        return
+    pool = DaemonPool(min(_PROCESSES, os.cpu_count() or 1), "rlm-inputs")
+    try:
+        for done in [pool.submit(item.prepare) for item in items]:
+            done.result()
+    finally:
+        pool.close(cancel_queued=True)
 
 
 def reason_of(error: InputError) -> str:
@@ -184,11 +201,7 @@ def _one(content: Content, bounds: InputBounds) -> Source:
     if not item.is_archive:
         return Source(content.name, [item])
     source = Source(content.name, is_collection=True, is_archive=True, is_named=False)
-
-    def file(name: str, pieces: Iterator[bytes]) -> Path:
-        return content.spool.write(pieces, f"{name} in {content.name}", bounds.output_bytes)
-
-    for name, path in members(item, file=file):
+    for name, path in members(item, content.spool, bounds.output_bytes):
         size = path.stat().st_size
         if any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
             source.skipped.append(Skipped(name, "hidden", size))
@@ -268,11 +281,13 @@ def _folder(
         Skipped(one.path, _REASONS.get(one.reason, one.reason), one.size_bytes)
         for one in folder.left_out()
     ]
-    if sum(sizes.values()) > bounds.folder_bytes:
-        if alone:
-            source.folder = folder
-            return source
-        bounds = dataclasses.replace(bounds, lazy_bytes=0)
+    source.more_notes = [
+        f"{name}: left out: {number:,} {what}"
+        for what, number in sorted(folder.omissions().items())
+    ]
+    if alone and sum(sizes.values()) > bounds.folder_bytes:
+        source.folder = folder
+        return source
     for path in sizes:
         _add(source, Content(path, folder.root / path, spool), path, bounds)
     return source

@@ -6,8 +6,9 @@ Reading is bounded, and a large text stays on disk. Conversions happen at most o
 from __future__ import annotations
 
 import codecs
-import json
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,15 +16,14 @@ from typing import Any, TypeAlias
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs import rendering
 from dspy_rlm.inputs.bounds import InputBounds
-from dspy_rlm.inputs.content import Content, compression, refused
-from dspy_rlm.inputs.converting import Converted, convert
+from dspy_rlm.inputs.content import SAMPLE_BYTES, Content, compression, refused
+from dspy_rlm.inputs.converting import Converted, checked, convert
 from dspy_rlm.inputs.kinds import (
     ARCHIVES,
     RECORDS,
     ROWS,
     TEXT,
     kind_of,
-    suffix_of,
     uncompressed_name,
 )
 from dspy_rlm.inputs.sizes import size_text
@@ -67,6 +67,7 @@ class Item:
         self.read_as = ""
         """How it was read, in words; empty until it is."""
 
+        self._records: Converted | InputError | None = None
         self.left_out: list[tuple[str, int]] = []
         """The reasons for which members of an archive were left out, each with their number."""
 
@@ -80,18 +81,23 @@ class Item:
         content = self._content
         name = uncompressed_name(content.path_name or content.name)
         start = next(content.expanded(self.compression), b"")
-        inside = kind_of(start, b"", name, "")
+        inside = kind_of(start, b"", name, content.media_type)
         looks_binary = start.startswith((b"PK\x03\x04", b"PAR1"))
         if compression(start):
             raise InputError(f"Cannot read {self.name}: it is compressed twice. Expand it first.")
-        if inside == TEXT and not looks_binary:
+        # A text is expanded as it is read, unless its encoding was stated.
+        if inside == TEXT and not looks_binary and not content.encoding:
             self.kind = TEXT
             return
         path = content.spool.write(
             content.expanded(self.compression), self.name, self._bounds.output_bytes
         )
-        self._content = Content(self.name, path, content.spool, "", "", content.notes, name)
-        self.kind = kind_of(*self._content.samples(), name, "")
+        self._content = dataclasses.replace(content, path=path, path_name=name)
+        self.kind = kind_of(*self._content.samples(), name, content.media_type)
+
+    def stay_on_disk(self) -> None:
+        """Makes its text a lazy one, whatever its size: the files together are too large for memory."""
+        self._bounds = dataclasses.replace(self._bounds, lazy_bytes=0)
 
     @property
     def is_archive(self) -> bool:
@@ -109,11 +115,13 @@ class Item:
             return self._json_lines()
         if self.kind.name not in ROWS | RECORDS:
             return self.text
-        converted = self._converted
+        if self.kind.is_text and self.size_bytes > self._bounds.parsed_bytes:
+            return self._too_large()
+        converted = self.converted()
         if converted.size > self._bounds.parsed_bytes:
             self._content.notes.append(f"too large for memory as {self._plural}: read as a text")
             return self._converted_text(converted)
-        with self._checked():
+        with checked(self.name):
             if self.kind.name in RECORDS:
                 found = rendering.listed(converted.records())
                 self.read_as = f"{len(found):,} {self._plural}"
@@ -137,10 +145,10 @@ class Item:
         Raises:
             InputError: It cannot be read.
         """
-        if self.kind.is_text and (self._as_it_stands or self.kind.name != "html"):
+        if self._is_readable:
             return self.raw_text
         try:
-            return self._converted_text(self._converted)
+            return self._converted_text(self.converted())
         except InputError as error:
             if self.kind.name != "html" or "needs the package" not in str(error):
                 raise
@@ -156,23 +164,29 @@ class Item:
         Raises:
             InputError: It is binary, or damaged.
         """
-        content = self._content
-        lazy = self._bounds.lazy_bytes
         self.read_as = "text"
-        if content.size <= lazy:
-            data = content.read()
-            if content.encoding and not _has_mark(data):
-                return self._decoded(data, content.encoding)
-            try:
-                text, note = text_and_note(data, Path(self.name).name or self.name, lazy)
-            except UnreadableTextError as error:
-                if "expands to more" not in str(error):
-                    with refused(self.name):
-                        raise
-            else:
-                content.notes.extend([note.partition("; name another")[0]] if note else [])
-                return _newlines(text)
-        return self._lazy(content.path, content.encoding or None)
+        text = self._within(self._bounds.lazy_bytes)
+        return (
+            self._lazy(self._content.path, self._content.encoding or None) if text is None else text
+        )
+
+    def _within(self, most_bytes: int) -> str | None:
+        """Returns the text; None if it is larger."""
+        content = self._content
+        if content.size > most_bytes:
+            return None
+        data = content.read()
+        binary = form_of([data[:SAMPLE_BYTES]], has_end=len(data) <= SAMPLE_BYTES).binary
+        if content.encoding and not binary and not _has_mark(data):
+            return self._decoded(data, content.encoding)
+        try:
+            text, note = text_and_note(data, Path(self.name).name or self.name, most_bytes)
+        except UnreadableTextError as error:
+            if "expands to more" in str(error):
+                return None
+            raise InputError(f"Cannot read {self.name}: {error}. {_advice(str(error))}") from error
+        content.notes.extend([note.partition("; name another")[0]] if note else [])
+        return _newlines(text)
 
     def _decoded(self, data: bytes, encoding: str) -> str:
         try:
@@ -196,8 +210,34 @@ class Item:
             self._content.notes.append(text.note)
         return text
 
-    @cached_property
-    def _converted(self) -> Converted:
+    def prepare(self) -> None:
+        """Converts the file, if its text needs that. From any thread; errors come when the text is read."""
+        if not self._is_readable:
+            with contextlib.suppress(InputError):
+                self.converted()
+
+    @property
+    def _is_readable(self) -> bool:
+        """True if the text is the file itself."""
+        return self.kind.is_text and (self._as_it_stands or self.kind.name != "html")
+
+    def converted(self) -> Converted:
+        """Returns the records of the converter, which runs once.
+
+        Raises:
+            InputError: It cannot be converted.
+        """
+        # No `cached_property`: in Python 3.11 that has one lock for all items.
+        if self._records is None:
+            try:
+                self._records = self._convert()
+            except InputError as error:
+                self._records = error
+        if isinstance(self._records, InputError):
+            raise self._records
+        return self._records
+
+    def _convert(self) -> Converted:
         path = self._content.path
         if self.kind.is_text and self.kind.name in ROWS:
             path = self._utf8_path()
@@ -214,7 +254,7 @@ class Item:
                 "changes that are still in its -wal file are not read: close the program that writes it"
             )
         converted = convert(self._content, self.kind, path, self._bounds)
-        with self._checked():
+        with checked(self.name):
             for record in converted.records():
                 if "note" in record:
                     self._content.notes.append(str(record["note"]))
@@ -232,7 +272,7 @@ class Item:
         return content.spool.write_text(pieces, self.name, self._bounds.output_bytes)
 
     def _converted_text(self, converted: Converted) -> Text:
-        with self._checked():
+        with checked(self.name):
             places = sum(
                 "part" in record and bool(record["part"]) for record in converted.records()
             )
@@ -258,82 +298,18 @@ class Item:
         return {"table": "rows"}.get(self.kind.variable, self.kind.variable)
 
     def _json_lines(self) -> Any:
-        text = self.raw_text
-        if not isinstance(text, str):
-            self._content.notes.append(
-                f"larger than {size_text(self._bounds.lazy_bytes)}: read as a text, not as records"
-            )
-            return text
-        found = []
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                try:
-                    found.append(json.loads(line))
-                except (ValueError, RecursionError) as error:
-                    raise InputError(
-                        f"Cannot read {self.name} as JSON lines: line {number:,} is no JSON ({str(error)[:100]}). Correct it, or "
-                        f"rename the file to read it as a text."
-                    ) from error
+        text = self._within(self._bounds.parsed_bytes)
+        if text is None:
+            return self._too_large()
+        found = rendering.json_lines(text, self.name)
         self.read_as = f"{len(found):,} records"
         return found
 
-    def _checked(self) -> Any:
-        return _Checked(self.name)
-
-
-class _Checked:
-    """Records of a process that read a hostile file may be anything."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(
-            error,
-            (
-                ValueError,
-                TypeError,
-                KeyError,
-                EOFError,
-                RecursionError,
-                AttributeError,
-                ArithmeticError,
-            ),
-        ):
-            raise InputError(
-                f"Cannot read {self._name}: its conversion gave no valid result ({str(error)[:100]})."
-            ) from error
-
-
-def members(
-    item: Item, *, file: Callable[[str, Iterator[bytes]], Path]
-) -> Iterator[tuple[str, Path]]:
-    """Yields the files of an archive, each as a temporary file; notes what was left out."""
-    converted = item._converted
-    for name, spans in _spans(converted, item):
-        yield name, file(name, converted.read(spans))
-
-
-def _spans(converted: Converted, item: Item) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    found: dict[str, list[tuple[int, int]]] = {}
-    spans: list[tuple[int, int]] = []
-    name = ""
-    with item._checked():
-        for record in converted.records():
-            if "member" in record:
-                # Of two members of one name the last counts, as when they are extracted.
-                name = str(record["member"])
-                spans = found[name] = []
-            elif "data" in record:
-                spans.append((record["at"], record["data"]))
-            elif "broken" in record:
-                found.pop(name, None)
-            elif "left_out" in record:
-                item.left_out.append((str(record["left_out"]), int(record["count"])))
-    yield from sorted(found.items())
+    def _too_large(self) -> Text:
+        self._content.notes.append(
+            f"larger than {size_text(self._bounds.parsed_bytes)}: read as a text, not as {self._plural}"
+        )
+        return self.raw_text
 
 
 def _pieces(text: LazyText) -> Iterator[str]:
@@ -352,6 +328,17 @@ def _is_utf8(sample: bytes) -> bool:
     return not _has_mark(sample)
 
 
+def _advice(problem: str) -> str:
+    """Returns what to do about a file that is no text."""
+    if "Office document" in problem:
+        return "Save it in a newer format: .docx, .pptx or .xlsx."
+    if "image" in problem:
+        return "Run a text recognition (OCR) on it first."
+    return (
+        "Convert it to text first." if "not a text" in problem else "Replace it by an intact copy."
+    )
+
+
 def _has_mark(data: bytes) -> bool:
     return data.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
 
@@ -359,6 +346,3 @@ def _has_mark(data: bytes) -> bool:
 def _newlines(text: str) -> str:
     """Converts line ends to `\\n`, as `open` does."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-__all__ = ["Item", "Text", "members", "suffix_of"]

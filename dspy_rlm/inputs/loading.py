@@ -81,8 +81,9 @@ def load_texts(
     Raises:
         InputError: A path does not exist, a file that was named cannot be read, or no file has a text.
     """
-    sources = gather(paths, bounds or InputBounds(), gitignore=gitignore, in_place=False)
-    texts = merged(sources)
+    bounds = bounds or InputBounds()
+    sources = gather(paths, bounds, gitignore=gitignore, in_place=False)
+    texts = merged(sources, bounds)
     keys = keys_of(sources)
     read = {keys[id(item)]: item.size_bytes for source in sources for item in source.items}
     skipped = tuple(one for source in sources for one in source.skipped if one.path not in texts)

@@ -10,8 +10,11 @@ import csv
 import datetime
 import decimal
 import io
+import json
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from dspy_rlm.errors import InputError
 
 Record = dict[str, Any]
 
@@ -56,6 +59,25 @@ def listed(records: Iterable[Record]) -> list[dict[str, Any]]:
         for record in records
         if "record" in record
     ]
+
+
+def json_lines(text: str, name: str) -> list[Any]:
+    """Returns the value of each line that is not blank.
+
+    Raises:
+        InputError: A line is no JSON.
+    """
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise InputError(
+                    f"Cannot read {name} as JSON lines: line {number:,} is no JSON ({str(error)[:100]}). Correct it, or rename "
+                    "the file to read it as a text."
+                ) from error
+    return found
 
 
 def value(cell: Any) -> Any:

@@ -113,15 +113,17 @@ def load_variables(
     variables = []
     for one in groups:
         mine, sources = sources[: len(one.arguments)], sources[len(one.arguments) :]
-        variables.append(_variable(one, mine, as_text=bool(fields and fields[one.name])))
+        variables.append(_variable(one, mine, bounds, as_text=bool(fields and fields[one.name])))
     names = [variable.name for variable in variables]
     if len(set(names)) < len(names):
         raise SignatureError(f"Two inputs are called {names[0]!r}. Name each as in NAME=PATH.")
     return variables
 
 
-def _variable(group: Group, sources: Sequence[Source], *, as_text: bool) -> Variable:
-    name, value = _value(sources, as_text=as_text)
+def _variable(
+    group: Group, sources: Sequence[Source], bounds: InputBounds, *, as_text: bool
+) -> Variable:
+    name, value = _value(sources, bounds, as_text=as_text)
     keys = keys_of(sources)
     # A file that is named, and lies in a folder that is named too, counts once.
     items = {keys[id(item)]: item for source in sources for item in source.items}
@@ -135,7 +137,7 @@ def _variable(group: Group, sources: Sequence[Source], *, as_text: bool) -> Vari
     )
 
 
-def _value(sources: Sequence[Source], *, as_text: bool) -> tuple[str, Any]:
+def _value(sources: Sequence[Source], bounds: InputBounds, *, as_text: bool) -> tuple[str, Any]:
     """Returns the name by kind, and the value."""
     items = [item for source in sources for item in source.items]
     if len(sources) == 1:
@@ -151,16 +153,20 @@ def _value(sources: Sequence[Source], *, as_text: bool) -> tuple[str, Any]:
     if named_tables and not as_text and all(item.kind.is_table for item in items):
         keys = keys_of(sources)
         return TABLES, {keys[id(item)]: item.value for item in items}
-    return FILES, merged(sources)
+    return FILES, merged(sources, bounds)
 
 
-def merged(sources: Sequence[Source]) -> dict[str, Any]:
+def merged(sources: Sequence[Source], bounds: InputBounds) -> dict[str, Any]:
     """Returns the texts of all sources by path, relative to the folder that all have in common.
 
     Raises:
         InputError: There is none.
     """
     found: dict[str, Any] = {}
+    items = [item for source in sources for item in source.items]
+    if sum(item.size_bytes for item in items) > bounds.folder_bytes:
+        for item in items:
+            item.stay_on_disk()
     # Files first: a file that is named is read even if it would be left out of its folder.
     for source in sorted(sources, key=lambda source: source.is_collection):
         texts = source.texts()

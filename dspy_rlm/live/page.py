@@ -17,6 +17,7 @@ from dspy_rlm.live.words import (
     figures,
     gauges,
     heading,
+    inputs,
     phase,
     site_text,
     sub_runs_text,
@@ -70,8 +71,7 @@ def _text(text: str) -> str:
 
 def _head(run: RunView) -> str:
     variables = "".join(
-        f' <span style="{_SMALL}">{_text(one.name)} {_text(one.size or one.type_name)}</span>'
-        for one in list(run.variables)[:8]
+        f' <span style="{_SMALL}">{_text(name)} {_text(text)}</span>' for name, text in inputs(run)
     )
     return f"<div><b>{_text(title(run))}</b>{variables}</div>"
 

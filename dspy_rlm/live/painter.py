@@ -112,9 +112,11 @@ class Above:
             self.write(line)
 
     def flush(self) -> None:
-        """Prints what waits, such as a question without a line break."""
+        """Prints what waits, such as a question without a line break. A progress bar waits for its end."""
         with self._lock:
             text, self._pending = self._pending, ""
+            if "\r" in text:
+                self._pending, text = f"\r{text.rpartition(chr(13))[2]}", ""
         if text and os.getpid() == self._process:
             self._painter.above(f"{text}\r\n")
 

@@ -15,7 +15,7 @@ from sandbox_runtime.helpers import start_thread
 MOST_A_SECOND = 8
 
 # The share of a core that refreshes may take: a part of the 1 % that the whole view may.
-CPU_SHARE = 0.004
+CPU_SHARE = 0.003
 
 # Clocks go on where nothing else changes; a pause is never longer than this.
 IDLE_SECONDS = 1.0

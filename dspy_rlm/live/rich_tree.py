@@ -21,6 +21,7 @@ from dspy_rlm.live.words import (
     figures,
     gauges,
     heading,
+    inputs,
     phase,
     site_text,
     sub_runs_text,
@@ -115,9 +116,8 @@ class RichTree:
 
     def _head(self, run: RunView, width: int) -> Line:
         line = Text.assemble((printable(title(run)), BOLD))
-        for variable in list(run.variables)[:4]:
-            size = f" {variable.size}" if variable.size else ""
-            line.append(f"  {printable(variable.name)}{size}", DIM)
+        for name, text in inputs(run):
+            line.append(f"  {printable(name)} {printable(text)}", DIM)
         return self._cut(line, width)
 
     def _foot(self, run: RunView, now: float, width: int) -> list[Line]:

@@ -7,6 +7,7 @@ and models wrote them: a renderer escapes them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -271,6 +272,7 @@ class RunView:
         step = self.step
         if step is None:
             return None
+        line = line or only_line(step.code, name)
         step.line = line or step.line
         is_batch = count != 1 or name.endswith("_batched")
         site = None if is_batch else self._site(step, name, line)
@@ -346,6 +348,19 @@ def is_failure(output: str, note: str) -> bool:
     """Returns whether a step failed, by the end of its output: a traceback, or a note of an error."""
     tail = output[-4_000:]
     return note.startswith("[Error]") or "\nTraceback (most recent call last)" in f"\n{tail}"
+
+
+@functools.lru_cache(maxsize=64)
+def only_line(code: str, name: str) -> int:
+    """Returns the line of the only call of a function in some code; 0 if there is none, or several.
+
+    For calls whose line the sandbox does not know, such as those of `asyncio.gather(*[f.aio(x) for x in xs])`.
+    """
+    calls = [f"{name}{form}" for form in ("(", ".aio(", ".batched(")]
+    lines = [
+        at for at, line in enumerate(code.split("\n"), 1) if any(call in line for call in calls)
+    ]
+    return lines[0] if len(lines) == 1 else 0
 
 
 def failing_line(output: str) -> int:

@@ -169,6 +169,11 @@ _displays: dict[
 ] = {}  # by process: a fork has no thread of its parent
 
 
+def can_draw(stream: TextIO) -> bool:
+    """Returns whether a terminal understands escape codes: the old console of Windows does not."""
+    return not Console(file=stream, force_terminal=True).legacy_windows
+
+
 def terminal_display(stream: TextIO) -> TerminalDisplay:
     """Returns the display of a terminal, which all runs of the process share."""
     if isinstance(stream, Above):  # another run is shown already

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dspy_rlm.live.state import RunView
 
 logger = logging.getLogger("dspy_rlm")
 
 
+@runtime_checkable
 class Display(Protocol):
     """Shows trees of runs. Its methods are called from any thread, and may raise: the view is off then."""
 
@@ -39,6 +40,8 @@ class Tree:
         self.clock = clock
         self.lock = threading.RLock()  # guards the states of all runs of the tree
         self.is_off = False
+        self.failed = threading.Event()
+        """Set once a view that has failed is off, and has said so."""
         self._numbers = 1
 
     def next_number(self) -> int:
@@ -60,9 +63,10 @@ class Tree:
 
     def fail(self, error: Exception) -> None:
         """Turns the view off, and says so once."""
-        if self.is_off:
-            return
-        self.is_off = True
+        with self.lock:
+            if self.is_off:
+                return
+            self.is_off = True
         try:
             self.display.end(self)
         except Exception:
@@ -72,6 +76,7 @@ class Tree:
             type(error).__name__,
             error,
         )
+        self.failed.set()
 
     def begin(self) -> None:
         """Shows the tree."""

@@ -8,6 +8,9 @@ from dspy_rlm.live.part_times import PARTS, TOOLS
 from dspy_rlm.live.state import CallSite, RunView, StepView
 from dspy_rlm.reports.text import count, dollars, summary
 
+# The inputs in the first line of a run, and the longest value that is shown there.
+MAX_INPUTS, MAX_INPUT_CHARS = 4, 48
+
 
 @dataclasses.dataclass(frozen=True)
 class Gauge:
@@ -143,6 +146,16 @@ def sub_runs_text(step: StepView) -> str:
         if number
     ]
     return f"{count(running + step.runs_done, 'sub-run')}: {', '.join(parts)}"
+
+
+def inputs(run: RunView) -> list[tuple[str, str]]:
+    """Returns the names of the first inputs, each with its value if that is short, else with its size."""
+    found = []
+    for one in list(run.variables)[:MAX_INPUTS]:
+        preview = one.preview.strip()
+        is_short = 0 < len(preview) <= MAX_INPUT_CHARS and "\n" not in preview
+        found.append((one.name, preview if is_short else one.size or one.type_name))
+    return found
 
 
 def title(run: RunView) -> str:

@@ -16,6 +16,9 @@ MAX_BYTES = 1024 * 1024
 # The keys under which programs have the servers: most of them, and VS Code.
 _KEYS = ("mcpServers", "servers")
 
+# The keys of an address: of most programs, of Windsurf, of Gemini.
+_ADDRESSES = ("url", "serverUrl", "httpUrl")
+
 # The values of `type`, and the transport of each.
 _TYPES = {
     "stdio": None,
@@ -84,12 +87,16 @@ def _settings(entry: Any, where: str) -> dict[str, Any]:
         raise SignatureError(
             f"{where} has the unknown type {kind!r:.100}. Known: {', '.join(_TYPES)}."
         )
-    is_remote = "url" in entry or "serverUrl" in entry
+    if "envFile" in entry:
+        raise SignatureError(
+            f"{where} has envFile, which is not read. Write its variables into env."
+        )
+    address = next((key for key in _ADDRESSES if key in entry), None)
+    is_remote = address is not None
     if is_remote == ("command" in entry):
         raise SignatureError(f"{where} must have either a command or a url.")
     if is_remote:
-        url = entry.get("url", entry.get("serverUrl"))
-        found: dict[str, Any] = {"url": url, "headers": entry.get("headers")}
+        found: dict[str, Any] = {"url": entry[address], "headers": entry.get("headers")}
         found["transport"] = _TYPES[kind] if kind else None
     else:
         command, args = entry["command"], entry.get("args") or []

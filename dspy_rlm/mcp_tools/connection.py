@@ -6,9 +6,11 @@ A server that floods or hangs keeps its own loop busy, and no other's. Knows not
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -20,11 +22,12 @@ from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT
 
 from dspy_rlm.errors import ToolServerError
 from dspy_rlm.mcp_tools.bounds import MAX_ERROR_CHARS, MAX_PAGES, MAX_TOOLS
-from dspy_rlm.mcp_tools.faults import NotSentError
-from dspy_rlm.mcp_tools.stdio import StdioServer
 from sandbox_runtime.helpers import in_one_line, start_thread
 
 T = TypeVar("T")
+
+# The connections of this process, which are closed before it ends.
+_all: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 # The time that closing may take beyond the transport's own limits; then the thread is left to itself.
 CLOSE_SECONDS = 10.0
@@ -55,6 +58,7 @@ class Connection:
         self._is_over = False
         self._opened: Future[None] = Future()
         self._stop = asyncio.Event()
+        _all.add(self)
         self._thread = start_thread(self._run, f"rlm-mcp-{name}"[:32])
         try:
             self._opened.result(start_seconds)
@@ -209,23 +213,32 @@ class Connection:
             return error
         ended = self._ended()
         self.close(wait=False)
-        return ended if error.code == CONNECTION_CLOSED else NotSentError(*ended.args)
+        ended.was_sent = error.code == CONNECTION_CLOSED
+        return ended
 
     def _ended(self) -> ToolServerError:
-        how = self._transport.ending() if isinstance(self._transport, StdioServer) else "it ended"
-        return self._error(f"is not connected: {how}")
+        return self._error(f"is not connected: {self._transport.ending() or 'it ended'}")
 
     def _startup_error(self, error: BaseException) -> Exception:
         error = _innermost(error)
         if isinstance(error, ToolServerError):
             return error
-        if isinstance(self._transport, StdioServer) and isinstance(error, MCPError):
-            return self._error(f"cannot be used: {self._transport.ending()} ({_text(error)})")
+        if ending := self._transport.ending():
+            return self._error(f"cannot be used: {ending} ({_text(error)})")
         return self._error(f"cannot be reached: {_text(error)}")
 
     def _error(self, problem: str) -> ToolServerError:
         text = f"The MCP server {in_one_line(self._name, 100)!r} {problem}."
         return ToolServerError(text, server=self._name)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Ends the servers while there are threads that can do it. What is left when the process ends, is killed then."""
+    for connection in list(_all):
+        connection.close(wait=False)
+    for connection in list(_all):
+        connection.close()
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -236,7 +249,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _text(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     return f"{text[:MAX_ERROR_CHARS]} ..." if len(text) > MAX_ERROR_CHARS else text.rstrip(".")
 
 

@@ -25,7 +25,6 @@ from dspy_rlm.mcp_tools.arguments import (
     name_of,
 )
 from dspy_rlm.mcp_tools.bounds import MAX_RESTARTS, RESTART_SECONDS
-from dspy_rlm.mcp_tools.faults import NotSentError
 from dspy_rlm.mcp_tools.secrets import read_again, secrets_in, without_secrets
 from sandbox_runtime.helpers import redact_secrets, run_in_thread, url_without_secrets
 
@@ -105,9 +104,8 @@ class MCP:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # guards the next three
+        self._lock = threading.Lock()  # guards the next two
         self._connection: Any = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
         self._starts: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
 
     @classmethod
@@ -152,11 +150,10 @@ class MCP:
     def close(self) -> None:
         """Closes the connection and ends the server's process. The next run opens it again."""
         with self._lock:
-            finalizer, self._finalizer = self._finalizer, None
-            self._connection = None
+            connection, self._connection = self._connection, None
             self._starts.clear()
-        if finalizer is not None:
-            finalizer()
+        if connection is not None:
+            connection.close()
 
     def __enter__(self) -> MCP:
         return self.start()
@@ -166,13 +163,9 @@ class MCP:
 
     def tools_for(self, taken: Collection[str] = ()) -> dict[str, dspy.Tool]:
         """Returns the server's tools by their names in the REPL, as it lists them now; see `ToolServer`."""
-        connection = self._open()
+        listed = self._listed()
         from dspy_rlm.mcp_tools.tools import Naming, tools_of
 
-        try:
-            listed = connection.tools(self.start_timeout)
-        except ToolServerError as error:
-            raise self._clean(error) from None
         if self.only is not None:
             offered = {one.name for one in listed}
             if missing := [name for name in self.only if name not in offered]:
@@ -182,6 +175,19 @@ class MCP:
                 )
             listed = [one for one in listed if one.name in self.only]
         return tools_of(listed, Naming(self.name, self.prefix, taken), self._call)
+
+    def _listed(self) -> list[Any]:
+        """Returns the server's list of tools. A connection that turns out to have ended is opened again, once."""
+        connection = self._open()
+        try:
+            try:
+                return list(connection.tools(self.start_timeout))
+            except ToolServerError:
+                if connection.is_open:
+                    raise
+            return list(self._open().tools(self.start_timeout))
+        except ToolServerError as error:
+            raise self._clean(error) from None
 
     def prefixed(self, prefix: str) -> MCP:
         """Returns a server of the same settings whose tools' names begin with the prefix."""
@@ -197,8 +203,10 @@ class MCP:
         try:
             try:
                 return await (await self._ready()).call(tool, arguments, self.timeout)
-            except NotSentError:
-                # The server has forgotten the session, or cannot have seen the request.
+            except ToolServerError as error:
+                # A server that has forgotten the session has not seen the request.
+                if error.was_sent:
+                    raise
                 return await (await self._ready()).call(tool, arguments, self.timeout)
         except TimeoutError as error:
             raise TimeoutError(f"The MCP server {self.name!r} gave {error}.") from None
@@ -222,11 +230,11 @@ class MCP:
                 return self._connection
             self._check_restarts()
             self._starts.append(time.monotonic())
-            if self._finalizer is not None:
-                self._finalizer()
-            connection = self._connected()
-            self._connection = connection
-            self._finalizer = weakref.finalize(self, connection.close)
+            if self._connection is not None:
+                self._connection.close(wait=False)
+            self._connection = connection = self._connected()
+            # Not waiting: it may be called in any thread, by the garbage collector.
+            weakref.finalize(self, connection.close, wait=False).atexit = False
             return connection
 
     def _check_restarts(self) -> None:
@@ -263,13 +271,13 @@ class MCP:
             from dspy_rlm.mcp_tools.stdio import StdioServer
 
             return StdioServer(self.command, self.env, self.cwd, self.name)
-        from dspy_rlm.mcp_tools.http import http_transport
+        from dspy_rlm.mcp_tools.http import HttpServer
 
         url = str(self.url)
         is_sse = self.transport == "sse" or (
             self.transport is None and urlsplit(url).path.endswith(_SSE_END)
         )
-        return http_transport(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
+        return HttpServer(url, self.headers, sse=is_sse, read_seconds=self._read_seconds())
 
     def _read_seconds(self) -> float | None:
         """Returns the longest silence of a reply, or of the stream of notifications, which is opened again then."""
@@ -299,7 +307,7 @@ class MCP:
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the settings without the connection, and without secrets."""
-        live = {"_lock", "_connection", "_finalizer", "_starts", "_secrets"}
+        live = {"_lock", "_connection", "_starts", "_secrets"}
         state = {name: value for name, value in self.__dict__.items() if name not in live}
         return without_secrets(state, list(self._secrets.values()))
 

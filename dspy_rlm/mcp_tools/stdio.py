@@ -81,7 +81,9 @@ class StdioServer:
 
     def ending(self) -> str:
         """Returns how the process has ended, and the last lines of its stderr."""
-        code = None if self._process is None else self._process.returncode
+        if self._process is None:
+            return ""
+        code = self._process.returncode
         how = self.problem or ("it ended" if code is None else f"it ended with exit code {code}")
         tail = b"".join(self._stderr)[-STDERR_BYTES:].decode("utf-8", "replace").strip()
         return f"{how}; its last words on stderr: {tail}" if tail else how

@@ -25,6 +25,7 @@ from dspy_rlm.tools.results import asettled, is_async_lazy, settled
 from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, convert, to_plain
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
+from sandbox_runtime import LazyText
 from sandbox_runtime.helpers import as_error, check_making
 
 
@@ -227,10 +228,25 @@ def _as_json(name: str, value: Any, rules: TypeRules) -> Any:
         return value
     if staying(value, rules) is not None:
         return value
+    if isinstance(value, LazyText):
+        return _whole_text(name, value)
     try:
         return pydantic_core.to_jsonable_python(to_plain(value))
     except (ValueError, TypeError) as error:
         raise ValueError(f"Arg {name} is invalid: {error}") from error
+
+
+# The characters of a text on the host that are sent as one JSON argument.
+MAX_TEXT_CHARS = 10_000_000
+
+
+def _whole_text(name: str, text: LazyText) -> str:
+    whole = text.read(0, MAX_TEXT_CHARS + 1)
+    if len(whole) > MAX_TEXT_CHARS:
+        raise ValueError(
+            f"Arg {name} is invalid: the text has more than {MAX_TEXT_CHARS:,} characters. Pass a part of it."
+        )
+    return whole
 
 
 # Up to this many parts of arguments go through DSPy's own check, which is slow. Larger arguments are checked

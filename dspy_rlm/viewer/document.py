@@ -25,7 +25,7 @@ TextEntry: TypeAlias = list[int]
 
 
 class CoveredText(TypedDict):
-    """See `document.ts`."""
+    """One text of an input, and the ranges of it that LMs were shown."""
 
     path: str
     chars: int
@@ -34,7 +34,7 @@ class CoveredText(TypedDict):
 
 
 class Coverage(TypedDict):
-    """See `document.ts`."""
+    """The part of an input that LMs were shown."""
 
     chars: int
     seen: int
@@ -45,7 +45,7 @@ class Coverage(TypedDict):
 
 
 class Input(TypedDict):
-    """See `document.ts`."""
+    """An input of a run."""
 
     name: str
     annotation: str
@@ -59,7 +59,7 @@ class Input(TypedDict):
 
 
 class LineageCall(TypedDict):
-    """See `document.ts`."""
+    """A sub-call that an output came from."""
 
     step: int
     function: str
@@ -69,7 +69,7 @@ class LineageCall(TypedDict):
 
 
 class InputRange(TypedDict):
-    """See `document.ts`."""
+    """A range of a text of an input."""
 
     input: str
     path: str
@@ -78,7 +78,7 @@ class InputRange(TypedDict):
 
 
 class Lineage(TypedDict):
-    """See `document.ts`."""
+    """The origins of an output."""
 
     steps: list[int]
     sub_calls: list[LineageCall]
@@ -87,7 +87,7 @@ class Lineage(TypedDict):
 
 
 class Output(TypedDict):
-    """See `document.ts`."""
+    """An output of a run."""
 
     name: str
     annotation: str
@@ -100,7 +100,7 @@ class Output(TypedDict):
 
 
 class CellError(TypedDict):
-    """See `document.ts`."""
+    """The error that a cell failed with."""
 
     type: str
     message: Text
@@ -109,7 +109,7 @@ class CellError(TypedDict):
 
 
 class Step(TypedDict):
-    """See `document.ts`."""
+    """One turn of a run."""
 
     number: int
     unfinished: bool
@@ -136,7 +136,7 @@ class Step(TypedDict):
 
 
 class Variable(TypedDict):
-    """See `document.ts`."""
+    """A name of the REPL."""
 
     name: str
     kind: str
@@ -145,7 +145,7 @@ class Variable(TypedDict):
 
 
 class Quote(TypedDict):
-    """See `document.ts`."""
+    """A quote or a span in an output, at its place in an input."""
 
     output: str
     input: str
@@ -159,7 +159,7 @@ class Quote(TypedDict):
 
 
 class Run(TypedDict):
-    """See `document.ts`."""
+    """One run: the root, or a sub-run."""
 
     id: str
     parent: int | None
@@ -184,7 +184,7 @@ class Run(TypedDict):
 
 
 class Attempt(TypedDict):
-    """See `document.ts`."""
+    """One request of a call."""
 
     started: float
     seconds: float
@@ -197,7 +197,7 @@ class Attempt(TypedDict):
 
 
 class Call(TypedDict):
-    """See `document.ts`."""
+    """One LM call."""
 
     run: int
     step: int | None
@@ -227,7 +227,7 @@ class Call(TypedDict):
 
 
 class ToolCall(TypedDict):
-    """See `document.ts`."""
+    """One call of a tool, or of a function of the REPL."""
 
     run: int
     step: int
@@ -242,7 +242,7 @@ class ToolCall(TypedDict):
 
 
 class Message(TypedDict):
-    """See `document.ts`."""
+    """One message of a prompt."""
 
     role: str
     content: Text
@@ -250,13 +250,13 @@ class Message(TypedDict):
 
 
 class Prompt(TypedDict):
-    """See `document.ts`."""
+    """The prompt of one or more calls."""
 
     messages: list[Message]
 
 
 class Totals(TypedDict):
-    """See `document.ts`."""
+    """The calls of one model at one depth."""
 
     model: str
     depth: int
@@ -271,7 +271,7 @@ class Totals(TypedDict):
 
 
 class Gauge(TypedDict):
-    """See `document.ts`."""
+    """One limit of the budget, with its use over time."""
 
     name: str
     unit: str
@@ -282,7 +282,7 @@ class Gauge(TypedDict):
 
 
 class Segment(TypedDict):
-    """See `document.ts`."""
+    """A part of the critical path."""
 
     part: str
     start: float
@@ -294,14 +294,14 @@ class Segment(TypedDict):
 
 
 class TimeParts(TypedDict):
-    """See `document.ts`."""
+    """The critical path."""
 
     by_part: dict[str, float]
     critical: list[Segment]
 
 
 class Place(TypedDict):
-    """See `document.ts`."""
+    """A run, a step or a call that a warning leads to."""
 
     run: int
     step: int | None
@@ -309,7 +309,7 @@ class Place(TypedDict):
 
 
 class Warning(TypedDict):
-    """See `document.ts`."""
+    """A kind of waste, with what to do about it."""
 
     kind: str
     text: Text
@@ -319,7 +319,7 @@ class Warning(TypedDict):
 
 
 class Journal(TypedDict):
-    """See `document.ts`."""
+    """One recorded run with its sub-runs."""
 
     name: str
     path: str
@@ -341,7 +341,7 @@ class Journal(TypedDict):
 
 
 class ViewDocument(TypedDict):
-    """The document."""
+    """The document of a page."""
 
     format: str
     version: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dspy_rlm.diagnosis import Finding, diagnose
 from dspy_rlm.journal.records import RunRecord
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.content.calls import as_json, call_views, groups_of, tool_views
@@ -29,29 +30,8 @@ _SETTINGS = (
     "forked_from",
 )
 
-
-class Finding(Protocol):
-    """A kind of waste in a run, as `dspy-rlm runs diagnose` finds it."""
-
-    @property
-    def kind(self) -> str:
-        """Its name."""
-
-    @property
-    def text(self) -> str:
-        """The finding in words."""
-
-    @property
-    def advice(self) -> str:
-        """The remedy."""
-
-    @property
-    def number(self) -> int:
-        """The number of times that it was found."""
-
-    @property
-    def places(self) -> tuple[str, ...]:
-        """The first places, as `run, step 3`."""
+# Those of them that may name files.
+_PRIVATE = frozenset({"packages", "forked_from"})
 
 
 def document_of(
@@ -72,15 +52,12 @@ def document_of(
     }
 
 
-def journal_view(
-    record: RunRecord, texts: Texts, *, findings: Sequence[Finding] = (), is_running: bool = False
-) -> doc.Journal:
+def journal_view(record: RunRecord, texts: Texts, *, is_running: bool = False) -> doc.Journal:
     """Returns a recorded run as a document has it.
 
     Args:
         record: The run.
         texts: The texts of the page, which get those of the run.
-        findings: What `diagnose` has found in it.
         is_running: Whether a process still writes its journal.
     """
     index = Index(record, is_running=is_running)
@@ -101,7 +78,7 @@ def journal_view(
         "totals": totals_of(index, texts),
         "budget": gauges_of(index),
         "time": time_parts(index),
-        "warnings": [_warning(index, texts, finding) for finding in findings],
+        "warnings": [_warning(index, texts, finding) for finding in diagnose([record])],
         "notes": [texts.add(note) for note in record.notes],
         "settings": _settings(record, texts),
     }
@@ -156,12 +133,13 @@ def _settings(record: RunRecord, texts: Texts) -> list[tuple[str, doc.Text]]:
     found: list[tuple[str, Any]] = list(versions.items()) if isinstance(versions, dict) else []
     found += [(name, config[name]) for name in _SETTINGS if config.get(name) not in (None, "", [])]
     found += [("resumed", record.resumes)] if record.resumes else []
-    return [
-        (
-            texts.name(str(name)),
-            texts.add(value if isinstance(value, str) else as_json(value, indent=None)),
-        )
+    shown = [
+        (name, value if isinstance(value, str) else as_json(value, indent=None))
         for name, value in found
+    ]
+    return [
+        (texts.name(str(name)), texts.add(value) if name in _PRIVATE else texts.name(value))
+        for name, value in shown
     ]
 
 

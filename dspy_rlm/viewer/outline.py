@@ -115,8 +115,8 @@ class _Outline:
         limits = [
             (
                 gauge["name"],
-                gauge["spent"],
-                "no limit" if gauge["limit"] is None else gauge["limit"],
+                _amount(gauge["unit"], gauge["spent"]),
+                "no limit" if gauge["limit"] is None else _amount(gauge["unit"], gauge["limit"]),
             )
             for gauge in self._journal["budget"]
         ]
@@ -160,7 +160,7 @@ class _Outline:
         words += [step["outcome"]] if step["outcome"] == "submitted" else []
         words += ["not finished"] if step["unfinished"] else []
         yield f'<details open id="{self._prefix}r{at}-s{step["number"]}">\n'
-        yield f"<summary>{escaped(' · '.join(words))}</summary>\n"
+        yield f"<summary><h3>{escaped(' · '.join(words))}</h3></summary>\n"
         yield self._block("Reasoning", step["reasoning"], is_open=True)
         yield self._code(step)
         yield self._block("Output, as the root LM saw it", step["shown"], is_open=True)
@@ -183,7 +183,8 @@ class _Outline:
             f"<mark>{escaped(text)}</mark>" if number == line else escaped(text)
             for number, text in enumerate(code.split("\n"), 1)
         ]
-        return f"<pre><code>{chr(10).join(lines)}{self._rest(step['code'], code)}</code></pre>\n"
+        body = f"<pre>{chr(10).join(lines)}{self._rest(step['code'], code)}</pre>"
+        return f"<details open><summary>Code</summary>{body}</details>\n"
 
     def _calls(self, title: str, calls: Sequence[int]) -> Iterator[str]:
         if not calls:
@@ -242,11 +243,13 @@ def _table(title: str, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> I
     yield "</table>\n"
 
 
+def _amount(unit: str, value: float | None) -> str | None:
+    if value is None:
+        return None
+    if unit == "dollars":
+        return dollars(value)
+    return f"{value:,.1f}" if unit == "seconds" else f"{value:,.0f}"
+
+
 def _cell(value: Any) -> str:
-    return (
-        f"{value:,.10g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if type(value) is int
-        else str(value)
-    )
+    return f"{value:,}" if type(value) is int else str(value)

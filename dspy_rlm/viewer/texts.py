@@ -27,6 +27,9 @@ CHUNK_BYTES = 256 * 1024
 # The longest name of a field, a model, a tool or a type that a page shows.
 MAX_NAME_CHARS = 300
 
+# The longest name of an error's class that a redacted document has.
+MAX_TYPE_CHARS = 50
+
 # Chunks that stay inflated while texts are read again: 16 MiB.
 MAX_OPEN_CHUNKS = 64
 
@@ -75,6 +78,11 @@ class Texts:
         """Returns a name, which stays in a redacted document."""
         clean = self.clean(name)
         return clean if len(clean) <= MAX_NAME_CHARS else f"{clean[: MAX_NAME_CHARS - 1]}…"
+
+    def type_name(self, name: str) -> str:
+        """Returns the name of an error's class. Code may have made it of anything: a redacted document has no long ones."""
+        is_plain = name.isidentifier() and name.isascii() and len(name) <= MAX_TYPE_CHARS
+        return self.name(name) if is_plain or not self.redact else "Exception"
 
     def clean(self, text: str) -> str:
         """Returns a text without known secrets, and as UTF-8 can have it."""

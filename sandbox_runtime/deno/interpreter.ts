@@ -12,6 +12,7 @@ import { growTo, imageBytes, imageState, putPages } from "./image.ts";
 import { free, type IncomingFiles } from "./incoming_files.ts";
 import { loadLibraries, mountPackages, noteTable, watchLibraries } from "./packages.ts";
 import type { Pyodide, Runtime } from "./pyodide_types.ts";
+import { CHECK, signalCheck } from "./signal_check.ts";
 import {
   KEPT_GLOBALS,
   lockIntrinsics,
@@ -42,6 +43,8 @@ export interface Parts {
   files: IncomingFiles;
   wasm: Promise<WebAssembly.Module>;
   hostFile: HostFile;
+  /** The memory in which signals are sent. */
+  signals: WebAssembly.Memory;
   pythonGlobals: () => object;
 }
 
@@ -56,7 +59,7 @@ export interface Started {
 
 /** Starts the interpreter, with the guest's Python sources on its disk if there is no image. */
 export async function startInterpreter(
-  { names, files, wasm, hostFile, pythonGlobals }: Parts,
+  { names, files, wasm, hostFile, signals, pythonGlobals }: Parts,
 ): Promise<Started> {
   const script = await compileScript(names, files);
   const runtime = script.runInThisContext() as Runtime;
@@ -66,7 +69,7 @@ export async function startInterpreter(
   narrowCrypto();
   watchLibraries();
   const stdlib = await files.take("python_stdlib.zip");
-  serveFromMemory({ stdlib, wasm, head, hostFile });
+  serveFromMemory({ stdlib, wasm, head, hostFile, signals });
   const pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
@@ -118,13 +121,14 @@ async function compileScript(names: string[], files: IncomingFiles): Promise<vm.
 
 /** Serves Pyodide's own requests for its files, which this realm could not fetch. */
 function serveFromMemory(
-  { stdlib, wasm, head, hostFile }: Pick<Parts, "wasm" | "hostFile"> & {
+  { stdlib, wasm, head, hostFile, signals }: Pick<Parts, "wasm" | "hostFile" | "signals"> & {
     stdlib: Part;
     head: Part | null;
   },
 ): void {
   WebAssembly.instantiateStreaming = async (_source, imports) => {
     const module = await wasm;
+    imports!.env![CHECK] = signalCheck(signals);
     hostFile.addTo(imports!.wasi_snapshot_preview1 as unknown as FileImports);
     const instance = new WebAssembly.Instance(module, imports);
     if (head !== null) growTo(instance, imageBytes(head));

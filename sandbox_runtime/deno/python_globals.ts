@@ -20,6 +20,8 @@ export interface Surroundings {
   clock: CellClock;
   intact: () => boolean;
   timers: object;
+  /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */
+  hold: (address: number, length: number, most: number) => boolean;
 }
 
 /** Never notified: waiting for it is sleeping. */
@@ -27,7 +29,7 @@ const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** Returns everything that `import js` shows. Nothing in it has a prototype that leads to the realm. */
 export function pythonGlobals(
-  { shared, output, calls, clock, intact, timers }: Surroundings,
+  { shared, output, calls, clock, intact, timers, hold }: Surroundings,
 ): object {
   /**
    * Calls the host and waits. The answer is its text, or an array of that and of its raw parts. `line` is the line of
@@ -76,6 +78,7 @@ export function pythonGlobals(
     /** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
     heard: (): boolean => acknowledgeSignal(shared, clock.cell),
     intact,
+    hold,
     ...timers,
   };
   const globals = Object.create(null);

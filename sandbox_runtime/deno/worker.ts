@@ -31,6 +31,7 @@ import type { Driver, Pyodide } from "./pyodide_types.ts";
 import { pythonGlobals } from "./python_globals.ts";
 import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm_scrub.ts";
 import { clearSignals, HostSignals } from "./signals.ts";
+import { Submission } from "./submission.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
 import { Rooms } from "./value_buffers.ts";
 import type { Boot, FromWorker, ToWorker } from "./worker_messages.ts";
@@ -48,6 +49,7 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
 const timers = new Timers();
 const finalizers = new DeferredFinalizers();
+const submission = new Submission();
 const output = new CellOutput((text) => writer.send(...outputMessage(calls.request, text)));
 
 let shared: Boot["shared"];
@@ -183,6 +185,7 @@ async function boot(message: Boot): Promise<void> {
     files,
     wasm: wasmArrived.promise,
     hostFile,
+    signals: shared.signals,
     pythonGlobals: () =>
       pythonGlobals({
         shared,
@@ -191,6 +194,8 @@ async function boot(message: Boot): Promise<void> {
         clock,
         intact: () => harness.intact,
         timers: timers.globals,
+        hold: (address, length, most) =>
+          submission.hold(pyodide._module.HEAPU8.subarray(address, address + length), most),
       }),
   });
   ({ pyodide, script } = started);
@@ -248,7 +253,8 @@ async function run(
   await timers.turn();
   calls.end();
   clock.end();
-  return typeof end === "string" ? [end] : end;
+  const [text, ...parts] = typeof end === "string" ? [end] : end;
+  return [text, ...submission.complete(parts)];
 }
 
 /** Starts the cell's clock. From here on signals are for this cell. */

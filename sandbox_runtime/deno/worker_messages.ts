@@ -6,10 +6,13 @@
 
 import { makeWindow, type Window } from "./frame_window.ts";
 import type { Part } from "./frames.ts";
+import { signalMemory } from "./signal_check.ts";
 
 /** The memory that both threads share. Each part has a buffer of its own. */
 export interface Shared {
-  /** A signal number for Python, or 0. Pyodide reads and clears it. */
+  /** The memory that begins with `interrupt`; see `signal_check.ts`. */
+  signals: WebAssembly.Memory;
+  /** A signal number for Python, or 0. Python reads and clears it. */
   interrupt: Uint8Array;
   /** The state of the signal; see `signals.ts`. */
   signal: Int32Array;
@@ -25,8 +28,10 @@ export interface Shared {
 
 /** Allocates the memory that both threads share. */
 export function makeShared(): Shared {
+  const signals = signalMemory();
   return {
-    interrupt: new Uint8Array(new SharedArrayBuffer(1)),
+    signals,
+    interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
     signal: new Int32Array(new SharedArrayBuffer(20)),
     clock: new Int32Array(new SharedArrayBuffer(24)),
     times: new Float64Array(new SharedArrayBuffer(16)),

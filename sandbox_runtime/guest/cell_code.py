@@ -53,6 +53,7 @@ def write_value(value: Any, stream: Stream, output: Output, limit: int) -> None:
     if type(value) in (str, bytes) and len(value) > 2 * limit:
         opening = len(repr(value[:0])) - 1
         stream.write(repr(value[:limit])[:-1])
+        stream.flush()
         output.omit(len(value) - 2 * limit)
         stream.write(f"{repr(value[-limit:])[opening:]}\n")
     else:

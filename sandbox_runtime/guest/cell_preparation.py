@@ -36,7 +36,7 @@ from sandbox_runtime.guest.interrupts import Interrupts
 from sandbox_runtime.guest.namespace import importable, tool_wrappers
 from sandbox_runtime.guest.namespace.builtin_names import OWN_BUILTINS, EmptyInput
 from sandbox_runtime.guest.namespace.calls import CallHost, HostCalls
-from sandbox_runtime.guest.output import ByteStream, Output, Stream
+from sandbox_runtime.guest.output import ByteStream, Output, Sink, Stream
 from sandbox_runtime.guest.texts import host_calls
 from sandbox_runtime.guest.tracebacks import forget_host_exceptions
 from sandbox_runtime.guest.values.codec import Part
@@ -56,6 +56,11 @@ class DriverHost(CallHost, Protocol):
 
     def emit(self, text: str) -> None:
         """Sends output of the running cell to the host."""
+
+    def hold(self, packed: bytes, most: int) -> bool:
+        """Holds the running cell's submission, marshalled, until the cell has ended. Returns False if it cannot:
+        what is not plain data, or is longer as JSON than `most` bytes, has to be encoded here.
+        """
 
     def heard(self) -> bool:
         """Acknowledges a signal, which is resent until then. Returns False if it was acknowledged before."""
@@ -104,13 +109,15 @@ class CellPreparation:
         self.interrupts = Interrupts(host.heard, cell_code)
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
-        self._stream = Stream(self)
+        self._sink = Sink(self)
+        self._stream = Stream(self._sink)
+        self.collects = False  # whether the stream has text that it has not passed on
         self.output = Output(output_chars, host.emit)
         self._notes: list[str] = []  # the harness's own lines below the running cell's output
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
         self._builtins = {**vars(builtins), **OWN_BUILTINS}
-        classes = (*CLASSES, Stream, ByteStream, Output)
+        classes = (*CLASSES, Stream, Sink, ByteStream, Output)
         self._guard = NamespaceGuard(MODULES, classes, ((vars(builtins), self._builtins),))
         self._hooks = Hooks()
         self._recursion_limit = sys.getrecursionlimit()
@@ -123,6 +130,16 @@ class CellPreparation:
     def running(self) -> bool:
         """True while a cell runs."""
         return self._running
+
+    @property
+    def stream(self) -> Stream:
+        """The stream of the running cell."""
+        return self._stream
+
+    @property
+    def sink(self) -> Sink:
+        """What that stream writes to."""
+        return self._sink
 
     @property
     def stopped(self) -> bool:
@@ -228,8 +245,13 @@ class CellPreparation:
         # Freed when the next cell is prepared: nothing may change the new ones.
         streams = map(vars(sys).get, ("stdout", "stderr", "stdin"))  # a cell may have deleted them
         self._kept_streams = self.output, self._stream, *streams
+        if self.collects is True and type(self._stream) is Stream:
+            with suppress(ValueError):  # a cell has detached it
+                self._stream.collect(False)  # a cell may still hold it
         self.output = Output(self._output_chars, self._host.emit)
-        self._stream = sys.stdout = sys.stderr = Stream(self)
+        self.collects = False
+        self._sink = Sink(self)
+        self._stream = sys.stdout = sys.stderr = Stream(self._sink)
         sys.stdin = cast(TextIO, EmptyInput())
         self.interrupts.listen()
 
@@ -242,6 +264,7 @@ class CellPreparation:
         return (
             self._submitted is None
             and self._running is False
+            and self.collects is False
             and type(self._lines) is type(self._notes) is list
             and not self._lines
             and not self._notes

@@ -12,11 +12,13 @@ from __future__ import annotations
 # By name: a cell that replaces them in their modules does not replace them here.
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from gc import collect
 from inspect import CO_COROUTINE
 from itertools import repeat
 from json import loads as from_json
 from json.encoder import encode_basestring_ascii as to_json
+from marshal import dumps as marshal
 from operator import is_
 from time import monotonic
 from typing import Any
@@ -33,7 +35,7 @@ from sandbox_runtime.guest.namespace import importable, tool_wrappers
 from sandbox_runtime.guest.namespace.bindings import bind_value, rebound_names, tool_object
 from sandbox_runtime.guest.namespace.calls import HostCalls
 from sandbox_runtime.guest.namespace.submit import Fields, bind_submit, submit_usage
-from sandbox_runtime.guest.output import clean
+from sandbox_runtime.guest.output import clean, flush, is_sound
 from sandbox_runtime.guest.tasks import all_tasks, cancel_all, settles
 from sandbox_runtime.guest.texts import lazy_text
 from sandbox_runtime.guest.tracebacks import LEAST_SHOWN_CHARS, describe
@@ -43,6 +45,14 @@ from sandbox_runtime.guest.values.records import bind_classes
 # The lines of the harness below one cell's output, besides those of `cell_notes`, and the longest of all.
 MAX_NOTES = 16
 MAX_NOTE_CHARS = 700
+
+# The version of marshal's format that `plain_json.ts` reads. C code writes it, of exact types only.
+WITHOUT_REFERENCES = 2
+
+# Smaller outputs are encoded here.
+LEAST_HELD_BYTES = 100_000
+
+_ANYTHING = BaseException
 
 
 class Driver(CellPreparation):
@@ -124,6 +134,9 @@ class Driver(CellPreparation):
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
         self._hooks.silence()
+        if self.collects is True and is_sound(self._stream, self._sink, self):
+            with suppress(MemoryError):
+                flush(self._stream)
         self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
@@ -131,8 +144,18 @@ class Driver(CellPreparation):
         self._close()
         return self._end(error)
 
+    def flush(self) -> None:
+        """Passes on what the running cell has printed."""
+        if self.collects:
+            try:  # noqa: SIM105 - neither suppress() nor builtins may be whole here
+                flush(self._stream)
+            except _ANYTHING:
+                pass
+
     def _check_call(self, name: str) -> None:
         """Checks for a stop before a call is sent and after its answer."""
+        if self.collects:
+            self.flush()
         self.ownership.check(name)
         self.interrupts.raise_overdue()
 
@@ -260,11 +283,27 @@ class Driver(CellPreparation):
 
     # ---- Names that the harness binds in cells ----
 
+    def _hold(self, outputs: dict[str, Any]) -> bool:
+        """Returns whether the host holds the outputs: only large and plain data is worth its while.
+
+        Then an empty text stands for them; JSON is never empty.
+        """
+        try:
+            packed = marshal(outputs, WITHOUT_REFERENCES)
+        except (ValueError, MemoryError):  # something else, or too deep, or too large
+            return False
+        most = self.calls.value_bytes
+        return LEAST_HELD_BYTES <= len(packed) <= most and self._host.hold(packed, most)
+
     def _make_submit(self) -> Callable[..., Any]:
         def SUBMIT(*args: Any, **kwargs: Any) -> None:  # noqa: N802 - the name of the REPL's vocabulary
             outputs = bind_submit(self._outputs, args, kwargs)
             self.ownership.check("SUBMIT")
-            self._submitted = self.calls.checked(send(outputs, "SUBMIT"), "SUBMIT() values")
+            self._submitted = (
+                ("", [])
+                if self._hold(outputs)
+                else self.calls.checked(send(outputs, "SUBMIT"), "SUBMIT() values")
+            )
             raise self._signal
 
         SUBMIT.__doc__ = f"{submit_usage(self._outputs)}\n\nEnds the run with these outputs."

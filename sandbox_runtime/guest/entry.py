@@ -107,6 +107,7 @@ UNCOUNTED_CELLS = 2_000
 
 def _run_sync(awaitable: Awaitable[Any]) -> Any:
     """Waits without letting an exception pass through JavaScript, which would print it."""
+    driver.flush()
     interrupts, ident = driver.interrupts, _threads.now
     # The stop is raised once in the cell itself, and in each of its threads.
     raise_stop = interrupts.raise_overdue if ident == _threads.main else interrupts.raise_stop
@@ -127,6 +128,7 @@ def _run_sync(awaitable: Awaitable[Any]) -> Any:
 
 def _sleep(seconds: float, /) -> None:
     """Replaces `time.sleep`: the other threads of the cell run meanwhile."""
+    driver.flush()
     if _threads.suspends and can_run_sync() and seconds >= 0:
         _threads.sleep(seconds)
     else:

@@ -140,7 +140,7 @@ SETTINGS = {
 CHANGING = {
     *SETTINGS["driver"],
     *("_submitted", "_running", "_collection_seconds", "_seconds"),
-    *("_stream", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
+    *("_stream", "_sink", "collects", "output", "_reserve", "rooms", "_shelved", "_uncounted"),
     *(
         "_harness",
         "_outputs",

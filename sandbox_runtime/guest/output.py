@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
-# By name: a cell that replaces it in its module does not replace it here.
+# By name: a cell that replaces them in their modules does not replace them here.
+from builtins import all, float, int, len, map, memoryview, range, str, type
+from collections.abc import Callable, Iterator
+from operator import is_
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+TextStream = io.TextIOWrapper
+if TYPE_CHECKING:
+    TextStream = io.TextIOWrapper[Any]  # type: ignore[misc]
 
 # Printed text waits at most this long before it is sent to the host, so that a crash loses little.
 EMIT_SECONDS = 0.2
+
+# After so many writes within so many seconds, text is passed on in blocks; until a block takes longer to fill.
+BURST_WRITES = 64
+BURST_SECONDS = 0.02
+BLOCK_BYTES = 8192
+
+# As much of a long text is decoded at once.
+PIECE_BYTES = 1024 * 1024
 
 
 class Output:
@@ -80,36 +94,136 @@ class Output:
 
 
 class Cells(Protocol):
-    """The interface that a stream needs: whether a cell runs, and where its output goes."""
+    """The interface that a stream needs: whether a cell runs, where its output goes, and which stream is the cell's."""
 
     output: Output
+    collects: bool
+    """True if the stream of the running cell collects text."""
 
     @property
     def running(self) -> bool:
         """True while a cell runs."""
 
+    @property
+    def stream(self) -> Stream:
+        """The stream of the running cell."""
 
-class Stream(io.TextIOBase):
-    """`sys.stdout` and `sys.stderr` of the cells: one order, one limit."""
+    @property
+    def sink(self) -> Sink:
+        """What that stream writes to."""
 
-    encoding = "utf-8"
-    errors = "backslashreplace"
+
+class Sink(io.RawIOBase):
+    """Takes the text that a stream has collected, as UTF-8, and decides how much the stream may collect.
+
+    A stream of C code is several times faster than one of Python, as long as it passes on many lines at once. Text that it
+    keeps is lost if the process dies. Therefore only a cell that prints many times within a moment has its text passed on
+    in blocks.
+    """
+
+    name = "<stdout>"
 
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
-        self.buffer = ByteStream(self)
+        self._writes = 0
+        self._since = monotonic()
 
-    def write(self, text: str, /) -> int:
+    def write(self, data: Any, /) -> int:
         """Adds text to the running cell's output. Between cells it is dropped."""
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        if self._cells.running:
-            self._cells.output.write(str.__str__(text))
-        return len(text)
+        size, cells = len(data), self._cells
+        if cells.running:
+            if size <= PIECE_BYTES:
+                cells.output.write(str(data, "utf-8", "backslashreplace"))
+            else:
+                for text in _texts(data):
+                    cells.output.write(text)
+            self._writes += 1
+            if cells.collects or self._writes >= BURST_WRITES:
+                self._adapt(cells)
+        return size
+
+    def _adapt(self, cells: Cells) -> None:
+        """Lets the cell's stream collect blocks if it is written to often. That of an earlier cell collects nothing."""
+        now = monotonic()
+        cells.collects = cells.sink is self and now - self._since < BURST_SECONDS
+        cells.stream.collect(cells.collects)
+        self._since = now
+        self._writes = 0
 
     def writable(self) -> bool:
         """Returns True."""
         return True
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """Decodes UTF-8 piece by piece, so that a long text is not held as a whole once more."""
+    view = memoryview(data)
+    start = 0
+    while start < len(view):
+        end = start + PIECE_BYTES
+        for _ in range(3):  # a character has at most four bytes
+            if end < len(view) and view[end] & 0xC0 == 0x80:
+                end -= 1
+        yield str(view[start:end], "utf-8", "backslashreplace")
+        start = end
+
+
+class Stream(TextStream):
+    """`sys.stdout` and `sys.stderr` of the cells: one order, one limit."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(sink, "utf-8", "backslashreplace", newline="\n")
+        self._CHUNK_SIZE = 1
+
+    def collect(self, collects: bool) -> None:
+        """Sets whether written text may wait until there is a block of it."""
+        self._CHUNK_SIZE = BLOCK_BYTES if collects else 1
+
+    @property
+    def buffer(self) -> Any:
+        """The same stream, for bytes."""
+        return ByteStream(self)
+
+    def close(self) -> None:
+        """Passes on what was written. The stream stays open, for the rest of the cell."""
+        self.flush()
+
+    def detach(self) -> Any:
+        """Raises: the stream cannot do without its sink."""
+        raise io.UnsupportedOperation("detach")
+
+    def reconfigure(self, **_settings: Any) -> None:
+        """Passes on what was written. Nothing else can be set: what a cell prints is text."""
+        self.flush()
+
+
+# By name, and not as a method, which a cell may have replaced in its stream.
+flush = TextStream.flush
+_sink_of: Any = TextStream.buffer.__get__
+
+
+def is_sound(stream: Any, sink: Any, cells: Cells) -> bool:
+    """Returns whether nothing of a cell runs when its stream is flushed, although the cell has had hold of it.
+
+    Expects the classes here to be as they were made.
+    """
+    if type(stream) is not Stream or stream.__dict__ or type(sink) is not Sink:
+        return False
+    try:
+        if _sink_of(stream) is not sink:
+            return False
+    except ValueError:  # it is detached
+        return False
+    own = sink.__dict__
+    return (
+        len(own) == 3
+        and all(map(is_, own, ("_cells", "_writes", "_since")))
+        and sink._cells is cells
+        and type(sink._writes) is int
+        and type(sink._since) is float
+        and type(cells.output) is Output
+        and not stream.closed
+    )
 
 
 class ByteStream(io.RawIOBase):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-
 # By name: a cell that replaces them in their modules does not replace them here.
+from builtins import id as identity
+from builtins import len
+from collections.abc import Awaitable, Callable, Sequence
 from os import read, write
 from sys import _getframe
 from time import monotonic
@@ -24,6 +25,9 @@ _DIGITS = {"wait": 0, "batch": 2}
 # A sleeping cell checks for an interrupt at this interval.
 SLEEP_SLICE_SECONDS = 0.02
 
+# The content of a bytes object lies behind its head; both end with a zero.
+CONTENT = bytes.__basicsize__ - 1
+
 
 class PyodideHost:
     """The driver's host, reached through the worker."""
@@ -35,6 +39,7 @@ class PyodideHost:
         self._call_host = worker.callHost
         self._take_parts = worker.takeParts
         self._drain_raw = worker.drainRaw
+        self._hold = worker.hold
         self.intact = worker.intact
         self.heard = worker.heard
         self.set_idle = worker.setIdle
@@ -80,6 +85,10 @@ class PyodideHost:
     def drain_raw(self) -> str:
         """See `DriverHost`."""
         return str(self._drain_raw())
+
+    def hold(self, packed: bytes, most: int) -> bool:
+        """See `DriverHost`. JavaScript reads the bytes where they are."""
+        return bool(self._hold(identity(packed) + CONTENT, len(packed), most))
 
     def sleep(self, seconds: float, /) -> None:
         """Replaces `time.sleep`, which could not be interrupted here."""

@@ -37,8 +37,10 @@ _MESSAGE_BYTES = 64 * 1024
 # One number of `launcher.FAILED` for each of the launcher's steps.
 _LAUNCHER_STEPS = 20
 
+# The thread ends the process when its stdin ends: when this process does, however that happens.
 _START = """\
-import sys
+import os, sys, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
 sys.path[:0] = sys.argv.pop(1).split({separator!r})
 from {module} import main
 main(sys.argv[1:])
@@ -137,7 +139,7 @@ def _run(
         with run_confined(wall, Path(sys.executable), [*libraries, *readable]) as launch:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=errors,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
@@ -153,6 +155,8 @@ def _run(
         finally:
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
             launch.seal()
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MESSAGE_BYTES))
         return code, errors.read().decode("utf-8", "replace")

@@ -73,6 +73,8 @@ class FileBytes:
         with open(open_file(), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
             status = os.fstat(file.fileno())
         self._identity = _identity(status)
+        self.stamp = (status.st_size, status.st_mtime_ns)
+        """The size in bytes and the time of the last change in nanoseconds, by which another process knows the file."""
         self._skip = 0
         self.size = status.st_size
 

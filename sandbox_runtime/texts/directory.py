@@ -6,6 +6,7 @@ its `.gitignore` files: all work is bounded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import weakref
@@ -13,11 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.texts.bytes import DiskAllowance, UnreadableTextError
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.globs import glob_matcher
-from sandbox_runtime.texts.lazy_text import TextFile
+from sandbox_runtime.texts.lazy_text import TextFile, check_stamp
 from sandbox_runtime.texts.listing.walk import LeftOut, Listing
 from sandbox_runtime.texts.regular_files import open_regular_below
 
@@ -59,6 +62,9 @@ class Directory:
         self.gitignore = gitignore
         self._lock = threading.Lock()  # guards the fields below, except `_passed_over`
         self._sizes: dict[str, int] | None = None
+        self._expected: str | None = (
+            None  # the digest of the listing that was made where it comes from
+        )
         self._left_out: Counter[str] = Counter()
         self._passed: Sequence[LeftOut] = ()
         # Weak references: a search through a million files must not keep them all.
@@ -66,6 +72,12 @@ class Directory:
         self._allowance = DiskAllowance(MAX_CONVERTED_BYTES)
         # Needs no lock: concurrent checks of a file get the same result.
         self._passed_over: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the path: another process lists the folder itself, and refuses it if it differs from a listing made here."""
+        with self._lock:
+            listing = self._expected if self._sizes is None else _digest(self._sizes)
+        return _arrived, (str(self.root), self.pattern, self.gitignore, listing)
 
     def __repr__(self) -> str:
         return f"<Directory {self.name!r}, {self.size}>"
@@ -106,7 +118,12 @@ class Directory:
         with deadline.holding(self._lock):
             if self._sizes is None:
                 listing = Listing(self.root, self._matches, deadline, gitignore=self.gitignore)
-                self._sizes = dict(sorted(listing.files()))
+                sizes = dict(sorted(listing.files()))
+                if self._expected is not None and _digest(sizes) != self._expected:
+                    raise TextChangedError(
+                        f"{self.root} has other files, or files of another size, than where it was listed first."
+                    )
+                self._sizes = sizes
                 self._left_out = listing.left_out
                 self._passed = tuple(listing.passed)
             return self._sizes
@@ -115,6 +132,11 @@ class Directory:
         """Returns the entries of the folder that are no files of it, with the reason; the first thousand of them."""
         self.sizes(deadline)
         return self._passed
+
+    def omissions(self, deadline: Deadline | None = None) -> Mapping[str, int]:
+        """Returns what had to be left out by its kind, such as folders that cannot be read; usually nothing."""
+        self.sizes(deadline)
+        return dict(self._left_out)
 
     def file(self, path: str, deadline: Deadline | None = None) -> TextFile:
         """Returns a listed file. Raises `KeyError` for any other path."""
@@ -145,6 +167,31 @@ class DirectoryFile(TextFile):
     def __init__(self, root: Path, path: str, allowance: DiskAllowance) -> None:
         """Examines the file. Raises OSError if it was removed or replaced since it was listed."""
         self.path = root / path
+        self._root, self._below = root, path
         self._open(partial(open_regular_below, root, path), path, None, allowance)
         if self.binary:
             self.note = "; ".join(filter(None, (self.binary, self.note)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `TextFile.__reduce__`."""
+        return _file_arrived, (str(self._root), self._below, self.stamp)
+
+
+def _file_arrived(root: str, path: str, stamp: tuple[int, int]) -> DirectoryFile:
+    file = DirectoryFile(Path(root), path, DiskAllowance(MAX_CONVERTED_BYTES))
+    check_stamp(str(file.path), file.stamp, stamp)
+    return file
+
+
+def _arrived(path: str, pattern: str, gitignore: bool, listing: str | None) -> Directory:
+    directory = Directory(path, pattern, gitignore=gitignore)
+    directory._expected = listing
+    return directory
+
+
+def _digest(sizes: Mapping[str, int]) -> str:
+    """Returns a digest of a listing."""
+    digest = hashlib.sha256()
+    for path, size in sizes.items():
+        digest.update(f"{size} {path}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

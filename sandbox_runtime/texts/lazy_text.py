@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.texts.bytes import (
     DiskAllowance,
     FileBytes,
@@ -244,6 +245,10 @@ class TextFile(LazyText):
                 "(`open(path, 'rb').read()`), or name an encoding to read it as text all the same."
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the path: another process reads the file itself, and refuses it if it has changed."""
+        return _arrived, (str(self.path), self.encoding, self.stamp)
+
     def _open(
         self,
         open_file: Callable[[], int],
@@ -254,6 +259,7 @@ class TextFile(LazyText):
         if encoding is not None:
             encoding = self.encoding = codecs.lookup(encoding).name
         file = FileBytes(open_file, name)
+        self.stamp = file.stamp
         samples = samples_of(file)
         pieces, notes = pieces_of(file), []
         compression = compression_of(samples[0])
@@ -276,6 +282,28 @@ class TextFile(LazyText):
         self.note = "; ".join(notes)
         self.binary = binary_kind(form, compression)
         """The kind of a file that is no text; empty for a text."""
+
+
+def _arrived(path: str, encoding: str | None, stamp: tuple[int, int]) -> TextFile:
+    """Returns an unpickled file. Raises `TextChangedError` if it is not the one that was sent."""
+    try:
+        text = TextFile(path, encoding=encoding)
+    except FileNotFoundError as error:
+        raise TextChangedError(
+            f"{path} does not exist here. A TextFile is sent as its path, so the file must be at the same place on every machine."
+        ) from error
+    check_stamp(path, text.stamp, stamp)
+    return text
+
+
+def check_stamp(path: str, stamp: tuple[int, int], sent: tuple[int, int]) -> None:
+    """Raises `TextChangedError` if a file has another size, or was changed at another time, than when it was sent."""
+    if stamp != sent:
+        raise TextChangedError(
+            f"{path} is not the file that was sent: it has {stamp[0]:,} bytes and had {sent[0]:,}"
+            + ("" if stamp[0] != sent[0] else ", but was written at another time")
+            + "."
+        )
 
 
 class TextStream(LazyText):
@@ -304,6 +332,13 @@ class TextStream(LazyText):
         if not isinstance(first, str):
             raise TypeError(f"TextStream takes pieces of text, not of {type(first).__name__}.")
         super().__init__(name, SpooledBytes(pieces, name, most_bytes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Raises `TypeError`: its pieces are read once, in this process."""
+        raise TypeError(
+            f"A TextStream cannot be sent to another process or copied: {self.name} is read once, in this one. Write it to a "
+            "file, and pass TextFile(path)."
+        )
 
 
 def last_place(text: str, needle: str) -> int:

@@ -58,11 +58,14 @@ class Server:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """An environment without model and key, with a separate cache."""
-    kept = {name: value for name, value in os.environ.items() if "API_KEY" not in name}
-    for name in ("DSPY_RLM_MODEL", "DSPY_RLM_SUB_MODEL"):
-        kept.pop(name, None)
-    return {**kept, "DSPY_CACHEDIR": str(folder / "cache"), "no_proxy": "127.0.0.1"}
+    """An environment without models, keys and settings, with a separate cache."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if "API_KEY" not in name and not name.startswith("DSPY_RLM_")
+    }
+    own = {"DSPY_CACHEDIR": str(folder / "cache"), "DSPY_RLM_CONFIG": os.devnull}
+    return {**kept, **own, "no_proxy": "127.0.0.1"}
 
 
 def run(

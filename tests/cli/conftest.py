@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,10 @@ import pytest
 from command_line import LOG, Run, Server, environment
 
 from dspy_rlm.cli.main import main
+from dspy_rlm.drop_in import uninstall
+
+# The modules that tests write.
+PROGRAMS = frozenset({"program", "broken", "leaving", "whole"})
 
 
 @pytest.fixture
@@ -23,6 +28,20 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "logs" / "b.txt").write_text(LOG)
     (tmp_path / "logs" / "core").write_bytes(b"\0\1")
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without the settings of the person who runs the tests; and what a program changes is undone."""
+    monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [*sys.argv])
+    modules = {*sys.modules}
+    yield
+    uninstall()
+    for name in {*sys.modules} - modules:
+        if name.partition(".")[0] in PROGRAMS:
+            del sys.modules[name]
 
 
 @pytest.fixture

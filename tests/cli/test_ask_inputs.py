@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ class TestDryRun:
         assert "  old.txt: text, 6 bytes\n" in done.stdout
         assert "left out: 1 hidden (1 bytes), 1 binary (2 bytes)\n" in done.stdout
         assert "note: old.txt: not UTF-8, read as windows-1252.\n" in done.stdout
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+    def test_names_are_shown_harmless(self, run_here, folder):
+        """A name with escape sequences or line ends is on one line, spelled out."""
+        (folder / "logs" / "a\x1b[31m\nread: fake.txt").write_bytes(b"\xe9 and more")
+        done = run_here("ask", "logs", "-q", "Why?", *DRY)
+        facts = done.stdout.partition("first prompt:")[0]
+
+        assert "\x1b" not in facts
+        assert "\\x1b[31m" in facts
+        assert "\nread: fake" not in facts
 
     def test_as_json(self, run_here, folder):
         """Programs find the same under `sources`, `skipped` and `notes`."""
@@ -87,3 +99,12 @@ def test_notes_are_warnings_of_a_run(server: Server):
     note = "log.txt: not UTF-8, read as windows-1252."
     assert done.stderr.startswith(f"dspy-rlm: {note}\n")
     assert json.loads(done.stdout)["warnings"] == [note]
+
+
+def test_one_file_fills_a_dict_that_is_declared(run_here):
+    """A field that is declared as a dict of texts gets one for a single file too."""
+    done = run_here(
+        "ask", "log.txt", "--sig", "docs: dict[str, str], question -> a", "-q", "?", *DRY
+    )
+
+    assert "docs: dict, 1 text, 31 characters" in done.stdout, done.stderr

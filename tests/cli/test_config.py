@@ -9,13 +9,14 @@ import pytest
 from command_line import Run, Server
 
 from dspy_rlm.cli.configuration.keys import BY_NAME, KEYS, NotThisKindError, from_text, from_toml
+from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.main import command_parser
 from dspy_rlm.testing import Fault
 
 
 @pytest.fixture(autouse=True)
-def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's file, which does not exist yet; not that of the person who runs the tests."""
+def own_file(tmp_path: Path, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's file; not that of the person who runs the tests."""
     path = tmp_path / "user" / "config.toml"
     path.parent.mkdir()
     path.write_text("")
@@ -94,6 +95,14 @@ class TestOrder:
             if key.default is not None and key.name in facts:
                 assert facts[key.name] == key.default, key.name
 
+    def test_paths_of_a_file_are_beside_it(self, own_file):
+        """A journal and the files of MCP servers are found from any folder."""
+        own_file.write_text('journal = "runs"\nmcp = ["a.json"]\n')
+        parsed = settled(command_parser().parse_args(["ask", "x", "-q", "?"]))
+
+        assert parsed.journal == str(own_file.parent / "runs")
+        assert parsed.mcp == [own_file.parent / "a.json"]
+
     def test_each_setting_is_a_flag_of_ask(self):
         """Each key belongs to a flag, and fills the attribute of that flag."""
         parsed = vars(command_parser().parse_args(["ask", "x", "-q", "?"]))
@@ -161,6 +170,7 @@ class TestMistakes:
         ("text", "reason"),
         [
             ('tools = ["os:system"]', "it runs code"),
+            ('mcp = "servers.json"', "it runs code"),
             ('api_base = "https://example.org/v1"', "your keys are sent to that address"),
             ('model = "huggingface/https://example.org"', "is sent your keys"),
         ],

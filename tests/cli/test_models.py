@@ -15,13 +15,6 @@ from dspy_rlm.cli.models.trial import try_model
 from dspy_rlm.testing import Fault, PolicyServer
 
 
-@pytest.fixture(autouse=True)
-def _no_user_file(tmp_path, monkeypatch):
-    path = tmp_path / "none.toml"
-    path.write_text("")
-    monkeypatch.setenv("DSPY_RLM_CONFIG", str(path))
-
-
 @pytest.fixture
 def policies() -> Iterator[PolicyServer]:
     """The server of `serve-policy`."""

@@ -88,12 +88,15 @@ class TestOptimize:
         assert run_here("run", "program.py:rlm", *model, *state).stdout == "2\n"
 
         sent = len(counting.requests)
-        again = run_here(*options(counting))
+        again = run_here(*options(counting, "--plain"))
+        assert "  5 of at most 25 runs, mean of the last 5: " in again.stderr
+        assert "dspy.evaluate" not in again.stderr
         assert again.returncode == 0, again.stderr
         assert len(counting.requests) == sent
         assert "  difference +0.67  [+0.00, +1.00]" in again.stdout
         assert "includes 0: these examples do not show that it is better" in again.stdout
 
+    @pytest.mark.nightly
     def test_mipro(self, counting, run_here):
         """MIPROv2 does the same, with a metric of the user's."""
         done = run_here(
@@ -158,6 +161,7 @@ class TestOptimize:
         assert (poor.returncode, poor.stdout) == (4, "")
         assert "does not hold the first measurement" in poor.stderr
 
+    @pytest.mark.nightly
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child")
     def test_ctrl_c_loses_nothing(self, counting, folder, run_here):
         """After Ctrl-C, the same command pays only for what was not answered."""
@@ -215,6 +219,11 @@ class TestMistakes:
                 {"--threads": "--metric", "1": "program.py:nothing"},
                 11,
                 "program.py has no 'nothing'",
+            ),
+            (
+                {"--threads": "--max-total-cost"},
+                11,
+                "The price of openai/root is unknown, so --max-total-cost cannot be kept",
             ),
             (
                 {"--threads": "--max-total-cost", "1": "-1"},

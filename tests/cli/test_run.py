@@ -13,10 +13,12 @@ from command_line import Run, Server
 
 import dspy_rlm
 from dspy_rlm import Directory, TextFile
+from dspy_rlm.cli.asking.recorded_lms import asked_again, sub_options
 from dspy_rlm.cli.exit_codes import CommandError
 from dspy_rlm.cli.programs.command import split_name
 from dspy_rlm.cli.programs.inputs import inputs_of
 from dspy_rlm.errors import InputError
+from dspy_rlm.journal import load
 from dspy_rlm.testing import Fault
 
 PROGRAM = """\
@@ -154,14 +156,16 @@ class TestRun:
         assert len(program.policies.requests_to("sub")) == 1
         assert program.policies.requests_to("root")[-1].request.raw["temperature"] == 0.7
 
-    def test_another_sub_model_is_announced_before_it_is_paid(self, program: Server):
-        """With another sub-model, a warning says how many recorded answers do not count."""
-        program.policies.fail("root", Fault(after=2, status=400))
+    def test_what_is_asked_again_is_announced(self, program: Server):
+        """With another sub-model, a warning says how many recorded answers do not count, before anything is sent."""
         program.run("run", "program.py:own", *INPUTS, "--journal", "run.jsonl")
-        other = ["--sub-model", "openai/root", "--api-base", program.policies.base_url]
-        done = program.run("ask", "--resume", "run.jsonl", *other)
+        record = load("run.jsonl")
+        (other,) = asked_again(record, "openai/root", {"": "openai/other"})
 
-        assert "1 answers of openai/sub are in the journal. They are asked again" in done.stderr
+        assert other.startswith("1 answer of openai/sub is in the journal, and is asked again of")
+        assert "openai/other" in other
+        assert asked_again(record, "openai/root", {"": "openai/sub"}) == []
+        assert sub_options(record, "openai/sub") == {"temperature": 0.3}
 
     def test_a_whole_program_may_record(self, server: Server):
         """`run --journal DIR program.py` records the runs of the program; its own arguments stay its own."""
@@ -190,6 +194,8 @@ class TestMistakes:
             (["program.py:rml"], 11, "has no 'rml'. Did you mean 'rlm'?"),
             (["program.py:number"], 11, "number of program.py is no RLM but a int"),
             (["nothing.py:rlm"], 10, "There is no file 'nothing.py' to run."),
+            (["leaving.py:rlm"], 11, "leaving.py cannot be imported: SystemExit"),
+            (["whole.py:pipeline"], 11, "It has the RLM pipeline.search."),
             (["broken.py:rlm"], 11, "broken.py cannot be imported: ZeroDivisionError"),
             (["program.py:rlm", "--qestion", "x"], 2, "Did you mean --question?"),
             (
@@ -213,6 +219,11 @@ class TestMistakes:
     def test_before_anything_is_sent(self, program: Server, arguments, code, message):
         """A mistake has its exit code, and says what to do."""
         Path("broken.py").write_text("1 / 0\n")
+        Path("leaving.py").write_text("raise SystemExit(3)\n")
+        Path("whole.py").write_text(
+            "import dspy\nclass Pipeline(dspy.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.search = dspy.RLM('a -> b')\npipeline = Pipeline()\n"
+        )
         done = program.run("run", *arguments)
 
         assert (done.returncode, done.stdout) == (code, "")

@@ -80,16 +80,14 @@ def xlsx(sheet: str) -> bytes:
         "</workbook>"
     )
     links = (
-        f'<Relationships xmlns="{_LINKS}"><Relationship Id="r1" Type="{_OFFICE}/worksheet" Target="sheet1.xml"/>'
+        f'<Relationships xmlns="{_LINKS}"><Relationship Id="r1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
         "</Relationships>"
     )
-    more = (
-        f'<Override PartName="/xl/sheet1.xml" ContentType="{_KINDS}.spreadsheetml.worksheet+xml"/>'
-    )
+    more = f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_KINDS}.spreadsheetml.worksheet+xml"/>'
     parts = {
         "xl/workbook.xml": workbook,
         "xl/_rels/workbook.xml.rels": links,
-        "xl/sheet1.xml": f'<worksheet xmlns="{_SHEET}">{sheet}</worksheet>',
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{_SHEET}">{sheet}</worksheet>',
     }
     return _package("xl/workbook.xml", "spreadsheetml.sheet", parts, more)
 

@@ -8,8 +8,10 @@ import io
 import os
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def write(tmp_path):
 
 class TestDocuments:
     @documents
+    @pytest.mark.sampled(7)
     @pytest.mark.parametrize(
         ("name", "content", "reason"),
         [
@@ -299,6 +302,36 @@ class TestProcess:
         assert ended.problem.startswith(problem) or (
             problem.startswith("resulted") and "File too large" in ended.message
         )
+
+    @posix
+    def test_it_ends_with_the_host(self, tmp_path):
+        """Should the host be killed, its converters do not go on."""
+        program = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+        (tmp_path / "program.py").write_text(f"def main(arguments):\n    {program}\n")
+        host = (
+            "import sys, pathlib; sys.path[:] = sys.argv[3].split(';')\n"
+            "from sandbox_runtime.helpers import run_python\n"
+            "with open(sys.argv[2], 'w+b') as out: run_python('program', [], out, folders=[pathlib.Path(sys.argv[1])])"
+        )
+        output = tmp_path / "output"
+        command = [sys.executable, "-c", host, str(tmp_path), str(output), ";".join(sys.path)]
+        with subprocess.Popen(command) as running:
+            while not (output.exists() and output.read_bytes().endswith(b"\n")):
+                time.sleep(0.02)
+            running.kill()
+        child = int(output.read_text())
+        for _ in range(500):
+            try:
+                os.kill(child, 0)
+            except ProcessLookupError:
+                return
+            if (
+                Path(f"/proc/{child}/stat").exists()
+                and ") Z " in Path(f"/proc/{child}/stat").read_text()
+            ):
+                return  # nobody reaps it in this container
+            time.sleep(0.02)
+        raise AssertionError("it goes on")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="the confinement is a part of Linux")
     def test_it_reaches_nothing(self, tmp_path):

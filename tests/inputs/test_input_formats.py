@@ -108,6 +108,7 @@ class TestTables:
             {"name": "Bob", "n": None, "zip": "010", "x": 2.0},
         ]
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize(
         ("name", "content", "rows"),
         [
@@ -229,6 +230,7 @@ class TestMailAndNotebooks:
 
 
 class TestCompressed:
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
     def test_a_table_in_it_is_a_table(self, write, compress):
         """What is inside is read as if it stood alone, by its name without the suffix."""
@@ -280,6 +282,7 @@ class TestArchives:
         }
         assert texts.skipped_summary.startswith("2 hidden (2 bytes), 1 archive (")
 
+    @pytest.mark.sampled(2)
     @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "unnamed"])
     def test_tar(self, write, name):
         """So is a tar archive, compressed or not, whatever its name."""
@@ -353,13 +356,16 @@ class TestFolders:
             load(tmp_path / "nothing/*.pdf")
 
     def test_a_large_folder_stays_on_disk(self, write, tmp_path):
-        """Beyond the bound it is a `Directory`; `load_texts` has lazy texts."""
+        """Beyond the bound it is a `Directory`; `load_texts` has lazy texts, and so has an archive."""
         write("a.txt", "x" * 1000)
         bounds = InputBounds(folder_bytes=100)
 
         assert isinstance(load(tmp_path, bounds=bounds), Directory)
         texts = load_texts([tmp_path], bounds=bounds)
         assert isinstance(texts.by_path["a.txt"], TextFile)
+        archive = load(write("b.zip", files.zipped({"a.txt": "x" * 1000})), bounds=bounds)
+        assert isinstance(archive["a.txt"], TextFile)
+        assert archive["a.txt"].read(0, 3) == "xxx"
 
 
 def test_a_guessed_encoding_is_said(write):

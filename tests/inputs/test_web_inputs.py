@@ -30,6 +30,17 @@ PAGES: dict[str, tuple[int, dict[str, str], bytes]] = {
         {"Content-Type": "text/plain", "Content-Encoding": "gzip"},
         gzip.compress(b"hi"),
     ),
+    "/both": (
+        200,
+        {"Content-Type": "text/plain; charset=iso-8859-15", "Content-Encoding": "gzip"},
+        gzip.compress("5 €".encode("iso-8859-15")),
+    ),
+    "/table": (
+        200,
+        {"Content-Type": "text/csv", "Content-Encoding": "gzip"},
+        gzip.compress(b"a\n1\n"),
+    ),
+    "/lie": (200, {"Content-Type": "text/plain; charset=utf-8"}, b"\x89PNG\0\0"),
     "/image": (200, {"Content-Type": "image/png"}, b"\x89PNG\0\0"),
     "/to": (302, {"Location": "/a.txt"}, b""),
     "/circle": (302, {"Location": "/circle"}, b""),
@@ -86,6 +97,8 @@ class TestDownloads:
             ("/data", [{"a": 1}]),
             ("/lines", [{"a": 1}]),
             ("/encoded", "hi"),
+            ("/both", "5 €"),
+            ("/table", [{"a": 1}]),
         ],
     )
     def test_the_kind_is_that_of_the_content_or_of_the_media_type(self, address, path, value):
@@ -110,6 +123,7 @@ class TestDownloads:
         [
             ("/nothing", "the server answered 404 Not Found"),
             ("/image", "a PNG image, not a text"),
+            ("/lie", "a PNG image, not a text"),
             ("/circle", "redirected"),
             ("/file", "Redirection to"),
             ("/ftp", "redirected from http to ftp"),

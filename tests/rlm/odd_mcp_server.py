@@ -145,7 +145,7 @@ def main() -> None:
     say("Welcome to the server!")
     for line in sys.stdin:
         request = json.loads(line)
-        if "id" not in request:
+        if "id" not in request or "method" not in request:
             continue
         result = answer(request)
         reply = {"jsonrpc": "2.0", "id": request["id"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import copy
@@ -13,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import dspy
 import pytest
 
 import dspy_rlm
-from dspy_rlm import MCP, RLM, SignatureError, ToolServerError
+from dspy_rlm import MCP, RLM, SignatureError, TextFile, ToolServerError
 from dspy_rlm.mcp_tools import guardian
 from dspy_rlm.mcp_tools.config_file import expanded
 from dspy_rlm.prompts.tool_docs import document
@@ -96,6 +99,67 @@ def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes]
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def stateful() -> Iterator[tuple[str, list[int]]]:
+    """A server of an earlier version of the protocol: its address, and its sessions, the last of which it knows."""
+    sessions = [0]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            method, session = request["method"], str(sessions[-1])
+            if "id" not in request:
+                self.answer(202)
+            elif method == "initialize":
+                version = request["params"]["protocolVersion"]
+                info = {"name": "stateful", "version": "1"}
+                facts = {
+                    "protocolVersion": version,
+                    "capabilities": {"tools": {}},
+                    "serverInfo": info,
+                }
+                self.answer(200, {"id": request["id"], "result": facts})
+            elif method.startswith("tools/") and self.headers.get("mcp-session-id") != session:
+                self.answer(404)
+            elif method == "tools/list":
+                schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+                self.answer(
+                    200,
+                    {
+                        "id": request["id"],
+                        "result": {"tools": [{"name": "echo", "inputSchema": schema}]},
+                    },
+                )
+            elif method == "tools/call":
+                said = [{"type": "text", "text": request["params"]["arguments"]["text"]}]
+                self.answer(200, {"id": request["id"], "result": {"content": said}})
+            else:
+                self.answer(400)
+
+        def do_GET(self) -> None:
+            self.answer(405)
+
+        def do_DELETE(self) -> None:
+            self.answer(200)
+
+        def answer(self, status: int, body: Any = None) -> None:
+            data = b"" if body is None else json.dumps({"jsonrpc": "2.0", **body}).encode()
+            self.send_response(status)
+            self.send_header("mcp-session-id", str(sessions[-1]))
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}/mcp", sessions
+        http.shutdown()
 
 
 def is_alive(pid: int) -> bool:
@@ -256,6 +320,23 @@ class TestInRuns:
             with official("http", port):
                 assert call_again(server, "move", warehouse="c").startswith("c 1")
 
+    def test_a_server_that_forgets_its_sessions(self, play):
+        """A new session is opened, for the list of tools at the start of a run and for a call."""
+        with stateful() as (url, sessions), MCP(url=url, timeout=20) as server:
+            tools = server.tools_for()
+            for _ in range(2):
+                sessions.append(sessions[-1] + 1)
+                assert asyncio.run(tools["echo"].acall(text="x")) == "x"
+                sessions.append(sessions[-1] + 1)
+                assert list(server.tools_for()) == ["echo"]
+
+    def test_a_text_on_the_host_is_sent_whole(self, play, tmp_path):
+        """JSON has no lazy texts."""
+        (tmp_path / "log.txt").write_text("hello")
+        with odd("parts") as tools:
+            rlm, _ = play("log -> a", "SUBMIT(echo(log))", tools=[tools])
+            assert rlm(log=TextFile(tmp_path / "log.txt")).a == "hello"
+
     def test_the_time_of_a_run_is_kept(self, play):
         """A call that hangs is given up with the run."""
         with odd("hangs", timeout=None) as tools:
@@ -379,7 +460,8 @@ class TestHostileServers:
     )
     def test_errors(self, kind, error, reason):
         """Each is an exception of the call that says what the server did. (Runs remove keys from them.)"""
-        with odd(kind, timeout=1) as server, pytest.raises(error, match=re.escape(reason)):
+        seconds = 1 if kind == "hangs" else 60
+        with odd(kind, timeout=seconds) as server, pytest.raises(error, match=re.escape(reason)):
             call(server)
 
     def test_a_flood(self):
@@ -457,6 +539,35 @@ class TestHostileServers:
         assert codes == [3, 128 + signal.SIGKILL, guardian.NOT_STARTED]
 
 
+@pytest.mark.parametrize("path", ["mcp", "sse"])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(401, "pass a key that it accepts"), (500, "it answered 500"), (302, "it answered 302")],
+)
+def test_addresses_that_refuse(path, status, reason):
+    """The error has the status, not the password in the address."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the name that the base class calls
+
+        def log_message(self, *_: Any) -> None:
+            """Prints nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        server = MCP(url=f"http://me:{KEY}@127.0.0.1:{http.server_port}/{path}", start_timeout=20)
+        with pytest.raises(ToolServerError, match=reason) as caught:
+            server.start()
+        http.shutdown()
+    assert KEY not in f"{caught.value}{server!r}"
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         ("arguments", "reason"),
@@ -527,6 +638,14 @@ class TestSettings:
             assert not server._connection.is_open
             assert call(server, "echo", text="x") == "x"
 
+    def test_nothing_is_imported_before_a_server_is_started(self):
+        """`dspy_rlm.MCP` itself imports nothing of the `mcp` package."""
+        module = Path(dspy_rlm.__file__).parent / "mcp_tools" / "server.py"
+        tree = ast.parse(module.read_text("utf-8"))
+        at_once = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        needing = ("connection", "stdio", "http", "tools", "results")
+        assert not at_once & {f"dspy_rlm.mcp_tools.{name}" for name in needing}
+
     @pytest.mark.parametrize("missing", ["mcp", "mcp_types"])
     def test_a_missing_package(self, monkeypatch, missing):
         """The error names the extra, and only where a server is started."""
@@ -574,6 +693,7 @@ class TestConfigFiles:
             ("[]", "lists no MCP servers"),
             ('{"mcpServers": {"a": {}}}', "either a command or a url"),
             ('{"mcpServers": {"a": {"command": "x", "url": "y"}}}', "either a command or a url"),
+            ('{"mcpServers": {"a": {"command": "x", "envFile": ".env"}}}', "envFile"),
             ('{"mcpServers": {"a": {"command": ["x"]}}}', "command must be a text"),
             ('{"mcpServers": {"a": {"url": "http://x", "type": "ws"}}}', "unknown type 'ws'"),
             (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import marshal
 import re
 
 from sandbox_runtime.guest.driver import Driver
+from sandbox_runtime.guest.values.plain_json import is_plain
 from sandbox_runtime.values import encoder as values
 
 
@@ -56,6 +58,13 @@ class FakeHost:
     def emit(self, text):
         self.emitted.append(text)
 
+    def hold(self, packed, most):
+        value = marshal.loads(packed)
+        if not is_plain(value, depth=100, chars=65_536, bits=14_000):
+            return False
+        self.held = json.dumps(value).encode()
+        return len(self.held) <= most
+
     def heard(self):
         self.signals += 1
         return self.signals not in self.echoes
@@ -90,6 +99,7 @@ class Cells:
         self.count += 1
         self.driver.prepare(self.count, code)
         text, *parts = self.driver.run(self.count, code)
+        parts = [self.host.held] if parts == [b""] else parts
         end = json.loads(text)
         if end["outcome"] == "submitted":
             end["outputs"] = values.decode(parts)

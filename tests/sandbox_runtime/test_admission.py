@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from sandbox_runtime import Pool
-from sandbox_runtime.admission import FEWEST, AdmissionQueue, default_bound
+from sandbox_runtime.admission import FEWEST, AdmissionQueue, available_bytes, default_bound
 
 
 def granted(*queue):
@@ -169,3 +169,44 @@ class TestPool:
         """The bound must be 1 or more."""
         with pytest.raises(ValueError, match="max_sessions of 1 or more"):
             Pool(max_sessions=0)
+
+
+class TestAvailableBytes:
+    """The memory that is left: the machine's or the container's, whichever is less."""
+
+    MEMINFO = "MemTotal:       24000000 kB\nMemFree:         100 kB\nMemAvailable:    3000 kB\n"
+
+    def system(self, folder, meminfo=None, **group):
+        """Creates the files that a system says it in."""
+        (folder / "proc").mkdir()
+        (folder / "sys/fs/cgroup").mkdir(parents=True)
+        if meminfo is not None:
+            (folder / "proc/meminfo").write_text(meminfo)
+        for name, text in group.items():
+            (folder / f"sys/fs/cgroup/memory.{name}").write_text(text)
+        return folder
+
+    def test_a_machine(self, tmp_path):
+        """What could be had without swapping, not only what nobody uses."""
+        assert available_bytes(self.system(tmp_path, self.MEMINFO)) == 3000 * 1024
+
+    def test_a_container(self, tmp_path):
+        """Its own limit counts, and the files that it caches do not."""
+        group = {
+            "max": "2000000\n",
+            "current": "1900000\n",
+            "stat": "anon 5\nactive_file 300000\ninactive_file 100000\nfile_mapped 7\n",
+        }
+
+        assert available_bytes(self.system(tmp_path, self.MEMINFO, **group)) == 500_000
+
+    def test_a_container_without_a_limit(self, tmp_path):
+        """The machine's memory counts."""
+        group = {"max": "max\n", "current": "1\n", "stat": ""}
+
+        assert available_bytes(self.system(tmp_path, self.MEMINFO, **group)) == 3000 * 1024
+
+    @pytest.mark.parametrize("meminfo", [None, "", "MemAvailable:", "MemAvailable: many kB"])
+    def test_another_system(self, tmp_path, meminfo):
+        """Where nothing says it, it is not known."""
+        assert available_bytes(self.system(tmp_path, meminfo)) is None

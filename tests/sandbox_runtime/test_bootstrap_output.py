@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_runtime.guest.output import Output, abridge
+from sandbox_runtime.guest.output import Output, _texts, abridge
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "SIGALRM"), reason="the driver is made for POSIX"
@@ -89,6 +89,118 @@ text.getvalue()
         cells.run("print('x' * 1000)")
 
         assert "".join(cells.host.emitted) == "x" * 50
+
+
+BURST = "for n in range(2_000): print(n, 'x' * 20)\n"
+PRINTED = "".join(f"{n} {'x' * 20}\n" for n in range(2_000))
+
+
+@pytest.fixture
+def roomy(open_cells):
+    """Cells whose whole output is returned."""
+    return open_cells(output_chars=1_000_000)
+
+
+class TestBlocks:
+    """A cell that prints many times within a moment is heard in blocks; nobody can tell, but by the time it takes."""
+
+    def test_everything_is_there_in_order(self, roomy):
+        """Text, bytes, both streams, and the last value keep their order after a burst."""
+        code = (
+            f"import sys\n{BURST}"
+            "sys.stdout.buffer.write(b'bytes\\n')\nprint('é', file=sys.stderr)\n'value'"
+        )
+
+        assert roomy.output(code) == f"{PRINTED}bytes\né\n'value'\n"
+
+    def test_few_lines_do_not_wait(self, roomy):
+        """The process may die at any time, and then the host shows what the cell has printed."""
+        seen = []
+        roomy.register({"look": lambda: seen.append(roomy.driver.output.render())}, None)
+
+        roomy.output("print('a')\nlook()\nprint('b')\nlook()")
+
+        assert seen == ["a\n", "a\nb\n"]
+
+    def test_nothing_waits_for_a_tool(self, roomy):
+        """A tool may take hours."""
+        seen = []
+        roomy.register({"look": lambda: seen.append(roomy.driver.output.render())}, None)
+
+        roomy.output(f"{BURST}look()")
+
+        assert seen == [PRINTED]
+
+    def test_what_a_failed_cell_has_printed(self, roomy):
+        """An exception loses nothing of it."""
+        end = roomy.run(f"{BURST}1 / 0")
+
+        assert (end["outcome"], end["output"]) == ("failed", PRINTED)
+
+    def test_what_a_submitting_cell_has_printed(self, roomy):
+        """Neither does SUBMIT."""
+        assert roomy.run(f"{BURST}SUBMIT(1)")["output"] == PRINTED
+
+    def test_a_stream_that_an_earlier_cell_has_kept(self, roomy):
+        """As `logging` does: its text belongs to the cell that writes it, at once."""
+        roomy.output(f"import sys\nkept = sys.stdout\n{BURST}")
+
+        code = "for n in range(2_000): kept.write('k'); print('p', end='')"
+        assert roomy.output(code) == "kp" * 2_000
+
+    def test_a_pause_ends_it(self, roomy):
+        """Where a block takes long to fill, text does not wait for it."""
+        code = f"import sys, time\n{BURST}\nfor n in range(3):\n    time.sleep(0.03); sys.stdout.flush(); print('x')\nlook()"
+        seen = []
+        roomy.register({"look": lambda: seen.append(sys_stdout_collects(roomy))}, None)
+
+        assert roomy.output(code) == PRINTED + "x\n" * 3
+        assert seen == [False]
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "sys.stdout.close()",
+            "sys.stdout.reconfigure(encoding='utf-16', line_buffering=True)",
+            "try:\n    sys.stdout.detach()\nexcept io.UnsupportedOperation: pass",
+            "with sys.stdout: pass",
+        ],
+    )
+    def test_it_stays_usable(self, roomy, code):
+        """Closing, detaching or encoding what cells print has no effect."""
+        assert roomy.output(f"import io, sys\nprint('a')\n{code}\nprint('b')") == "a\nb\n"
+
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            "io.TextIOWrapper.close(sys.stdout)",
+            "io.TextIOWrapper.detach(sys.stdout)",
+            "io.TextIOWrapper.buffer.__get__(sys.stdout).write = lambda data: 1 / 0",
+            "sys.stdout.__class__ = type('Other', (type(sys.stdout),), {'flush': None, 'closed': None})",
+            "io.TextIOWrapper.reconfigure(sys.stdout, encoding='utf-16', write_through=True)",
+            "sys.stdout._CHUNK_SIZE = 2**30",
+            "type(sys.stdout).collect = property(lambda self: 1 / 0)",
+            "type(sys.stdout).__init__ = None",
+        ],
+    )
+    def test_a_broken_stream_costs_its_cell_alone(self, roomy, attack):
+        """The cell ends, whatever it has printed, and the next one prints as ever."""
+        roomy.run(f"import io, sys\n{BURST}{attack}\nprint('more')")
+
+        assert roomy.output("print('next')") == "next\n"
+
+    def test_long_texts_are_decoded_piece_by_piece(self, roomy):
+        """No character is cut in two, wherever a piece ends."""
+        text = "aé€🙂" * 600_000
+
+        roomy.run("print('a')")
+        assert "".join(_texts(text.encode())) == text
+        assert "".join(_texts(b"\xff\xfe" * 5)) == "\\xff\\xfe" * 5
+
+
+def sys_stdout_collects(cells):
+    """Tells whether the stream of the running cell collects text."""
+    return cells.driver.collects
 
 
 class TestAbridging:

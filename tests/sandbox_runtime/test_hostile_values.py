@@ -23,6 +23,7 @@ from value_samples import (
 
 from sandbox_runtime.errors import SandboxError, ValueCrossingError
 from sandbox_runtime.guest.values import codec
+from sandbox_runtime.values.decoder import is_shallow
 from sandbox_runtime.values.encoder import ValueCodec, decode
 from sandbox_runtime.values.type_rules import HandleType
 
@@ -348,3 +349,49 @@ class TestCost:
         (read,) = decode([json.dumps([moment]).encode()])
 
         assert read.utcoffset() == datetime.timedelta(hours=2)
+
+
+def depth_of(value):
+    """Returns how deep lists and dicts are nested."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+class TestIsShallow:
+    """JSON counts as shallow only if it is: the walk that it saves is what refuses deep values."""
+
+    @given(
+        st.recursive(
+            st.sampled_from([1, None, "", "]", "[[", "}{", '"', "\\", "é"]),
+            lambda inside: (
+                st.lists(inside, max_size=3) | st.dictionaries(st.text("[]{}a"), inside, max_size=3)
+            ),
+            max_leaves=20,
+        ),
+        st.integers(0, 30),
+    )
+    def test_it_is_never_wrong(self, value, levels):
+        """Whatever brackets are in its texts and keys."""
+        for _ in range(levels):
+            value = [value]
+        text = json.dumps(value, ensure_ascii=False).encode()
+
+        if is_shallow(text):
+            assert depth_of(value) <= 12
+
+    def test_brackets_in_texts_hide_nothing(self):
+        """Texts that seem to close what was opened, and to open what is closed."""
+        deep = b'["]",' * 300 + b"1" + b',"["]' * 300
+
+        assert not is_shallow(deep)
+        assert depth_of(json.loads(deep)) == 300
+
+    @pytest.mark.parametrize("levels", [0, 1, 12])
+    def test_numbers_are_recognised(self, levels):
+        """The data that it is meant for: large, flat, few texts."""
+        value = {"pairs": [[n, 2 * n] for n in range(9)]} if levels > 1 else 1
+        for _ in range(levels - 3):
+            value = [value]
+
+        assert is_shallow(json.dumps(value).encode())

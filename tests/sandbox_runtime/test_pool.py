@@ -341,3 +341,40 @@ print([thread.name for thread in threading.enumerate() if "sandbox" in thread.na
             [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100
         )
         assert ended.stdout == "[]\n"
+
+
+class TestMemory:
+    """Warm sessions are a cache: when memory is short, they are the first to go."""
+
+    @pytest.fixture
+    def machine(self):
+        """A machine whose free memory a test sets, with a pool on it."""
+        left = [2**40]
+        pool = Pool(1, limits=LIMITS, available=lambda: left[0])
+        yield left, pool
+        pool.close()
+
+    def test_a_pool_without_memory_keeps_nothing_warm(self, machine):
+        """It still lends: the borrower's session is opened for it."""
+        left, pool = machine
+        left[0] = 0
+
+        with pool.lend() as session:
+            assert session.run_cell("1") == Completed("1\n")
+        wait_until(lambda: pool._maintainer is None)
+        assert pool.warm() == 0
+
+    def test_warm_sessions_are_closed_when_memory_gets_short(self, machine):
+        """And opened again when there is enough of it, after the next loan."""
+        left, pool = machine
+        pool.lend().close()
+        wait_until(lambda: pool.warm() == 1)
+        shelved = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
+
+        left[0] = 2**29
+        wait_until(lambda: shelved.closed)
+        assert pool.warm() == 0
+
+        left[0] = 2**40
+        pool.lend().close()
+        wait_until(lambda: pool.warm() == 1)

@@ -33,9 +33,9 @@ def browser() -> Iterator[Any]:
 class Opened:
     """A page in the browser, with all that it must not do."""
 
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        """Opens a file in a window of its own. `options` are Playwright's for a context."""
-        self.address = path.as_uri()
+    def __init__(self, browser: Any, place: Path | str, **options: Any) -> None:
+        """Opens a file or an address in a window of its own. `options` are Playwright's for a context."""
+        self.address = place if isinstance(place, str) else place.as_uri()
         self.misdeeds: list[str] = []
         self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
         self.page = self.context.new_page()
@@ -50,7 +50,9 @@ class Opened:
         dialog.dismiss()
 
     def _request(self, request: Any) -> None:
-        if request.url.split("#")[0] != self.address:
+        own = request.url.split("#")[0]
+        follows = self.address.startswith("http:") and own.startswith(f"{self.address}changes?")
+        if own != self.address and not follows:
             self.misdeeds.append(f"request: {request.url}")
 
     def go(self, fragment: str = "") -> Any:
@@ -71,8 +73,8 @@ def opened(browser: Any) -> Iterator[Any]:
     """Opens pages; afterwards none may have complained, asked for anything, or run what a model wrote."""
     pages: list[Opened] = []
 
-    def open_page(path: Path, **options: Any) -> Opened:
-        pages.append(Opened(browser, path, **options))
+    def open_page(place: Path | str, **options: Any) -> Opened:
+        pages.append(Opened(browser, place, **options))
         return pages[-1]
 
     yield open_page

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsed_runs import hostile, rich, write_page
+from browsed_runs import built, hostile, rich, write_page
+from viewed_runs import Lines
+
+from dspy_rlm.cli.recorded.view import Journals
+from dspy_rlm.journal.file import try_lock
+from dspy_rlm.viewer.live import Following, LiveServer
 
 MARKUP = (
     "</script><script>alert(1)</script><img src=x onerror=alert(1)><svg/onload=alert(1)>"
@@ -193,6 +198,21 @@ class TestKeys:
         assert re.search("#c\\d+$", page.url) or "s1" in page.url
         assert "Yes, at noon." in text_of(page, ".main")
 
+    def test_the_timeline_is_zoomed_by_keys(self, opened: Any, page_file: Path):
+        """`+` shows a part of the time, `>` the next, and `0` the whole again."""
+        page = opened(page_file).go("r0/timeline")
+        ticks = page.locator(".axis .tick")
+        whole = ticks.all_inner_texts()
+        page.locator(".waterfall-rows").focus()
+        seen = []
+        for key in ("+", ">", "0"):
+            page.keyboard.press(key)
+            seen.append(ticks.all_inner_texts())
+
+        assert whole not in seen[:2]
+        assert seen[0] != seen[1]
+        assert seen[2] == whole
+
     def test_the_tree_and_the_grid_have_their_own_arrows(self, opened: Any, page_file: Path):
         """Arrows move the focus, fold and unfold; Enter opens."""
         page = opened(page_file).go()
@@ -244,6 +264,28 @@ class TestHostile:
         assert {"U+202E", "U+202C", "NUL", "ESC[31m", "U+200B", "U+FEFF", "U+0007"} <= marks
         assert "\u202e" not in page.locator("#app").inner_text()
         assert "more characters" in text_of(page, ".output-panel .more-chars")
+
+
+def test_a_live_page_follows_the_run(opened: Any, tmp_path: Path):
+    """A new step appears by itself, and who reads the newest one is led to it; at its end the page says so."""
+    lines = Lines(tmp_path / "run.jsonl")
+    lines.run()
+    lines.step(1, "x = 1", "one")
+    with lines.path.open("rb") as held:
+        assert try_lock(held.fileno())
+        server = LiveServer(Following(Journals([lines.path], live=True), rest=0.0), built())
+        try:
+            page = opened(server.url).go("r0-s1")
+            page.locator(".header-live", has_text="live").wait_for()
+            lines.step(2, "y = 2", "two " * 100)
+            page.locator("h1", has_text="Step 2").wait_for()
+            assert "two two" in text_of(page, ".output-panel")
+            lines.end(outputs={"answer": "red"})
+            held.close()
+            page.locator(".header-live", has_text="the run has ended").wait_for()
+            assert text_of(page, ".header .pill") == "submitted"
+        finally:
+            server.close()
 
 
 def test_axe_finds_nothing_in_the_main_views(opened: Any, page_file: Path):

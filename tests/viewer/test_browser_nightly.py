@@ -63,7 +63,8 @@ def test_a_phone_shows_all_without_sideways_scrolling(opened: Any, page_file: Pa
 
 def test_print_is_light_and_has_the_whole_view(opened: Any, page_file: Path):
     """Paper has no tree and no buttons, and all steps of the view."""
-    page = opened(page_file, color_scheme="dark").go("r0/steps")
+    view = opened(page_file, color_scheme="dark")
+    page = view.go("r0/steps")
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
 
@@ -71,6 +72,10 @@ def test_print_is_light_and_has_the_whole_view(opened: Any, page_file: Path):
     assert not page.locator(".side").is_visible()
     assert page.locator(".transcript-step .block").count() >= 5
     assert page.evaluate("document.querySelector('main').scrollHeight") > 800
+    page = view.go("r0/calls")
+    page.set_viewport_size({"width": 800, "height": 200})
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".grid-rows [role=row]").count() == 7
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -129,6 +130,19 @@ class TestCommand:
 
         assert code == 0
         assert "output of one" in page
+
+
+def test_the_commands_of_the_docs(journals: Path, capsys):
+    """Each command of docs/viewer.md with an output runs, and prints it."""
+    (journals / "one.jsonl").rename("incidents.jsonl")
+    (journals / "two.jsonl").rename("other.jsonl")
+    page = (Path(__file__).parents[2] / "docs" / "viewer.md").read_text("utf-8")
+    commands = re.findall(r"^\$ dspy-rlm (.*)\n(.*\n)", page, re.MULTILINE)
+
+    assert len(commands) == 3
+    for command, promised in commands:
+        assert main(shlex.split(command)) == 0
+        assert capsys.readouterr().out == promised
 
 
 class TestBundle:

@@ -15,6 +15,7 @@ from viewed_runs import Lines, texts_and_document
 
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.bundle import SOURCES
+from dspy_rlm.viewer.content.times import MAX_SEGMENTS
 from dspy_rlm.viewer.series import Series
 from dspy_rlm.viewer.texts import CHUNK_BYTES, Texts
 
@@ -62,20 +63,20 @@ class TestTexts:
         assert texts.entries == []
 
     def test_a_growing_prompt_takes_the_space_of_what_is_new(self):
-        """A thousand prompts with a growing history are stored in about the size of the last one."""
+        """Hundreds of prompts with a growing history are stored in about the size of the last one."""
         texts, prompt = Texts(), "System. " * 50
         series, sent = Series(texts), []
-        for turn in range(1000):
+        for turn in range(300):
             prompt += f"Step {turn}: {'é' * 200}\n"
-            sent.append(f"{prompt}Turn {turn} of 1000. {'The end. ' * 30}")
+            sent.append(f"{prompt}Turn {turn} of 300. {'The end. ' * 30}")
             series.add(sent[-1])
         numbers = series.finish()
         texts.finish()
 
-        assert [whole(texts, numbers[at]) for at in (0, 500, 999)] == [
+        assert [whole(texts, numbers[at]) for at in (0, 150, 299)] == [
             sent[0],
-            sent[500],
-            sent[999],
+            sent[150],
+            sent[299],
         ]
         assert sum(texts.chunks) < 1.1 * len(sent[-1].encode())
         assert max(len(entry) for entry in texts.entries) < 10
@@ -376,6 +377,23 @@ class TestFigures:
         )
         assert journal["calls"][slow["call"]]["replies"] == ["a"]  # type: ignore[index]
         assert any(one["run"] == 1 and one["part"] == "root" for one in path)
+
+    def test_a_long_path_is_thinned(self, lines: Lines):
+        """Of very many short calls, neighbours become one, and the path still covers the run without gaps."""
+        lines.run()
+        lines.add("iteration", run="r", it=1)
+        began = lines.now
+        for number in range(MAX_SEGMENTS):
+            lines.call(f"r:{number}", 1, "?", "a", kind="sub_llm", parent_call="t", seconds=0.3)
+        lines.cell(1, "x", "", started=began, seconds=lines.now - began)
+        lines.end()
+        _, journal = journal_of(lines)
+        path = journal["time"]["critical"]
+
+        assert MAX_SEGMENTS / 4 < len(path) < 1.5 * MAX_SEGMENTS
+        assert path[-1]["end"] == pytest.approx(journal["seconds"], abs=0.001)
+        assert all(one["end"] == two["start"] for one, two in pairwise(path))
+        assert {one["part"] for one in path} >= {"sub"}
 
     def test_totals_tell_turns_from_sub_calls(self, lines: Lines):
         """Calls are counted by depth, model and purpose; cost and tokens are sums."""

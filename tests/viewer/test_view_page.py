@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
 import re
 import zlib
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from viewed_runs import NO_SCRIPT, Lines, page_of, texts_and_document
 
+from dspy_rlm.journal import JournalError
 from dspy_rlm.viewer.escaping import escaped
 from dspy_rlm.viewer.outline import MAX_CALLS_OF_STEP, MAX_CHARS, outline_of
 
@@ -34,7 +36,7 @@ HOSTILE = (
 
 # Elements and attributes of a page. Others would be the work of a model.
 TAGS = {
-    "html", "head", "meta", "title", "style", "body", "div", "main", "script", "h1", "h2", "p", "section", "ul", "li",
+    "html", "head", "meta", "title", "style", "body", "div", "main", "script", "h1", "h2", "h3", "p", "section", "ul", "li",
     "a", "table", "caption", "tr", "th", "td", "details", "summary", "pre", "code", "mark",
 }  # fmt: skip
 ATTRIBUTES = {
@@ -189,17 +191,66 @@ class TestHostileText:
         assert chars == len(found.decode())
 
 
+def _refuse(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
 def blocks_of(page: str) -> tuple[dict[str, Any], bytes]:
     """Returns the document of a page, and its inflated chunks."""
     scripts = Parsed(page).scripts
     inflated = {
         name: zlib.decompress(base64.b64decode(block)) for name, block in scripts.items() if name
     }
-    document = json.loads(inflated.pop("document"))
+    document = json.loads(inflated.pop("document"), parse_constant=_refuse)
     assert [len(inflated[f"chunk-{number}"]) for number in range(len(inflated))] == document[
         "chunks"
     ]
     return document, b"".join(inflated[f"chunk-{number}"] for number in range(len(inflated)))
+
+
+ODD = (
+    None, True, -1, 0, 10**30, 1e300, float("inf"), float("nan"), "", "x", "\ud800", "9" * 400, [], {}, [[]], {"a": {}},
+    {"$value": "0" * 64, "chars": 5}, {"$value": 3}, {"$from": [1, 2], "new": "x"}, [None, {"path": None}],
+)  # fmt: skip
+
+
+def damage(event: Any, chance: random.Random) -> Any:
+    """Returns an event with one value, at any depth, replaced or removed."""
+    if isinstance(event, dict) and event:
+        key = chance.choice(list(event))
+        if chance.random() < 0.5 and isinstance(event[key], (dict, list)):
+            return {**event, key: damage(event[key], chance)}
+        if chance.random() < 0.2:
+            return {name: value for name, value in event.items() if name != key}
+        return {**event, key: chance.choice(ODD)}
+    if isinstance(event, list) and event:
+        at = chance.randrange(len(event))
+        return [*event[:at], damage(event[at], chance), *event[at + 1 :]]
+    return chance.choice(ODD)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_journal_has_a_page_all_the_same(lines: Lines, seed: int):
+    """Whatever stands in a journal, its page is one of valid JSON, or it is no journal."""
+    hostile_run(lines, "text")
+    lines.run("r.1", parent="r", parent_call="t", depth=1)
+    lines.step(1, "SUBMIT(1)", "", run="r.1", outcome="submitted")
+    lines.end("r.1", seconds=1.0, coverage={"page": {"ranges": []}})
+    chance = random.Random(seed)
+    events = [json.loads(line) for line in lines.path.read_text("utf-8").splitlines()]
+    for _ in range(chance.randrange(1, 12)):
+        at = chance.randrange(1, len(events))
+        events[at] = damage(events[at], chance)
+    if chance.random() < 0.3:
+        chance.shuffle(events)
+    lines.path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+    try:
+        page = page_of(lines.path, redact=chance.random() < 0.3)
+    except JournalError:
+        return
+    document, _ = blocks_of(page)
+    assert document["journals"][0]["seconds"] >= 0
 
 
 class TestPolicy:

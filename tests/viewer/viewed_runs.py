@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dspy_rlm.cli.recorded.diagnosis import diagnose
 from dspy_rlm.journal import load
 from dspy_rlm.viewer import document as doc
 from dspy_rlm.viewer.bundle import Bundle
@@ -30,14 +31,15 @@ class Lines:
         self.now = START
         self._seq = 0
         self._values = path.with_suffix(".values")
-        path.write_text("")
+        # Each line is written at once, as a journal's is.
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        weakref.finalize(self, os.close, self._file)
         self.add("journal", format="dspy-rlm.journal", version=1, run=run)
 
     def add(self, event: str, **fields: Any) -> None:
         """Writes an event, a tenth of a second after the one before."""
         line = {"seq": self._seq, "t": round(self.now, 3), "e": event, **fields}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        os.write(self._file, f"{json.dumps(line)}\n".encode())
         self._seq += 1
         self.now += 0.1
 
@@ -168,8 +170,7 @@ def texts_and_document(*paths: Path, redact: bool = False) -> tuple[Texts, doc.V
     texts = Texts(redact=redact)
     views = []
     for path in paths:
-        record = load(path)
-        views.append(journal_view(record, texts, findings=diagnose([record])))
+        views.append(journal_view(load(path), texts))
     return texts, document_of(views, texts, written_by="dspy-rlm 1.2.3")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,17 @@ from dspy_rlm.inputs.sizes import size_text
 from dspy_rlm.inputs.variables import FILES, Variable, load_variables
 from dspy_rlm.reports.text import count
 from dspy_rlm.signatures.fields import has_type
+from dspy_rlm.terminal.escaping import printable
+from sandbox_runtime.helpers import in_one_line
 
 QUESTION = "question"
 
 # Notes on files that are shown one by one.
 _SHOWN_NOTES = 20
+_NOTE_CHARS = 500
 
 # Types for which a table or records are read as text.
-_TEXTS: tuple[Any, ...] = (str, dict[str, str], list[str])
+_TEXTS: tuple[Any, ...] = (str, dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,10 @@ class Inputs:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the files, such as the guess of an encoding."""
         notes = [note for variable in self.variables for note in variable.notes]
-        shown = [f"{note.rstrip('.')}." for note in notes[:_SHOWN_NOTES]]
+        shown = [
+            in_one_line(f"{_on_one_line(note).rstrip('.')}.", _NOTE_CHARS)
+            for note in notes[:_SHOWN_NOTES]
+        ]
         if len(notes) > len(shown):
             shown.append(f"And {len(notes) - len(shown):,} more notes on files.")
         return tuple(shown)
@@ -67,6 +74,11 @@ class Inputs:
     def warnings(self) -> tuple[str, ...]:
         """What the user has to know about the inputs: the notes, and the files left out."""
         return (*self.notes, *([f"Files were left out: {self.skipped}."] if self.skipped else []))
+
+
+def _on_one_line(note: str) -> str:
+    """Returns a note with what is invisible in it spelled out: it has names of files, which are untrusted."""
+    return printable(note).replace("\n", "\\n")
 
 
 def load_inputs(
@@ -84,12 +96,23 @@ def load_inputs(
     """
     checked = None if signature is None else checked_signature(signature)
     fields = None if checked is None else text_fields(checked)
-    inputs = Inputs(load_variables(arguments, fields, bounds or InputBounds(), gitignore=gitignore))
+    variables = load_variables(arguments, fields, bounds or InputBounds(), gitignore=gitignore)
+    if checked is not None:
+        variables = [_as_declared(one, checked) for one in variables]
+    inputs = Inputs(variables)
     if checked is None:
         checked = checked_signature(default_signature(inputs.variables))
     else:
         _check_usual_names(checked, inputs.variables)
     return inputs, checked
+
+
+def _as_declared(variable: Variable, signature: type[dspy.Signature]) -> Variable:
+    """Returns one text as a dict where the field is declared as one."""
+    field = signature.input_fields[variable.name]
+    if field.annotation == dict[str, str] and isinstance(variable.value, str):
+        return dataclasses.replace(variable, value={variable.items[0].key: variable.value})
+    return variable
 
 
 def default_signature(variables: Sequence[Variable]) -> str:

@@ -13,6 +13,7 @@ import dspy
 
 from dspy_rlm.cli.asking.models import lm_of
 from dspy_rlm.journal.records import CallRecord, RunRecord
+from dspy_rlm.reports.text import count
 
 # Options of a call, never those of an LM.
 _OF_CALLS = frozenset({"response_format", "tools", "tool_choice", "prediction", "n", "rollout_id"})
@@ -80,9 +81,11 @@ def asked_again(record: RunRecord, root: str, models: Mapping[str, str]) -> Sequ
             call.is_sub_call and call.answered and call.model in unused for call in record.calls()
         )
         if calls:
+            one = calls == 1
             found.append(
-                f"{calls} answers of {', '.join(sorted(unused))} are in the journal. They are asked again of "
-                f"{', '.join(models.values())} where the code needs them."
+                f"{count(calls, 'answer')} of {', '.join(sorted(unused))} {'is' if one else 'are'} in the journal, and "
+                f"{'is' if one else 'are'} asked again of {', '.join(models.values())} where the code needs "
+                f"{'it' if one else 'them'}."
             )
     return found
 

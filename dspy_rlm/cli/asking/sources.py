@@ -8,7 +8,11 @@ from typing import Any
 
 from dspy_rlm.cli.asking.questions import Inputs
 from dspy_rlm.inputs.sizes import size_text
+from dspy_rlm.terminal.escaping import printable
 from sandbox_runtime import Directory, LazyText
+from sandbox_runtime.helpers import in_one_line
+
+MAX_NAME_CHARS = 200
 
 # Lines for single files; of more only the number is shown. `--json` has all of them.
 _SHOWN = 20
@@ -67,6 +71,11 @@ def skipped_of(files: Inputs) -> list[dict[str, Any]]:
     ]
 
 
+def shown(text: str) -> str:
+    """Returns a name on one line: names of files are untrusted."""
+    return in_one_line(printable(text).replace("\n", "\\n"), MAX_NAME_CHARS)
+
+
 def source_lines(files: Inputs) -> Iterator[str]:
     """Yields the lines of a dry run about files."""
     items = [item for variable in files.variables for item in variable.items]
@@ -77,7 +86,7 @@ def source_lines(files: Inputs) -> Iterator[str]:
             f" in {item.compression}" if item.compression else ""
         )
         read_as = "" if item.read_as in ("text", "") else f", {item.read_as}"
-        yield f"  {item.key}: {kind}, {size_text(item.size_bytes)}{read_as}"
+        yield f"  {shown(item.key)}: {kind}, {size_text(item.size_bytes)}{read_as}"
     if len(items) > _SHOWN:
         yield f"  and {len(items) - _SHOWN:,} more"
     if files.skipped:

@@ -108,6 +108,8 @@ def _files_text() -> str:
 
 def _public(value: Any) -> Any:
     """Returns a value without a password in an address: a flag or a variable may have one."""
+    if isinstance(value, list):
+        return [str(one) if isinstance(one, Path) else one for one in value]
     if not has_password(value):
         return value
     parts = urlsplit(value)

@@ -109,10 +109,16 @@ def _checked(path: Path, table: Mapping[str, Any], *, of_project: bool) -> dict[
             raise _wrong(
                 path, f"{written!r} has a password, which does not belong in a file. Leave it out"
             )
+        # Beside the file: the command may run in any folder below it.
         if key.kind == "place" and isinstance(value, str):
-            # Beside the file: the command may run in any folder below it.
-            values[key.name] = str(path.absolute().parent / Path(value).expanduser())
+            values[key.name] = _beside(path, value)
+        if key.kind == "files":
+            values[key.name] = [_beside(path, one) for one in values[key.name]]
     return values
+
+
+def _beside(path: Path, named: str) -> str:
+    return str(path.absolute().parent / Path(named).expanduser())
 
 
 def _key(path: Path, written: str) -> Key:

@@ -13,7 +13,17 @@ _OFF = frozenset({"0", "false", "no", "off"})
 _ON = frozenset({"1", "true", "yes", "on"})
 
 Kind: TypeAlias = Literal[
-    "text", "address", "whole", "number", "switch", "ending", "models", "prices", "list", "place"
+    "text",
+    "address",
+    "whole",
+    "number",
+    "switch",
+    "ending",
+    "models",
+    "prices",
+    "list",
+    "files",
+    "place",
 ]
 
 _EXPECTED: Mapping[Kind, str] = {
@@ -26,6 +36,7 @@ _EXPECTED: Mapping[Kind, str] = {
     "models": "a model, a list of them, or a table of models by name",
     "prices": "a table of pairs by model, the dollars for a million tokens of prompts and of replies",
     "list": "a list of texts",
+    "files": "a path, or a list of them",
     "place": "a path, true or false",
 }
 
@@ -76,6 +87,7 @@ KEYS = (
     Key("price", "prices", "prices of models that are unknown", dest="prices"),
     Key("on_exhausted", "ending", "the end of a run without a turn left", "extract"),
     Key("tools", "list", "Python functions that the code can call", own_only=True),
+    Key("mcp", "files", "MCP servers whose tools the code can call", own_only=True),
     Key("journal", "place", "where runs are recorded"),
     Key("quiet", "switch", "do not show the steps", False),
     Key("plain", "switch", "show the steps as lines without colour", False),
@@ -99,7 +111,7 @@ def from_text(key: Key, text: str) -> Any:
         NotThisKindError: It does not fit.
     """
     match key.kind:
-        case "models" | "prices" | "list":
+        case "models" | "prices" | "list" | "files":
             return text.split()
         case "switch" | "place" if text.lower() in _ON | _OFF:
             return text.lower() in _ON
@@ -132,9 +144,9 @@ def from_toml(key: Key, value: Any) -> Any:
             return _number(key, float(value))
         case "ending", ("extract" | "partial" | "raise"):
             return value
-        case (("models" | "list"), str()) if value.strip():
+        case (("models" | "list" | "files"), str()) if value.strip():
             return [value]
-        case (("models" | "list"), [*texts]) if texts and _are_texts(texts):
+        case (("models" | "list" | "files"), [*texts]) if texts and _are_texts(texts):
             return texts
         case "models", {**named} if named and _are_texts(list(named.values())):
             return [f"{name}={model}" for name, model in named.items()]

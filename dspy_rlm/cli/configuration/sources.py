@@ -16,7 +16,7 @@ from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 Source: TypeAlias = Literal["flag", "environment", "project", "user", "default"]
 
 # How alike an unknown variable and a known one must be to be a mistake: other programs may have variables of our prefix.
-_ALIKE = 0.85
+_ALIKE = 0.8
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,11 @@ def _variables() -> Iterator[tuple[str, Any]]:
         if not name.startswith(PREFIX) or not text.strip() or name == FILE_VARIABLE:
             continue
         if name not in names:
-            if near := nearest(name, [*names, FILE_VARIABLE], _ALIKE):
+            suffixes = [known.removeprefix(PREFIX) for known in (*names, FILE_VARIABLE)]
+            if near := nearest(name.removeprefix(PREFIX), suffixes, _ALIKE):
                 raise CommandError(
-                    f"The variable {name} is no setting. Did you mean {near}?", CONFIGURATION
+                    f"The variable {name} is no setting. Did you mean {PREFIX}{near}?",
+                    CONFIGURATION,
                 )
             continue
         try:
@@ -124,7 +126,8 @@ def settled(options: argparse.Namespace, only: Collection[str] | None = None) ->
         setting = names[key.name]
         is_of_command = hasattr(options, key.attribute) and (only is None or key.name in only)
         if is_of_command and setting.source not in ("flag", "default"):
-            setattr(filled, key.attribute, setting.value)
+            value = setting.value
+            setattr(filled, key.attribute, [*map(Path, value)] if key.kind == "files" else value)
     return filled
 
 

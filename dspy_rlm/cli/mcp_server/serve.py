@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import sys
+import time
 from dataclasses import fields
 from typing import Any
 
@@ -20,20 +22,24 @@ from dspy_rlm.cli.asking.request import (
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
 from dspy_rlm.cli.journals import folder_of_runs, journal_of
 from dspy_rlm.terminal.escaping import log_plainly, show
+from sandbox_runtime.helpers import start_thread
+
+# The time that runs have to end after Ctrl-C.
+GRACE_SECONDS = 2.0
 
 # The limits that have a default in an RLM; a client must not exceed those either.
 _DEFAULTS = {"max_iterations": 20, "max_llm_calls": 50, "max_depth": 1}
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Serves until the client closes stdin, or until Ctrl-C.
+    """Serves until the client closes stdin, or until Ctrl-C or SIGTERM.
 
     Raises:
         CommandError: The configuration cannot be used.
     """
     server = prepared(options)
     log_plainly()
-    with contextlib.suppress(KeyboardInterrupt):  # the usual end
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):  # the usual end
         asyncio.run(_serve(server, options.http))
     return 0
 
@@ -50,7 +56,31 @@ async def _serve(server: Any, place: str | None) -> None:
             "servers. Ctrl-D ends it.",
             sys.stderr,
         )
+    _end_on_signals()
     await server.run_stdio_async()
+
+
+def _end_on_signals() -> None:
+    """Lets Ctrl-C and SIGTERM cancel the runs, and end the process soon after.
+
+    A thread of the `mcp` package waits for the next line on stdin, and cannot be stopped.
+    """
+    serving = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if serving is not None:
+            serving.cancel()
+        start_thread(_exit_soon, "rlm-mcp-exit")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows
+            loop.add_signal_handler(number, end)
+
+
+def _exit_soon() -> None:
+    time.sleep(GRACE_SECONDS)
+    os._exit(0)
 
 
 def prepared(options: argparse.Namespace) -> Any:

@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,19 +23,21 @@ from dspy_rlm.budget.budget import Budget
 from dspy_rlm.cli.asking.models import lm_of, sub_lms_of
 from dspy_rlm.cli.asking.request import Budgets, named_models, prices
 from dspy_rlm.cli.configuration.sources import settled
-from dspy_rlm.cli.exit_codes import BUDGET, COMPLETE, CommandError
+from dspy_rlm.cli.exit_codes import BUDGET, COMPLETE, CONFIGURATION, CommandError
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.cli.optimizing.estimate import Estimate, estimate, estimate_text
 from dspy_rlm.cli.optimizing.intervals import Comparison, Interval, compared
 from dspy_rlm.cli.optimizing.metrics import Metric, metric_of
 from dspy_rlm.cli.optimizing.optimizers import MAX_ERRORS, compiled
 from dspy_rlm.cli.optimizing.plan import Parts, Runs, divided, planned
+from dspy_rlm.cli.optimizing.progress import watched, without_logs
 from dspy_rlm.cli.optimizing.purse import Purse, counted
 from dspy_rlm.cli.optimizing.trainset import examples_in, expected
 from dspy_rlm.cli.programs.command import split_name
 from dspy_rlm.cli.programs.loading import load_rlm
 from dspy_rlm.cli.programs.run import configured_module, root_lm
 from dspy_rlm.errors import InputError
+from dspy_rlm.lms.model_facts import bounds_of
 from dspy_rlm.reports.text import dollars
 from dspy_rlm.rlm import RLM
 from dspy_rlm.terminal.escaping import log_plainly, show_exactly
@@ -108,6 +109,8 @@ def _prepared(options: argparse.Namespace) -> _Work:
         if options.reflection_model
         else lm.copy()
     )
+    if options.max_total_cost is not None:
+        _check_prices(module, [lm, reflection])
     folder = options.folder or options.output.with_suffix(".work")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -140,6 +143,19 @@ def _module_and_lm(options: argparse.Namespace) -> tuple[RLM, dspy.LM]:
     # Ctrl-C ends everything, not one run after the other.
     module.stop_seconds = 0.0
     return module, lm
+
+
+def _check_prices(module: RLM, lms: list[dspy.LM]) -> None:
+    """Raises `CommandError` for a limit in dollars that cannot be kept: calls of unknown cost do not count."""
+    models = module._config.models
+    for lm in [*lms, *(models.by_name.values() if models else ())]:
+        facts = bounds_of(lm, module.budget)
+        if facts.price is None:
+            raise CommandError(
+                f"The price of {facts.model} is unknown, so --max-total-cost cannot be kept. Say it with --price "
+                f"{facts.model}=PROMPT,REPLY.",
+                CONFIGURATION,
+            )
 
 
 def _check_expected(examples: Sequence[dspy.Example], signature: type[dspy.Signature]) -> None:
@@ -180,13 +196,16 @@ def _optimized(work: _Work, options: argparse.Namespace, notes: Notes) -> dict[s
         notes.info(
             f"Before: {sum(before) / len(before):.2f}. Optimizing with at most {work.runs.most} runs."
         )
-        with _said_on_stderr(quiet=notes.quiet):
+        metric = work.metric
+        if not notes.quiet:
+            metric = watched(metric, purse, work.runs.most)
+        with without_logs():
             better = compiled(
                 options.optimizer,
                 module,
                 work.parts,
                 work.runs,
-                work.metric,
+                metric,
                 work.reflection,
                 proposing.is_over,
                 threads=options.threads,
@@ -269,22 +288,8 @@ def _measured(module: RLM, work: _Work, threads: int) -> list[float]:
         max_errors=MAX_ERRORS,
         failure_score=0.0,
     )
-    return [float(score) for _, _, score in evaluate(module).results]
-
-
-@contextlib.contextmanager
-def _said_on_stderr(*, quiet: bool) -> Iterator[None]:
-    """Keeps what optimizers print away from the answer."""
-    if not quiet:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-        return
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield
+    with without_logs():
+        return [float(score) for _, _, score in evaluate(module).results]
 
 
 def _dumped(comparison: Comparison) -> dict[str, Any]:

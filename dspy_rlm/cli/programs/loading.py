@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dspy
+
 from dspy_rlm.cli.configuration.keys import nearest
 from dspy_rlm.cli.exit_codes import CONFIGURATION, CommandError
 from dspy_rlm.drop_in import install
@@ -34,9 +36,14 @@ def load_rlm(place: str, name: str, *, as_module: bool = False) -> RLM:
     if not isinstance(value, RLM) and callable(value) and not _is_module(value):
         value = _called(place, name, value)
     if not isinstance(value, RLM):
+        inside = _inside(name, value)
+        hint = (
+            f"It has the RLM {inside}."
+            if inside
+            else "Name an RLM, or a function that returns one."
+        )
         raise CommandError(
-            f"{name} of {place} is no RLM but {_described(value)}. Name an RLM, or a function that returns one; a whole "
-            f"program runs with `dspy-rlm run {place}`.",
+            f"{name} of {place} is no RLM but {_described(value)}. {hint} A whole program runs with `dspy-rlm run {place}`.",
             CONFIGURATION,
         )
     return value
@@ -54,7 +61,7 @@ def imported(place: str, *, as_module: bool = False) -> ModuleType:
                 sys.path.insert(0, str(Path.cwd()))
             return importlib.import_module(place)
         return _from_file(Path(place))
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise CommandError(
             f"{place} cannot be imported: {type(error).__name__}: {error}.", CONFIGURATION
         ) from error
@@ -91,9 +98,13 @@ def _called(place: str, name: str, value: Any) -> Any:
 
 
 def _is_module(value: Any) -> bool:
-    import dspy
-
     return isinstance(value, dspy.Module)
+
+
+def _inside(name: str, value: Any) -> str:
+    """Returns the name of an RLM that is an attribute of a module; empty if there is none."""
+    attributes = vars(value) if _is_module(value) else {}
+    return next((f"{name}.{key}" for key, one in attributes.items() if isinstance(one, RLM)), "")
 
 
 def _missing(place: str, name: str, module: ModuleType) -> CommandError:

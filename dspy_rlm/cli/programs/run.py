@@ -115,9 +115,11 @@ def configured_module(program: RLM, options: argparse.Namespace) -> RLM:
         raise CommandError(str(error), USAGE) from error
     if options.on_exhausted:
         module.on_exhausted = options.on_exhausted
-    if options.sub_models:
-        address = settled(options, {"api_base"}).api_base
-        module.sub_lm = sub_lms_of(named_models(options.sub_models), address)
+    # Models belong together: those that are configured are for a program without any.
+    has_own = module.sub_lm is not None or own_lm(module) is not None
+    settings = settled(options, {"api_base"} if has_own else {"api_base", "sub_model"})
+    if settings.sub_models:
+        module.sub_lm = sub_lms_of(named_models(settings.sub_models), settings.api_base)
     if options.journal is not None or (module.journal is None and journal is not None):
         module.journal = journal_of(journal)
     if options.json:
@@ -143,16 +145,21 @@ def loaded(module: RLM, path: str) -> RLM:
     return copied
 
 
+def own_lm(module: RLM) -> dspy.LM | None:
+    """Returns the LM that the program has set, for the RLM or for all of DSPy."""
+    lm: dspy.LM | None = module.generate_action.lm or dspy.settings.lm
+    return lm
+
+
 def root_lm(module: RLM, options: argparse.Namespace) -> dspy.LM:
     """Returns the LM that writes the code: that of the flag, else the program's own, else the configured one.
 
     Raises:
         CommandError: There is none.
     """
-    own = module.generate_action.lm or dspy.settings.lm
+    own = own_lm(module)
     if options.model is None and own is not None:
-        found: dspy.LM = own
-        return found
+        return own
     settings = settled(options, {"model", "api_base"})
     if not settings.model:
         raise no_model()

@@ -18,6 +18,7 @@ from dspy_rlm.cli.asking.request import OF_RESUMED, named_models, prices
 from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.exit_codes import COMPLETE, FAILED, code_of_answer
 from dspy_rlm.cli.journals import find_run, journal_of
+from dspy_rlm.cli.watching import show_all_runs
 from dspy_rlm.errors import InputError
 from dspy_rlm.journal import load
 from dspy_rlm.recorded.answers import Edit
@@ -79,6 +80,7 @@ def fork_run(options: argparse.Namespace) -> int:
     subs = {name: str(sub) for name, sub in (recorded.get("sub") or {}).items()}
     models = named_models(options.sub_models) or subs
     edit = Edit(code=_text_of(options.edit)) if options.edit else None
+    show_all_runs(plain=options.plain, quiet=options.quiet)
     prediction = fork(
         path,
         step=options.step,

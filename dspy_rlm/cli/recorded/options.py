@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dspy_rlm.cli.commands import later
-from dspy_rlm.cli.options import add_journal
+from dspy_rlm.cli.options import add_journal, add_view
 
 RUN = "a recorded run: the path of its journal, its id, or `last`"
 
@@ -123,6 +123,7 @@ def describe_fork(fork: argparse.ArgumentParser) -> None:
     fork.add_argument(
         "--allow-partial", action="store_true", help="exit with 0 for a partial answer too"
     )
+    add_view(fork)
     add_journal(fork)
     _add_folder(fork)
     _add_json(fork)

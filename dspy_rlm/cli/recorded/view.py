@@ -16,7 +16,6 @@ import platformdirs
 
 from dspy_rlm.cli.exit_codes import COMPLETE
 from dspy_rlm.cli.journals import find_run
-from dspy_rlm.cli.recorded.diagnosis import diagnose
 from dspy_rlm.cli.recorded.summaries import is_running
 from dspy_rlm.errors import InputError
 from dspy_rlm.journal import load
@@ -59,9 +58,7 @@ class Journals:
         views = []
         for path in self._paths:
             running = is_running(path)
-            record = load(path)
-            findings = diagnose([record])
-            views.append(journal_view(record, self.texts, findings=findings, is_running=running))
+            views.append(journal_view(load(path), self.texts, is_running=running))
         return document_of(views, self.texts, written_by=_writer(), live=self._live)
 
 
@@ -106,7 +103,7 @@ def _write_page(path: Path, document: doc.ViewDocument, texts: Texts, *, is_ours
     rights = 0o600 if is_ours else 0o666  # a page is as private as its journal
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, rights)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
             for part in parts(document, texts, built):
                 file.write(part)
     except OSError as error:

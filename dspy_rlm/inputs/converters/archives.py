@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import posixpath
 import re
 import tarfile
@@ -59,11 +61,16 @@ def _zip(path: str, left_out: Counter[str]) -> Iterator[dict[str, Any] | bytes]:
                 except NotImplementedError:
                     left_out["unsupported compression"] += 1
                     continue
+                except (zipfile.BadZipFile, OSError):
+                    left_out["damaged"] += 1
+                    continue
                 yield {"member": place}
                 try:
                     with file:
                         yield from _chunks(file)
-                except (zipfile.BadZipFile, zlib.error, EOFError):
+                except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
+                    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                        raise
                     left_out["damaged"] += 1
                     yield {"broken": True}
 

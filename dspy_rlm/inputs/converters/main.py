@@ -95,11 +95,9 @@ def main(arguments: list[str]) -> None:
             else "it needs too much memory"
         )
         write(json.dumps({"error": reason}).encode() + b"\n")
-    except OSError as error:
-        if error.errno != errno.EFBIG:
-            raise
-        os._exit(1)  # the host sees the size
     except Exception as error:  # noqa: BLE001 - a library may raise anything on a damaged file
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            os._exit(1)  # the host sees the size
         text = f"{type(error).__name__}: {error}".strip(": \n").split("\n")[0][:_ERROR_CHARS]
         write(json.dumps({"error": f"it is damaged, or of another kind ({text})"}).encode() + b"\n")
     sys.stdout.buffer.flush()

@@ -36,6 +36,14 @@ def _saved(event: Mapping[str, Any]) -> CheckpointRecord | None:
     )
 
 
+def _object(event: Mapping[str, Any], name: str, reader: Reader) -> Mapping[str, Any]:
+    """Returns an object whose long texts are references."""
+    found = unpacked(read.mapping(event, name), reader)
+    if not isinstance(found, dict):  # it was itself such a reference
+        raise read.InvalidEventError(f"{name} is no object")
+    return found
+
+
 class Assembly:
     """The runs of a journal, built event by event."""
 
@@ -106,7 +114,7 @@ class Assembly:
         run.started_at = read.number(event, "started", run.started_at)
         run.parent_call = read.optional_string(event, "parent_call")
         run.signature = read.signature_of(event, self._reader)
-        run.config = unpacked(read.mapping(event, "config"), self._reader)
+        run.config = _object(event, "config", self._reader)
         run.inputs = read.values_of(read.mapping(event, "inputs"), self._reader)
         run.is_known = True
 
@@ -193,7 +201,7 @@ class Assembly:
             "depth": read.count(event, "depth") or 0,
             "digest": read.string(event, "digest"),
             "prompt": prompt,
-            "options": unpacked(read.mapping(event, "options"), self._reader),
+            "options": _object(event, "options", self._reader),
             "started_at": read.number(event, "t", 0.0),
         }
         call = self._calls[call_id] = DraftCall(call_id, fields)
@@ -260,7 +268,7 @@ class Assembly:
 
     def _end(self, event: Mapping[str, Any]) -> None:
         run = self._run_of(event)
-        run.ended = unpacked(read.mapping(event, "report"), self._reader)
+        run.ended = _object(event, "report", self._reader)
         outputs = event.get("outputs")
         run.outputs = read.values_of(outputs, self._reader) if isinstance(outputs, dict) else None
 

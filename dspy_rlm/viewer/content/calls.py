@@ -13,7 +13,7 @@ from dspy_rlm.journal.lines import dumped
 from dspy_rlm.journal.records import AttemptRecord, CallRecord, ErrorRecord, ToolRecord
 from dspy_rlm.protocols.recording import OWN_KINDS
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.content.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, amount, end_of_call, span
 from dspy_rlm.viewer.series import Series
 from dspy_rlm.viewer.texts import Texts
 
@@ -176,17 +176,17 @@ def _call(
         "status": _status(call, replies),
         "cached": call.cached,
         "started": index.since(call.started_at),
-        "seconds": None if end is None else round(end - call.started_at, 4),
+        "seconds": None if end is None else span(end - call.started_at),
         "input_tokens": call.input_tokens,
         "output_tokens": call.output_tokens,
-        "cost": call.cost,
+        "cost": amount(call.cost),
         "finish_reason": texts.name(call.finish_reason),
         "prompt": prompt,
         "chars_in": max((one.chars_in for one in call.attempts), default=0),
         "chars_out": max((one.chars_out for one in call.attempts), default=0),
         "replies": [texts.add(reply) for reply in replies or ()],
         "error": _error_text(error, texts),
-        "error_type": texts.name(error.type) if error else "",
+        "error_type": texts.type_name(error.type) if error else "",
         "error_status": error.status if error else None,
         "attempts": [_attempt(index, texts, one) for one in call.attempts],
         "group": group,
@@ -228,13 +228,13 @@ def _status(call: CallRecord, replies: list[str] | None) -> str:
 def _attempt(index: Index, texts: Texts, attempt: AttemptRecord) -> doc.Attempt:
     return {
         "started": index.since(attempt.started_at),
-        "seconds": round(attempt.seconds, 4),
+        "seconds": span(attempt.seconds),
         "error": texts.add(attempt.error),
         "cached": attempt.cached,
         "cut": attempt.was_cut,
         "input_tokens": attempt.input_tokens,
         "output_tokens": attempt.output_tokens,
-        "cost": attempt.cost,
+        "cost": amount(attempt.cost),
     }
 
 
@@ -260,9 +260,9 @@ def _tool(index: Index, texts: Texts, tool: ToolRecord) -> doc.ToolCall:
         "name": texts.name(tool.name),
         "is_tool": tool.is_tool,
         "started": index.since(tool.started_at),
-        "seconds": None if tool.seconds is None else round(tool.seconds, 4),
+        "seconds": None if tool.seconds is None else span(tool.seconds),
         "arguments": shown(tool.arguments),
         "result": shown(tool.result),
         "error": _error_text(tool.error, texts),
-        "error_type": texts.name(tool.error.type) if tool.error else "",
+        "error_type": texts.type_name(tool.error.type) if tool.error else "",
     }

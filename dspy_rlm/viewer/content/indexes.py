@@ -14,6 +14,12 @@ from dspy_rlm.journal.records import CallRecord, RunRecord, StepRecord, ToolReco
 # The most seconds that count as opening the sandbox, before the first event of a run.
 _MOST_SECONDS_BEFORE = 600.0
 
+# No run is as long: thirty years.
+MAX_SECONDS = 1e9
+
+# No call costs as much, in US dollars.
+MAX_DOLLARS = 1e9
+
 # A run without an end: a process goes on with it, or was killed.
 RUNNING, CRASHED = "running", "crashed"
 
@@ -24,6 +30,16 @@ class Above:
 
     run: int
     step: int | None
+
+
+def span(seconds: float) -> float:
+    """Returns a length of time as a document has it; zero for one that a damaged journal made up."""
+    return round(seconds, 4) if 0 < seconds < MAX_SECONDS else 0.0
+
+
+def amount(value: float | None) -> float | None:
+    """Returns a sum of money; None if it is unknown, or no sum that could be paid."""
+    return value if value is not None and 0 <= value < MAX_DOLLARS else None
 
 
 class Index:
@@ -48,13 +64,18 @@ class Index:
             key=lambda tool: tool.seq,
         )
         self.tool_at = {tool.call_id: at for at, tool in enumerate(self.tools)}
+        self.below: dict[tuple[int, int | None], list[int]] = {}
+        """The sub-runs by the run and the step above."""
+        for at, above in enumerate(self.above):
+            if above is not None:
+                self.below.setdefault((above.run, above.step), []).append(at)
         last = max(moment for run in self.runs for moment in _moments(run))
         self.started_at = _beginning(root, last)
         self.seconds = max(_reported_seconds(root), self.since(last))
 
     def since(self, moment: float) -> float:
         """Returns the seconds from the start of the root run to a moment in seconds since the epoch."""
-        return round(max(moment - self.started_at, 0.0), 4) if moment else 0.0
+        return span(moment - self.started_at) if moment else 0.0
 
     def status_of(self, run: RunRecord) -> str:
         """Returns the status of a run."""
@@ -68,9 +89,8 @@ class Index:
         """Returns the end of a run, or of what is known of it."""
         if run is self.root:
             return self.seconds
-        seconds = (run.ended or {}).get("seconds")
-        if isinstance(seconds, (int, float)):
-            return min(self.start_of(run) + float(seconds), self.seconds)
+        if run.ended is not None:
+            return min(self.start_of(run) + _reported_seconds(run), self.seconds)
         return min(self.since(max(_moments(run))), self.seconds)
 
     def step_ends(self, run: RunRecord) -> Iterator[tuple[StepRecord, float]]:
@@ -103,7 +123,7 @@ def _time(run: RunRecord) -> float:
 
 def _reported_seconds(root: RunRecord) -> float:
     seconds = (root.ended or {}).get("seconds")
-    return float(seconds) if isinstance(seconds, (int, float)) else 0.0
+    return span(seconds) if isinstance(seconds, (int, float)) else 0.0
 
 
 def _beginning(root: RunRecord, last: float) -> float:
@@ -115,6 +135,12 @@ def _beginning(root: RunRecord, last: float) -> float:
 
 def _moments(run: RunRecord) -> Iterator[float]:
     """Yields the times at which something happened in a run."""
+    began = _time(run)
+    yield began
+    yield from (moment for moment in _all_moments(run) if 0 < moment - began < MAX_SECONDS)
+
+
+def _all_moments(run: RunRecord) -> Iterator[float]:
     yield _time(run)
     for step in run.all_steps:
         yield step.started_at

@@ -8,7 +8,7 @@ from typing import Any
 from dspy_rlm.journal.records import AttemptRecord, CallRecord
 from dspy_rlm.reports.report import added
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.content.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, amount, end_of_call
 from dspy_rlm.viewer.texts import Texts
 
 # Points of one line of a chart.
@@ -52,7 +52,7 @@ def totals_of(index: Index, texts: Texts) -> list[doc.Totals]:
             total["calls"] += 1
             total["input_tokens"] = added(total["input_tokens"], attempt.input_tokens)
             total["output_tokens"] = added(total["output_tokens"], attempt.output_tokens)
-            total["cost"] = added(total["cost"], attempt.cost)
+            total["cost"] = added(total["cost"], amount(attempt.cost))
     return [found[place] for place in sorted(found)]
 
 
@@ -82,11 +82,11 @@ def _gauge(
 ) -> doc.Gauge:
     points: list[tuple[float, float]] = [(0.0, 0.0)]
     total, is_known = 0.0, True
-    for moment, amount in sorted(amounts, key=lambda one: one[0]):
-        if amount is None:
+    for moment, more in sorted(amounts, key=lambda one: one[0]):
+        if more is None:
             is_known = False
-        elif amount:
-            total += amount
+        elif more:
+            total += more
             points.append((moment, round(total, 8)))
     points.append((seconds, round(total, 8)))
     return {
@@ -130,6 +130,6 @@ def _spent(attempt: AttemptRecord, name: str) -> float | None:
     if attempt.cached:
         return 0.0
     if name == "max_cost":
-        return attempt.cost
+        return amount(attempt.cost)
     tokens: float | None = added(attempt.input_tokens, attempt.output_tokens)
     return tokens

@@ -10,7 +10,7 @@ from dspy_rlm.journal.errors import MissingValueError
 from dspy_rlm.journal.records import CellRecord, RunRecord, StepRecord, Text, read_text
 from dspy_rlm.replies.python_source import tree_of
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.content.indexes import Index
+from dspy_rlm.viewer.content.indexes import Index, span
 from dspy_rlm.viewer.texts import Texts
 
 # A longer cell holds data: its names are not looked for.
@@ -24,12 +24,9 @@ _FRAME = re.compile(r'File "<cell (\d{1,9})>", line (\d{1,9})')
 
 def step_views(index: Index, texts: Texts, run: RunRecord) -> list[doc.Step]:
     """Returns the steps of a run, the unfinished one too."""
-    below: dict[int | None, list[int]] = {}
-    for at, above in enumerate(index.above):
-        if above is not None and above.run == index.run_at[run.run_id]:
-            below.setdefault(above.step, []).append(at)
+    at = index.run_at[run.run_id]
     return [
-        _step(index, texts, run, step, end, below.get(step.number, []))
+        _step(index, texts, run, step, end, index.below.get((at, step.number), []))
         for step, end in index.step_ends(run)
     ]
 
@@ -45,13 +42,13 @@ def _step(
         "number": step.number,
         "unfinished": step is run.unfinished,
         "started": started,
-        "seconds": round(max(end - started, 0.0), 4),
+        "seconds": span(end - started),
         "reasoning": texts.add(step.reasoning),
         "code": texts.add(cell.code if cell else step.code),
         "outcome": cell.outcome if cell else None,
         "error": _error(texts, step.number, cell) if cell and cell.outcome == "failed" else None,
         "cell_started": index.since(cell.started_at) if cell else None,
-        "cell_seconds": round(cell.seconds, 4) if cell else None,
+        "cell_seconds": span(cell.seconds) if cell else None,
         "output": texts.add(output),
         "output_chars": chars_of(output),
         "shown": texts.add(step.shown),
@@ -88,7 +85,7 @@ def _read(text: Text) -> str:
 
 def _error(texts: Texts, number: int, cell: CellRecord) -> doc.CellError:
     return {
-        "type": texts.name(cell.error_type),
+        "type": texts.type_name(cell.error_type),
         "message": texts.add(cell.message),
         "traceback": texts.add(cell.traceback),
         "line": failing_line(number, _read(cell.traceback), _read(cell.code)),

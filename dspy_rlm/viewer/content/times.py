@@ -7,14 +7,15 @@ for is left out, such as the other calls of a batch than its slowest ones.
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from dspy_rlm.journal.records import CallRecord, RunRecord, StepRecord
 from dspy_rlm.viewer import document as doc
-from dspy_rlm.viewer.content.indexes import Index, end_of_call
+from dspy_rlm.viewer.content.indexes import Index, end_of_call, span
 
-# Segments of a page; the shortest ones become parts of their neighbours.
+# Segments of a page; of a longer path, short neighbours become one.
 MAX_SEGMENTS = 2_000
 
 PARTS = ("root", "sandbox", "sub", "tool", "other")
@@ -73,7 +74,7 @@ def _run_path(index: Index, run: RunRecord, start: float, end: float) -> Iterato
             activities.append(
                 _Activity(
                     began,
-                    began + step.cell.seconds,
+                    began + span(step.cell.seconds),
                     _segment("sandbox", at, step.number),
                     cell=step,
                 )
@@ -104,7 +105,7 @@ def _cell_path(
     waits: list[tuple[float, float]] = []
     for tool in step.tools:
         began = index.since(tool.started_at)
-        until = end if tool.seconds is None else began + tool.seconds
+        until = end if tool.seconds is None else began + span(tool.seconds)
         if tool.is_tool:
             segment = _segment("tool", at, step.number)
             segment["tool"] = index.tool_at[tool.call_id]
@@ -117,6 +118,7 @@ def _cell_path(
             _Activity(index.start_of(sub_run), index.end_of(sub_run), segment, run=sub_run)
         )
     gap = _segment("sandbox", at, step.number)
+    waits = _merged(waits)
     for segment in _path(index, activities, gap, start, end):
         if segment["part"] == "sandbox" and segment["run"] == at:
             yield from _with_waits(segment, waits)
@@ -127,18 +129,32 @@ def _cell_path(
 def _with_waits(
     segment: doc.Segment, waits: Sequence[tuple[float, float]]
 ) -> Iterator[doc.Segment]:
-    """Yields a segment of a cell, with the time in a function of the REPL as waiting: for a slot, or for a retry."""
+    """Yields a segment of a cell, with the time in a function of the REPL as waiting: for a slot, or for a retry.
+
+    `waits` do not overlap, and rise.
+    """
     end = segment["end"]
-    for began, until in sorted(waits, key=lambda wait: -wait[1]):
-        low, high = max(began, segment["start"]), min(until, end)
-        if low >= high:
-            continue
+    at = bisect_left(waits, (end, end))
+    while at > 0 and waits[at - 1][1] > segment["start"]:
+        at -= 1
+        low, high = max(waits[at][0], segment["start"]), min(waits[at][1], end)
         if high < end:
             yield {**segment, "start": high, "end": end}
         yield {**segment, "part": "other", "start": low, "end": high}
         end = low
     if segment["start"] < end:
         yield {**segment, "end": end}
+
+
+def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns spans of time without overlaps, in order."""
+    found: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        elif start < end:
+            found.append((start, end))
+    return found
 
 
 def _of_call(index: Index, call: CallRecord, end: float, part: str) -> _Activity:
@@ -184,15 +200,21 @@ def _joined(path: Iterable[doc.Segment]) -> list[doc.Segment]:
 
 
 def _thinned(path: list[doc.Segment], least: float) -> list[doc.Segment]:
-    """Returns a path of at most about `MAX_SEGMENTS`, whose short ones are a part of the one before."""
+    """Returns a path of at most about `MAX_SEGMENTS`: short neighbours become one, which is what the longest of them is."""
     if len(path) > MAX_SEGMENTS:
         kept: list[doc.Segment] = []
+        longest = 0.0
         for segment in path:
-            if kept and segment["end"] - segment["start"] < least:
-                kept[-1]["end"] = segment["end"]
-            else:
-                kept.append(segment)
-        path = _joined(kept)
+            length = segment["end"] - segment["start"]
+            if not kept or length >= least or kept[-1]["end"] - kept[-1]["start"] >= least:
+                kept.append({**segment})
+                longest = length
+                continue
+            start = kept[-1]["start"]
+            if length > longest:
+                kept[-1], longest = {**segment}, length
+            kept[-1]["start"], kept[-1]["end"] = start, segment["end"]
+        path = kept
     for segment in path:
         segment["start"], segment["end"] = round(segment["start"], 4), round(segment["end"], 4)
     return path

@@ -182,6 +182,9 @@ def _is_table(address: int, names: dict[str, Any]) -> bool:
     """Returns whether a dictionary's table of keys is at an address."""
     if address < 4096 or address % WORD:
         return False
+    # Most words are no table, and what lies where they point may be taken for a table of millions of entries.
+    if read(address + _TABLE_ENTRIES) != len(names):
+        return False
     try:
         items = [(key, read(value)) for key, value in _entries(address)]
     except (RuntimeError, ValueError):

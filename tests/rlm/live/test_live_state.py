@@ -163,11 +163,22 @@ class TestCalls:
 
     def test_the_line_that_runs_is_that_of_the_last_call(self):
         """A call whose line is not known leaves the last one that is."""
-        run = live.running(live.view(), "a\nb\nc")
+        run = live.running(live.view(), "sub_llm(1)\nsub_llm(2)\n# sub_llm_batched(3)")
         run.call("sub_llm", 1, 2, 100.0, is_tool=False)
         run.call("sub_llm", 1, 0, 100.0, is_tool=False)
 
         assert run.steps[0].line == 2
+
+    def test_a_line_that_the_sandbox_does_not_know(self):
+        """A call of a task has the line of the only place in the code that it can come from."""
+        code = (
+            "x = 1\nrs = await asyncio.gather(*[sub_llm.aio(p) for p in ps])\nsub_llm_batched(ps)"
+        )
+        run = live.running(live.view(), code)
+
+        site = run.call("sub_llm", 1, 0, 100.0, is_tool=False)
+        assert site is not None
+        assert (site.line, run.steps[0].line) == (2, 2)
 
     def test_too_many_places_are_counted_only(self):
         """Generated code may call functions from a thousand lines."""

@@ -16,6 +16,13 @@ export interface Place {
   readonly label: string;
 }
 
+/** The places that have a position, and the span of the first one's text around it. */
+export interface Found {
+  readonly places: readonly [Place, ...Place[]];
+  readonly start: number;
+  readonly end: number;
+}
+
 export class Places {
   /** Short texts, which are in the document itself. */
   readonly short: { readonly text: string; readonly place: Place }[] = [];
@@ -37,8 +44,8 @@ export class Places {
     this.#spans.sort((one, other) => one[0] - other[0]);
   }
 
-  /** Returns the places of the texts at a position, the first ones first. */
-  at(position: number): Place[] {
+  /** Returns the places of the texts that have a position, the first ones first; null if none has it. */
+  at(position: number): Found | null {
     let [low, high] = [0, this.#spans.length];
     while (low < high) {
       const middle = (low + high) >> 1;
@@ -48,19 +55,20 @@ export class Places {
         high = middle;
       }
     }
-    const texts = new Set<number>();
+    const texts = new Map<number, [number, number]>();
     for (let index = low - 1; index >= 0; index--) {
       const [start, end, text] = this.#spans[index] ?? [0, 0, 0];
       if (start < position - this.#longest) {
         break;
       }
       if (end > position) {
-        texts.add(text);
+        texts.set(text, [start, end]);
       }
     }
-    return [...texts].sort((one, other) => one - other).flatMap((text) =>
-      this.#byText.get(text) ?? []
-    );
+    const numbers = [...texts.keys()].sort((one, other) => one - other);
+    const [first, ...others] = numbers.flatMap((text) => this.#byText.get(text) ?? []);
+    const [start, end] = texts.get(numbers[0] ?? -1) ?? [0, 0];
+    return first === undefined ? null : { places: [first, ...others], start, end };
   }
 
   #add(text: Text, place: Place): void {

@@ -5,9 +5,12 @@
  * `places.ts` knows which texts have it.
  */
 
-import type { Places } from "./places.ts";
-import type { Place } from "./places.ts";
+import type { Place, Places } from "./places.ts";
 import type { Store } from "./store.ts";
+
+/** What it needs of the document. */
+type SearchedStore = Pick<Store, "texts">;
+type SearchedPlaces = Pick<Places, "short" | "at">;
 
 /** A match with what is around it. */
 export interface Hit {
@@ -36,8 +39,8 @@ const OVERLAP = 4 * 256;
 
 /** Yields the matches so far after each part, until `signal` is aborted. */
 export async function* search(
-  store: Store,
-  places: Places,
+  store: SearchedStore,
+  places: SearchedPlaces,
   query: string,
   signal: AbortSignal,
 ): AsyncGenerator<Progress> {
@@ -65,11 +68,20 @@ export async function* search(
     const bytes = new Uint8Array(rest.length + chunk.length);
     bytes.set(rest);
     bytes.set(chunk, rest.length);
-    const start = texts.chunkStart(index) - rest.length;
-    addMatches(hits, bytes, start, start + rest.length - query.length * 4, pattern, places);
-    rest = bytes.slice(Math.max(0, bytes.length - OVERLAP));
+    const border = texts.chunkStart(index);
+    addMatches(hits, { bytes, start: border - rest.length, seenUntil: border }, pattern, places);
+    rest = bytes.slice(wholeCharacter(bytes, Math.max(0, bytes.length - OVERLAP)));
   }
   yield progress(1);
+}
+
+/** Returns the first position from `at` on at which a character of UTF-8 begins. */
+function wholeCharacter(bytes: Uint8Array, at: number): number {
+  let position = at;
+  while (((bytes[position] ?? 0) & 0xc0) === 0x80) {
+    position += 1;
+  }
+  return position;
 }
 
 /** Returns the pattern of a query: as it stands, whatever its case, with any run of spaces for a space. */
@@ -88,40 +100,56 @@ function addShort(hits: Hit[], text: string, place: Place, pattern: RegExp): voi
   }
 }
 
-function addMatches(
-  hits: Hit[],
-  bytes: Uint8Array,
-  start: number,
-  seenUntil: number,
-  pattern: RegExp,
-  places: Places,
-): void {
-  const text = new TextDecoder().decode(bytes);
-  const offsets = new ByteOffsets(text, bytes.length);
+/** A part of all bytes, of which the beginning was searched before. */
+interface Part {
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly seenUntil: number;
+}
+
+function addMatches(hits: Hit[], part: Part, pattern: RegExp, places: SearchedPlaces): void {
+  const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(part.bytes);
+  const offsets = new ByteOffsets(text, part.bytes.length);
   pattern.lastIndex = 0;
   for (let match = pattern.exec(text); match !== null; match = pattern.exec(text)) {
-    if (match[0] === "") {
+    const [found] = match;
+    if (found === "" || hits.length >= MOST_HITS) {
       return;
     }
-    const position = start + offsets.at(match.index);
-    if (position + match[0].length <= seenUntil) {
-      continue;
-    }
-    const found = places.at(position);
-    const first = found[0];
-    if (first === undefined) {
-      continue;
-    }
-    const around = snippet(text, match.index, match[0].length);
-    const last = hits.at(-1);
-    if (last?.place === first && last.before === around.before && last.after === around.after) {
-      continue;
-    }
-    hits.push({ place: first, others: found.length - 1, ...around });
-    if (hits.length >= MOST_HITS) {
-      return;
+    const position = part.start + offsets.at(match.index);
+    const end = part.start + offsets.at(match.index + found.length);
+    const at = end <= part.seenUntil ? null : places.at(position);
+    if (at !== null) {
+      const around = snippet(text, match.index, found.length);
+      hits.push({
+        place: at.places[0],
+        others: at.places.length - 1,
+        before: lastBytes(around.before, position - at.start),
+        match: found,
+        after: firstBytes(around.after, at.end - end),
+      });
     }
   }
+}
+
+const encoder = new TextEncoder();
+
+/** Returns the end of a text that takes at most so many bytes: what is before it is of another text. */
+function lastBytes(text: string, most: number): string {
+  let start = 0;
+  while (start < text.length && encoder.encode(text.slice(start)).length > most) {
+    start += 1;
+  }
+  return text.slice(start);
+}
+
+/** Returns the beginning of a text that takes at most so many bytes. */
+function firstBytes(text: string, most: number): string {
+  let end = text.length;
+  while (end > 0 && encoder.encode(text.slice(0, end)).length > most) {
+    end -= 1;
+  }
+  return text.slice(0, end);
 }
 
 function snippet(text: string, index: number, length: number): Omit<Hit, "place" | "others"> {
@@ -136,7 +164,6 @@ function snippet(text: string, index: number, length: number): Omit<Hit, "place"
 class ByteOffsets {
   readonly #text: string;
   readonly #ascii: boolean;
-  readonly #encoder = new TextEncoder();
   #index = 0;
   #bytes = 0;
 
@@ -149,7 +176,7 @@ class ByteOffsets {
     if (this.#ascii) {
       return index;
     }
-    this.#bytes += this.#encoder.encode(this.#text.slice(this.#index, index)).length;
+    this.#bytes += encoder.encode(this.#text.slice(this.#index, index)).length;
     this.#index = index;
     return this.#bytes;
   }

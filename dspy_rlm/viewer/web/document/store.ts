@@ -109,7 +109,7 @@ export function toolsOf(journal: Journal, step: Step): ToolCall[] {
 }
 
 /** Returns the runs that a run has started, with those below them, and the run itself. */
-export function familyOf(journal: Journal, run: RunIndex): Set<RunIndex> {
+function familyOf(journal: Journal, run: RunIndex): Set<RunIndex> {
   const family = new Set([run]);
   // A run is after the one above it, so one pass finds all.
   journal.runs.forEach((one, index) => {
@@ -135,27 +135,43 @@ export function promptOf(journal: Journal, step: Step | undefined): readonly Mes
   return prompt === undefined || prompt === null ? null : journal.prompts[prompt]?.messages ?? null;
 }
 
-/** The totals of some calls; a part that is unknown makes the sum null. */
+/** A sum of amounts of which some may be unknown, such as those of failed calls. */
+export interface Total {
+  /** Null: nothing of it is known. */
+  readonly known: number | null;
+  /** True if none is unknown. */
+  readonly exact: boolean;
+}
+
+/** The totals of some calls. */
 export interface Sum {
   readonly calls: number;
-  readonly failed: number;
-  readonly inputTokens: number | null;
-  readonly outputTokens: number | null;
-  readonly cost: number | null;
+  readonly inputTokens: Total;
+  readonly outputTokens: Total;
+  readonly tokens: Total;
+  readonly cost: Total;
 }
 
 /** Returns the totals of some calls. */
 export function sumOf(calls: readonly Call[]): Sum {
-  const total = (part: (call: Call) => number | null): number | null =>
-    calls.reduce<number | null>((sum, call) => {
-      const value = part(call);
-      return sum === null || value === null ? null : sum + value;
-    }, 0);
+  const [inputTokens, outputTokens] = [
+    total(calls.map((call) => call.input_tokens)),
+    total(calls.map((call) => call.output_tokens)),
+  ];
   return {
     calls: calls.length,
-    failed: calls.filter((call) => call.status === "failed").length,
-    inputTokens: total((call) => call.input_tokens),
-    outputTokens: total((call) => call.output_tokens),
-    cost: total((call) => call.cost),
+    inputTokens,
+    outputTokens,
+    tokens: {
+      known: inputTokens.known === null ? null : inputTokens.known + (outputTokens.known ?? 0),
+      exact: inputTokens.exact && outputTokens.exact,
+    },
+    cost: total(calls.map((call) => call.cost)),
   };
+}
+
+function total(amounts: readonly (number | null)[]): Total {
+  const sum = amounts.reduce<number>((all, amount) => all + (amount ?? 0), 0);
+  const exact = amounts.every((amount) => amount !== null);
+  return { known: exact || sum > 0 ? sum : null, exact };
 }

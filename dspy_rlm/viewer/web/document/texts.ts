@@ -74,6 +74,27 @@ export class Texts {
     return parts.map((part) => decoder.decode(part, { stream: true })).join("") + decoder.decode();
   }
 
+  /** Returns the beginning of a text, up to so many characters, without reading the rest. */
+  async start(text: Text, chars: number): Promise<string> {
+    if (typeof text !== "number") {
+      return (await this.read(text)).slice(0, chars);
+    }
+    const entry = this.#entries[text] ?? [];
+    // A character has four bytes at most.
+    let room = chars * 4;
+    const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+    let found = "";
+    for (let index = 1; index + 1 < entry.length && room > 0; index += 2) {
+      const start = entry[index] ?? 0;
+      const end = Math.min(entry[index + 1] ?? 0, start + room);
+      for (const part of await this.#bytes(start, end)) {
+        found += decoder.decode(part, { stream: true });
+      }
+      room -= end - start;
+    }
+    return found.slice(0, chars);
+  }
+
   /** Returns the inflated bytes of a chunk. */
   chunk(index: number): Promise<Uint8Array<ArrayBuffer>> {
     const known = this.#inflated.get(index);

@@ -10,8 +10,10 @@ import { visible } from "../text/lines.ts";
 import { drawAll } from "../text/block.ts";
 import { plain } from "../text/visible.ts";
 import { fill, h } from "../ui/dom.ts";
+import { keepFocus } from "../ui/focus.ts";
 import { clearHighlight, highlight } from "../ui/highlight.ts";
 import { pill } from "../ui/parts.ts";
+import { drawWholeLists } from "../ui/virtual_list.ts";
 import { compareView } from "../views/compare.ts";
 import { outcomePill, stepButtons } from "../views/step.ts";
 import { Choices, type Context, link, runName } from "./context.ts";
@@ -38,6 +40,8 @@ export class App {
   readonly #help = helpDialog();
   /** What is drawn: a live page draws a view again only if this changes. */
   #drawn = "";
+  /** The number of the last step of the run that is open, as of the last drawing. */
+  #newest: number | undefined;
 
   constructor(store: Store, root: HTMLElement) {
     this.#store = store;
@@ -84,7 +88,10 @@ export class App {
       this.#side.classList.remove("open");
       this.draw();
     });
-    addEventListener("beforeprint", () => drawAll(this.#root));
+    addEventListener("beforeprint", () => {
+      drawAll(this.#main);
+      drawWholeLists(this.#main);
+    });
     if (this.#store.document.live) {
       this.#showLive("live");
       follow(this.#store, () => this.#grown(), (state) => this.#showLive(state));
@@ -100,6 +107,12 @@ export class App {
       // The event comes later; what follows a link, such as a highlight, needs the view now.
       this.draw();
     }
+  }
+
+  #rename(to: string): void {
+    const key = this.#drawn.slice(this.#drawn.indexOf("\n"));
+    history.replaceState(null, "", to);
+    this.#drawn = `${location.hash}${key}`;
   }
 
   openSearch(): void {
@@ -180,6 +193,7 @@ export class App {
     const context = this.#context();
     this.#header.update(this.#store, context.journalIndex);
     const { step, runIndex } = context;
+    this.#newest = context.run.steps.at(-1)?.number;
     const id = step === undefined ? `r${runIndex}` : `r${runIndex}-s${step.number}`;
     const compares = route.target.kind === "compare";
     this.#sidebar.select(context.journalIndex, compares ? "compare" : id);
@@ -195,6 +209,7 @@ export class App {
     }
     this.#drawn = key;
     const top = moved ? 0 : this.#main.scrollTop;
+    const focus = keepFocus(this.#main);
     if (compares) {
       fill(
         this.#main,
@@ -205,6 +220,9 @@ export class App {
       this.#drawPage(context);
     }
     this.#main.scrollTop = top;
+    if (!moved) {
+      focus();
+    }
   }
 
   #drawPage(context: Context): void {
@@ -279,6 +297,7 @@ export class App {
       step: subject.step,
       choices: this.#choices,
       go: (to) => this.go(to),
+      rename: (to) => this.#rename(to),
     };
   }
 
@@ -287,30 +306,46 @@ export class App {
     if (!this.#store.document.live) {
       return `${location.hash}\n`;
     }
-    const { step, journal } = context;
-    const content = step === undefined ? String(this.#store.document.written_at) : JSON.stringify([
+    const { step, run, journal } = context;
+    const content = step === undefined ? run.status + this.#contentOf(context) : JSON.stringify([
       step,
       [...step.root_calls, ...step.sub_calls].map((call) => journal.calls[call]),
     ]);
     return `${location.hash}\n${content}`;
   }
 
+  /** Views of a run that show only a part of it are drawn again only if that part changes. */
+  #contentOf(context: Context): string {
+    const { run, journal } = context;
+    switch (context.route.view) {
+      case "inputs":
+        return JSON.stringify(run.inputs);
+      case "outputs":
+        return JSON.stringify(run.outputs);
+      case "variables":
+        return JSON.stringify(run.variables);
+      case "setup":
+        return JSON.stringify([run.status, journal.settings]);
+      case "steps":
+        return JSON.stringify([run.steps.length, run.steps.at(-1)]);
+      default:
+        return String(this.#store.document.written_at);
+    }
+  }
+
   #grown(): void {
     const context = this.#context();
     // A person who reads the newest step follows the run.
-    const follows = context.step !== undefined && this.#atEnd;
+    const follows = context.step !== undefined && context.step.number === this.#newest;
     this.#search.update();
     this.#sidebar.update(this.#store.journals);
-    const last = this.#store.journal(context.journalIndex).runs[context.runIndex]?.steps.at(-1);
+    const last = context.run.steps.at(-1);
     if (follows && last !== undefined && last.number !== context.step?.number) {
       this.go(link(context, { kind: "step", run: context.runIndex, step: last.number }));
     } else {
       this.draw();
     }
-    this.#atEnd = last?.number === this.#context().step?.number;
   }
-
-  #atEnd = false;
 
   #showLive(state: LiveState): void {
     this.#header.showLive(state);

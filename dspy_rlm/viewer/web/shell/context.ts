@@ -32,6 +32,8 @@ export interface Context {
   readonly choices: Choices;
   /** Opens a permalink. */
   readonly go: (link: string) => void;
+  /** Changes the permalink of what is shown, without drawing it again. */
+  readonly rename: (link: string) => void;
 }
 
 /** Returns the permalink of a place in the journal of a view. */

@@ -6,7 +6,7 @@ import type { LiveState } from "../document/live.ts";
 import type { Store } from "../document/store.ts";
 import { sumOf } from "../document/store.ts";
 import { visible } from "../text/lines.ts";
-import { count, dollars, duration, short } from "../text/numbers.ts";
+import { count, dollars, duration, short, total } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import { fill, h } from "../ui/dom.ts";
 import { iconButton, named, pill } from "../ui/parts.ts";
@@ -83,9 +83,6 @@ export class Header {
         : null,
       store.document.redacted ? pill("quiet", "redacted") : null,
     );
-    const tokens = sum.inputTokens === null || sum.outputTokens === null
-      ? null
-      : sum.inputTokens + sum.outputTokens;
     const figure = (text: string, label: string): HTMLElement =>
       h("li", {}, h("strong", {}, text), ` ${label}`);
     fill(
@@ -93,8 +90,8 @@ export class Header {
       figure(duration(journal.seconds), ""),
       figure(...split(count(journal.runs[0]?.steps.length ?? 0, "step"))),
       figure(...split(count(sum.calls, "call"))),
-      figure(short(tokens), "tokens"),
-      sum.cost === null ? null : figure(dollars(sum.cost), ""),
+      figure(total(sum.tokens, short), "tokens"),
+      sum.cost.known === null ? null : figure(total(sum.cost, dollars), ""),
     );
     this.#compare.hidden = store.journals.length < 2;
   }

@@ -4,6 +4,7 @@
 
 import type { Journal, Run, RunIndex, Status, Step } from "../document/format.ts";
 import { toolsOf } from "../document/store.ts";
+import { largest } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import type { Tone } from "../ui/parts.ts";
 
@@ -89,7 +90,7 @@ function addRun(
   if (!open) {
     return;
   }
-  const slowest = Math.max(...run.steps.map((step) => step.seconds), 1e-9);
+  const slowest = largest(run.steps.map((step) => step.seconds), 1e-9);
   for (const step of run.steps) {
     const stepId = `${id}-s${step.number}`;
     const stepOpen = !folded.has(keyOf({ journal: journalIndex, id: stepId }));
@@ -137,7 +138,7 @@ export function stepState(run: Run, step: Step): Row["state"] {
 }
 
 /** Returns what a step did, in few words: the functions that it called, or the names that it assigned. */
-export function detailOf(journal: Journal, step: Step): string {
+function detailOf(journal: Journal, step: Step): string {
   if (step.outcome === "submitted") {
     return "SUBMIT";
   }

@@ -55,9 +55,9 @@ export function subjectOf(context: Pick<Context, "journal">, route: Route): Subj
   };
   switch (target.kind) {
     case "run":
-      return at(target.run, null);
+      return at(target.run, null, { call: callOf(journal, route) });
     case "step":
-      return at(target.run, target.step);
+      return at(target.run, target.step, { call: callOf(journal, route) });
     case "call": {
       const call = journal.calls[target.call];
       return at(call?.run ?? 0, call?.step ?? null, {
@@ -75,6 +75,14 @@ export function subjectOf(context: Pick<Context, "journal">, route: Route): Subj
     default:
       return at(0, null, { view: "" });
   }
+}
+
+/** Returns the call that is open beside a grid, as in `#r0/calls/17`. */
+function callOf(journal: Context["journal"], route: Route): CallIndex | null {
+  const [call] = route.rest;
+  return route.view === "calls" && call !== undefined && journal.calls[Number(call)] !== undefined
+    ? Number(call)
+    : null;
 }
 
 /** Returns the tabs of a subject. */

@@ -17,12 +17,15 @@ export function openTheme(changed: () => void): void {
     show(kept() ?? systemTheme());
     changed();
   });
-  let before: Theme = "light";
+  let before: Theme | null = null;
   addEventListener("beforeprint", () => {
-    before = currentTheme();
+    before ??= currentTheme();
     show("light");
   });
-  addEventListener("afterprint", () => show(before));
+  addEventListener("afterprint", () => {
+    show(before ?? currentTheme());
+    before = null;
+  });
 }
 
 /** Switches between light and dark. */

@@ -81,6 +81,8 @@ export interface DiffOptions {
   readonly className?: string;
   /** Words for screen readers and titles in place of "added" and "removed". */
   readonly added?: string;
+  /** Lines of a removed part that are shown at once. */
+  readonly removedLines?: number;
   readonly removed?: string;
 }
 
@@ -119,6 +121,9 @@ function draw(lines: readonly DiffLine[], options: DiffOptions): HTMLElement {
   return block({
     lines: lines.length,
     folds: lines[0]?.change !== "same",
+    ...(lines[0]?.change === "removed" && options.removedLines !== undefined
+      ? { shownLines: options.removedLines }
+      : {}),
     line: (index) => diffLine(lines[index] ?? { change: "same", text: "", number: 0 }, options),
   });
 }

@@ -52,6 +52,19 @@ export function dollars(value: number | null): string {
   return value < 0.0001 ? "<$0.0001" : `$${value.toFixed(value < 0.1 ? 4 : 2)}`;
 }
 
+/** Returns the largest of many numbers, and at least `least`; as arguments of `Math.max`, too many would be an error. */
+export function largest(values: readonly number[], least: number): number {
+  return values.reduce((one, other) => Math.max(one, other), least);
+}
+
+/** As in `≥ 1.2k` if a part of a sum is unknown. */
+export function total(
+  sum: { readonly known: number | null; readonly exact: boolean },
+  text: (value: number | null) => string,
+): string {
+  return sum.exact || sum.known === null ? text(sum.known) : `\u2265 ${text(sum.known)}`;
+}
+
 /** As in `12 %`; never 0 or 100 if it is only nearly so. */
 export function percent(fraction: number): string {
   const value = fraction * 100;

@@ -9,6 +9,18 @@ import { h, style } from "./dom.ts";
 /** Rows that exist above and below those in sight. */
 const SPARE = 8;
 
+/** Rows that are printed. */
+const MOST_PRINTED = 2000;
+
+const DRAW_ALL = "drawall";
+
+/** Draws all rows of the lists below an element, for print. */
+export function drawWholeLists(root: ParentNode): void {
+  for (const list of root.querySelectorAll(".virtual")) {
+    list.dispatchEvent(new Event(DRAW_ALL));
+  }
+}
+
 export interface VirtualListOptions {
   readonly rowHeight: number;
   /** Returns the element of a row; it is discarded when the row leaves the sight. */
@@ -22,13 +34,16 @@ export class VirtualList {
   readonly #options: VirtualListOptions;
   readonly #rows = new Map<number, HTMLElement>();
   #count = 0;
-  #frame = 0;
 
   constructor(options: VirtualListOptions) {
     this.#options = options;
     this.#body = h("div", { class: "virtual-body", role: "presentation" });
     this.element = h("div", { class: `virtual ${options.className ?? ""}` }, this.#body);
     this.element.addEventListener("scroll", () => this.#draw(), { passive: true });
+    this.element.addEventListener(
+      DRAW_ALL,
+      () => this.#drawRows(0, Math.min(this.#count, MOST_PRINTED)),
+    );
     new ResizeObserver(() => this.#draw()).observe(this.element);
   }
 
@@ -79,16 +94,8 @@ export class VirtualList {
     return this.#rows.get(index);
   }
 
+  /** In the event itself, not in a later frame: a fast scroll would show a blank. */
   #draw(): void {
-    if (this.#frame === 0) {
-      // In the frame of the scroll event itself: later, a fast scroll would show a blank for one frame.
-      this.#frame = 1;
-      this.#drawNow();
-      this.#frame = 0;
-    }
-  }
-
-  #drawNow(): void {
     const { rowHeight } = this.#options;
     const { scrollTop, clientHeight } = this.element;
     const first = Math.max(0, Math.floor(scrollTop / rowHeight) - SPARE);
@@ -100,6 +107,10 @@ export class VirtualList {
         this.#rows.delete(index);
       }
     }
+    this.#drawRows(first, end);
+  }
+
+  #drawRows(first: number, end: number): void {
     for (let index = first; index < end; index++) {
       if (!this.#rows.has(index)) {
         const row = this.#make(index);

@@ -2,11 +2,12 @@
  * The grid of calls: status, latency, tokens and cost of each; its prompt and its answer beside it.
  */
 
-import type { CallIndex } from "../document/format.ts";
+import type { Call, CallIndex } from "../document/format.ts";
 import { sumOf } from "../document/store.ts";
 import type { Context } from "../shell/context.ts";
-import { visible } from "../text/lines.ts";
-import { count, dollars, duration, integer, short } from "../text/numbers.ts";
+import { link } from "../shell/context.ts";
+import { appendVisible, visible } from "../text/lines.ts";
+import { count, dollars, duration, integer, largest, short, total } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import type { Child } from "../ui/dom.ts";
 import { fill, h, style } from "../ui/dom.ts";
@@ -24,10 +25,15 @@ import {
 
 const ROW_HEIGHT = 30;
 
-const COLUMNS: readonly (readonly [Column, string, string])[] = [
+/** Characters of a prompt that a row shows. */
+const PREVIEW_CHARS = 160;
+
+/** The columns; the one without a key is not sorted by. */
+const COLUMNS: readonly (readonly [Column | null, string, string])[] = [
   ["number", "#", "num"],
   ["status", "Status", ""],
   ["kind", "Function", ""],
+  [null, "Prompt", "prompt"],
   ["model", "Model", ""],
   ["seconds", "Latency", "num"],
   ["in", "Tokens in", "num"],
@@ -53,6 +59,11 @@ export function callsView(
   );
 }
 
+/** Returns choices that a person made in another grid, without a filter that lets nothing through here. */
+function fitting(choices: GridChoices, counts: ReadonlyMap<Filter, number>): GridChoices {
+  return (counts.get(choices.filter) ?? 0) > 0 ? choices : { ...choices, filter: "all" };
+}
+
 class Grid {
   readonly element: HTMLElement;
   readonly #context: Context;
@@ -72,10 +83,13 @@ class Grid {
     this.#context = context;
     this.#indexes = indexes;
     this.#selected = selected;
-    this.#choices = context.choices.get("grid", FIRST_CHOICES);
-    this.#slowest = Math.max(
+    this.#choices = fitting(
+      context.choices.get("grid", FIRST_CHOICES),
+      filterCounts(context.journal, indexes),
+    );
+    this.#slowest = largest(
+      indexes.map((index) => context.journal.calls[index]?.seconds ?? 0),
       1e-9,
-      ...indexes.map((index) => context.journal.calls[index]?.seconds ?? 0),
     );
     this.#list = new VirtualList({
       rowHeight: ROW_HEIGHT,
@@ -163,8 +177,8 @@ class Grid {
       h(
         "p",
         { class: "quiet" },
-        `${count(sum.calls, "call")} \u00b7 ${short(sum.inputTokens)} tokens in \u00b7 ` +
-          `${short(sum.outputTokens)} out \u00b7 ${dollars(sum.cost)}`,
+        `${count(sum.calls, "call")} \u00b7 ${total(sum.inputTokens, short)} tokens in \u00b7 ` +
+          `${total(sum.outputTokens, short)} out \u00b7 ${total(sum.cost, dollars)}`,
       ),
     );
   }
@@ -174,7 +188,7 @@ class Grid {
     fill(
       this.#head,
       COLUMNS.map(([name, label, className]) =>
-        h(
+        name === null ? h("div", { role: "columnheader", class: `cell ${className}` }, label) : h(
           "div",
           {
             role: "columnheader",
@@ -239,12 +253,30 @@ class Grid {
           : null,
       ),
       cell("kind", "", visible(plain(call.kind, 60))),
+      cell("prompt", "quiet", this.#preview(call)),
       cell("model", "", visible(plain(call.model, 80))),
       cell("seconds", "num", latency, h("span", {}, duration(call.seconds))),
       cell("in", "num", short(call.input_tokens)),
       cell("out", "num", short(call.output_tokens)),
       cell("cost", "num", dollars(call.cost)),
     );
+  }
+
+  /** Returns the beginning of the last message of a prompt; a longer one is there a moment later. */
+  #preview(call: Call): HTMLElement {
+    const { journal, store } = this.#context;
+    const messages = call.prompt === null ? [] : journal.prompts[call.prompt]?.messages ?? [];
+    const content = messages.at(-1)?.content ?? "";
+    const element = h("span", {});
+    if (typeof content === "string") {
+      appendVisible(element, plain(content, PREVIEW_CHARS));
+    } else {
+      store.texts.start(content, PREVIEW_CHARS).then(
+        (start) => appendVisible(element, plain(start, PREVIEW_CHARS)),
+        () => {},
+      );
+    }
+    return element;
   }
 
   #activate(index: number): void {
@@ -267,6 +299,15 @@ class Grid {
     this.#list.refresh(index);
     this.#list.row(index)?.focus({ preventScroll: true });
     this.#showDetail(row.index);
+    this.#rename([row.index]);
+  }
+
+  #rename(rest: readonly number[]): void {
+    const { runIndex, step } = this.#context;
+    const target = step === undefined
+      ? { kind: "run", run: runIndex } as const
+      : { kind: "step", run: runIndex, step: step.number } as const;
+    this.#context.rename(link(this.#context, target, "calls", rest));
   }
 
   #showDetail(index: CallIndex): void {
@@ -278,6 +319,7 @@ class Grid {
           this.element.classList.remove("with-detail");
           fill(this.#detail);
           this.#selected = null;
+          this.#rename([]);
           this.#list.reset(this.#rows.length);
           this.#list.row(this.#active)?.focus();
         },

@@ -60,13 +60,17 @@ function figures(one: Journal, other: Journal): HTMLElement {
     },
     { name: "Sub-calls", values: both(sub), text: integer },
     { name: "Sub-runs", values: both((journal) => journal.runs.length - 1), text: integer },
-    { name: "Tokens in", values: both((journal) => sumOf(journal.calls).inputTokens), text: short },
     {
-      name: "Tokens out",
-      values: both((journal) => sumOf(journal.calls).outputTokens),
+      name: "Tokens in",
+      values: both((journal) => sumOf(journal.calls).inputTokens.known),
       text: short,
     },
-    { name: "Cost", values: both((journal) => sumOf(journal.calls).cost), text: dollars },
+    {
+      name: "Tokens out",
+      values: both((journal) => sumOf(journal.calls).outputTokens.known),
+      text: short,
+    },
+    { name: "Cost", values: both((journal) => sumOf(journal.calls).cost.known), text: dollars },
     { name: "Time", values: both((journal) => journal.seconds), text: duration },
     { name: "Warnings", values: both((journal) => journal.warnings.length), text: integer },
   ];

@@ -217,7 +217,7 @@ function subRunCalls(context: Context): HTMLElement {
 const MOST_PLACES = 12;
 
 /** Returns the warnings of a journal with what to do. */
-export function warningsPanel(context: Context): HTMLElement {
+function warningsPanel(context: Context): HTMLElement {
   const { warnings } = context.journal;
   return panel(
     count(warnings.length, "warning"),

@@ -11,7 +11,7 @@ import { stepState, toneOf } from "../shell/outline.ts";
 import { codeBlock, codeDiff, diffBlock } from "../text/code.ts";
 import { diffLines } from "../text/diff.ts";
 import { visible } from "../text/lines.ts";
-import { bytes, count, dollars, duration, integer, short } from "../text/numbers.ts";
+import { bytes, count, dollars, duration, integer, short, total } from "../text/numbers.ts";
 import { textBlock } from "../text/plain.ts";
 import { plain } from "../text/visible.ts";
 import { fill, h } from "../ui/dom.ts";
@@ -61,9 +61,9 @@ function summary(context: Context, step: Step): HTMLElement {
         : h("a", { href: stepLink(context, step.number, "calls") }, integer(step.sub_calls.length)),
     ],
     tools > 0 && ["Tool calls", integer(tools)],
-    ["Tokens in", short(calls.inputTokens)],
-    ["Tokens out", short(calls.outputTokens)],
-    ["Cost", dollars(calls.cost)],
+    ["Tokens in", total(calls.inputTokens, short)],
+    ["Tokens out", total(calls.outputTokens, short)],
+    ["Cost", total(calls.cost, dollars)],
     step.checkpoint_bytes !== null && ["Checkpoint", bytes(step.checkpoint_bytes)],
     step.assigned.length > 0 && [
       "Assigned",
@@ -251,6 +251,7 @@ function output(context: Context, step: Step, mode: OutputMode): HTMLElement {
             className: "text seen-diff",
             added: "from the harness",
             removed: "not seen",
+            removedLines: 12,
           }),
         ),
       (error: unknown) => fill(root, problem(error)),

@@ -6,7 +6,7 @@ import type { Variable } from "../document/format.ts";
 import type { Context } from "../shell/context.ts";
 import { stepLink } from "../shell/context.ts";
 import { visible } from "../text/lines.ts";
-import { ranges } from "../text/numbers.ts";
+import { largest, ranges } from "../text/numbers.ts";
 import { plain } from "../text/visible.ts";
 import { h, svg } from "../ui/dom.ts";
 import { nothing } from "../ui/parts.ts";
@@ -20,7 +20,7 @@ export function variablesView(context: Context): HTMLElement {
   if (variables.length === 0) {
     return h("div", { class: "view" }, nothing("No names were assigned."));
   }
-  const last = Math.max(1, ...steps.map((step) => step.number));
+  const last = largest(steps.map((step) => step.number), 1);
   const id = context.journalIndex === 1 ? "RUN" : plain(context.journal.name || "RUN", 80);
   return h(
     "div",

@@ -131,14 +131,18 @@ class Waterfall {
       this.#list.element,
     );
     this.#dragToZoom();
+    this.element.addEventListener("keydown", (event) => this.#key(event));
     this.#build();
   }
 
   #addCritical(segment: Segment): void {
-    if (segment.run !== this.#context.runIndex && segment.call === null) {
+    const below = this.#childOf(segment.run);
+    if (below === null) {
       return;
     }
-    const key = segment.call !== null
+    const key = below !== this.#context.runIndex
+      ? `r${below}`
+      : segment.call !== null
       ? `c${segment.call}`
       : segment.tool !== null
       ? `t${segment.tool}`
@@ -146,6 +150,19 @@ class Waterfall {
     const known = this.#critical.get(key) ?? [];
     known.push([segment.start, segment.end]);
     this.#critical.set(key, known);
+  }
+
+  /** Returns the run itself, or the sub-run of it that a run is in; null for a run that is elsewhere. */
+  #childOf(run: number): number | null {
+    const { runs } = this.#context.journal;
+    for (let at: number | null | undefined = run; at !== null && at !== undefined;) {
+      const above: number | null | undefined = runs[at]?.parent;
+      if (at === this.#context.runIndex || above === this.#context.runIndex) {
+        return at;
+      }
+      at = above;
+    }
+    return null;
   }
 
   #build(): void {
@@ -181,7 +198,8 @@ class Waterfall {
         detail: duration(seconds),
         href: link(this.#context, { kind: "run", run: runIndex }, "setup"),
         bars: [bar("other", run.started, seconds)],
-        critical: this.#critical.get("othernull") ?? [],
+        critical: (this.#critical.get("othernull") ?? [])
+          .filter(([start]) => start < run.started + seconds),
         failed: false,
         open: null,
       });
@@ -264,7 +282,7 @@ class Waterfall {
           detail: `${count(below.steps.length, "step")}, ${duration(below.seconds)}`,
           href: link(this.#context, { kind: "run", run: index }, "timeline"),
           bars: [bar("sub", below.started, below.seconds ?? 0)],
-          critical: [],
+          critical: this.#critical.get(`r${index}`) ?? [],
           failed: below.status === "failed" || below.status === "crashed",
           open: null,
         });
@@ -414,6 +432,39 @@ class Waterfall {
     this.#build();
   }
 
+  /** `+` and `-` zoom, `<` and `>` move, `0` shows the whole. */
+  #key(event: KeyboardEvent): void {
+    const [from, to] = this.#range;
+    const span = to - from;
+    const show = (start: number, width: number): void => {
+      const [first, last] = this.#whole;
+      const most = Math.min(width, last - first);
+      const begin = Math.max(first, Math.min(start, last - most));
+      this.#zoom(most >= last - first ? this.#whole : [begin, begin + most]);
+    };
+    switch (event.key) {
+      case "+":
+        show(from + span / 4, span / 2);
+        break;
+      case "-":
+        show(from - span / 2, span * 2);
+        break;
+      case "<":
+        show(from - span / 2, span);
+        break;
+      case ">":
+        show(from + span / 2, span);
+        break;
+      case "0":
+        this.#zoom(this.#whole);
+        break;
+      default:
+        return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
   #dragToZoom(): void {
     const axis = this.#axis;
     let start: number | null = null;
@@ -459,7 +510,7 @@ function ticks(span: number, offset: number): number[] {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough) ?? rough;
   const found: number[] = [];
-  for (let tick = Math.ceil(offset / step) * step; tick <= offset + span * 0.97; tick += step) {
+  for (let tick = Math.ceil(offset / step) * step; tick <= offset + span * 0.93; tick += step) {
     found.push(tick);
   }
   return found;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import struct
 import termios
 import threading
@@ -13,12 +14,16 @@ from typing import TextIO
 
 import pyte
 
+# A mode that no terminal has.
+MARK = b"\x1b[?7777h"
+
 
 class Screen:
     """A terminal of a size, to write to and to look at."""
 
-    def __init__(self, columns: int = 100, rows: int = 30) -> None:
-        """Opens it."""
+    def __init__(self, columns: int = 100, rows: int = 30, *, is_shared: bool = False) -> None:
+        """Opens it. `is_shared` if another process writes to it, between whose bytes none may come."""
+        self._is_shared = is_shared
         self.emulator = pyte.HistoryScreen(columns, rows, history=2_000)
         self._bytes = pyte.ByteStream(self.emulator)
         self._leader, follower = os.openpty()
@@ -38,25 +43,29 @@ class Screen:
             self.emulator.resize(rows, columns)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self._leader, 65_536):
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                select.select([self._leader], [], [])
+                # Under the lock, so that what is no longer to be read is on the screen.
                 with self._lock:
+                    data = os.read(self._leader, 65_536)
                     self.raw += data
                     self._bytes.feed(data)
 
     def _settle(self) -> None:
-        """Waits until all that was written is on the screen: nothing is left to read, and nothing comes any more."""
-        quiet, before = 0, -1
-        for _ in range(500):
-            waiting = bytearray(4)
-            fcntl.ioctl(self._leader, termios.FIONREAD, waiting)
+        """Waits until all that was written is on the screen: a mark that is written last has come."""
+        if self._is_shared:
+            threading.Event().wait(0.05)
+            return
+        os.write(self.follower, MARK)
+        for _ in range(3_000):
             with self._lock:
-                seen = len(self.raw)
-            quiet = quiet + 1 if not any(waiting) and seen == before else 0
-            before = seen
-            if quiet == 3:
-                return
+                at = self.raw.rfind(MARK)
+                if at >= 0:
+                    del self.raw[at : at + len(MARK)]
+                    return
             threading.Event().wait(0.01)
+        raise AssertionError("the terminal is not read")
 
     def lines(self) -> list[str]:
         """Returns the rows of the screen without those that are empty at its end."""
@@ -85,16 +94,17 @@ class Screen:
         return cursor.y, cursor.x, cursor.hidden
 
     def close(self) -> None:
-        """Closes both ends."""
+        """Closes both ends, the reader's last: its number may be that of the next terminal."""
         self.stream.close()
         os.close(self.follower)
+        self._reader.join(30)
         os.close(self._leader)
 
 
 @contextlib.contextmanager
-def screen(columns: int = 100, rows: int = 30) -> Iterator[Screen]:
+def screen(columns: int = 100, rows: int = 30, *, is_shared: bool = False) -> Iterator[Screen]:
     """Yields a terminal."""
-    opened = Screen(columns, rows)
+    opened = Screen(columns, rows, is_shared=is_shared)
     try:
         yield opened
     finally:
