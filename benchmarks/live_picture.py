@@ -18,7 +18,6 @@ from benchmarks import live_scene
 from dspy_rlm.live.rich_tree import Line, RichTree
 from dspy_rlm.live.state import RunView
 from dspy_rlm.live.tree import Tree
-from dspy_rlm.runs.observed import viewing
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 COLUMNS, ROWS = 104, 32
@@ -109,8 +108,7 @@ def sub_runs_half_done(run: RunView) -> bool:
 def main() -> None:
     """Draws all pictures."""
     camera = Camera({"live-batch": batch_half_done, "live-sub-runs": sub_runs_half_done})
-    viewing.display_for = lambda live: camera  # type: ignore[attr-defined]
-    live_scene.play(True)
+    live_scene.play(camera)
 
 
 if __name__ == "__main__":

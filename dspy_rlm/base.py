@@ -137,7 +137,7 @@ class RLMBase(Configured, Portable, dspy.Module):
             memo: A file that keeps answers of sub-LMs from run to run, or True for one in the user's data folder;
                 see docs/reuse.md.
             live: Show each run while it goes on: a tree on the terminal or in the notebook, lines elsewhere; "plain":
-                lines everywhere. docs/live.md describes it.
+                lines everywhere; or a display of your own. docs/live.md describes it.
             max_iters: Another name for `max_iterations`.
             interpreter: A `CodeInterpreter` instance to run in, as older code passes it. No run shuts it down.
 

@@ -50,7 +50,6 @@ from dspy_rlm.signatures import parser as signatures
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
 from sandbox_runtime.helpers import abridged
-from sandbox_runtime.rpc import protocol
 
 ROOT = Path(dspy_rlm.__file__).parent.parent
 CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer"}
@@ -160,7 +159,6 @@ PUMPED = {
         "[\u200b",
         "[/",
     ],
-    ("sandbox_runtime/rpc/protocol.py", None): [b"1", b",1", b"Content-Length: 1\r\n", b"Secret: "],
     (
         "sandbox_runtime/values/builders.py",
         r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'",
@@ -187,7 +185,6 @@ ANCHORED = {
         "dspy_rlm/prompts/untrusted_text.py",
         "'|'.join((f'(?:{form})' for form in LINE_FORMS.values()))",
     ),
-    ("sandbox_runtime/rpc/protocol.py", None),
     ("sandbox_runtime/values/builders.py", r"'[A-Za-z][A-Za-z0-9_+\\-]*(/[A-Za-z0-9_+\\-]+){0,3}'"),
     (
         "sandbox_runtime/packages/wheels.py",
@@ -394,8 +391,6 @@ def compiled(path, source):
         return by_source.get(source, [untrusted._LINE])
     if path in OF_MODULES:
         return OF_MODULES[path]
-    if path == "sandbox_runtime/rpc/protocol.py":
-        return [protocol._HEADER, protocol._SECRET]
     if path == "dspy_rlm/replies/outputs.py":
         return [outputs._JSON_MARKS]
     if path == "dspy_rlm/runs/own_lines.py":

@@ -12,25 +12,29 @@ from dspy_rlm.live.notebook import NotebookDisplay, notebook_place
 from dspy_rlm.live.plain import PlainDisplay
 from dspy_rlm.live.tree import Display
 
-LiveOption: TypeAlias = bool | Literal["plain"] | None
+LiveOption: TypeAlias = bool | Literal["plain"] | Display | None
 
 PLAIN = "plain"
 
 
 def checked_live(live: Any) -> LiveOption:
     """Returns the option. Raises `SignatureError` for another value."""
-    if live is None or isinstance(live, bool) or live == PLAIN:
+    if live is None or isinstance(live, bool) or live == PLAIN or isinstance(live, Display):
         checked: LiveOption = live
         return checked
-    raise SignatureError(f'live must be True, False, "plain" or None, not {live!r:.100}.')
+    raise SignatureError(
+        f'live must be True, False, "plain", None or a display, not {live!r:.100}.'
+    )
 
 
 def display_for(live: LiveOption) -> Display:
     """Returns the display for a run.
 
     In a notebook, that is an output which is updated; on a terminal with rich, a tree; everywhere else, and with
-    `"plain"`, lines.
+    `"plain"`, lines. A display of one's own is that itself.
     """
+    if isinstance(live, Display):
+        return live
     if live != PLAIN:
         if (place := notebook_place()) is not None:
             return NotebookDisplay(place)

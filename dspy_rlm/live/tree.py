@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dspy_rlm.live.state import RunView
 
 logger = logging.getLogger("dspy_rlm")
 
 
+@runtime_checkable
 class Display(Protocol):
     """Shows trees of runs. Its methods are called from any thread. If one raises, the view is switched off."""
 

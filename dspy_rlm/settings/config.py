@@ -70,8 +70,8 @@ class RLMConfig:
     verbose: bool = False
     """True to print each step to stderr."""
 
-    live: bool | str | None = None
-    """True to show runs while they go on, "plain" as lines; None: as the process has it. See `live.choosing`."""
+    live: Any = None
+    """True to show runs while they go on, "plain" as lines, or a display; None: as the process has it. See `live.choosing`."""
 
     watchers: tuple[Callable[[int], Callable[[Any], None]], ...] = ()
     """Functions that return an observer of the events of one run, by its depth; see `events.Sink`."""
@@ -187,7 +187,7 @@ class Configured:
     sub_lm = Setting[SubLM]()
     packages = Setting["PackageSet | None"]()
     verbose = Setting[bool]()
-    live = Setting["bool | str | None"]()
+    live = Setting[Any]()
     style = Setting[str]()
     memo = Setting["str | None"]()
     history_tokens = Setting["int | None"]("view")

@@ -115,8 +115,8 @@ class _Outline:
         limits = [
             (
                 gauge["name"],
-                gauge["spent"],
-                "no limit" if gauge["limit"] is None else gauge["limit"],
+                _amount(gauge["unit"], gauge["spent"]),
+                "no limit" if gauge["limit"] is None else _amount(gauge["unit"], gauge["limit"]),
             )
             for gauge in self._journal["budget"]
         ]
@@ -243,11 +243,13 @@ def _table(title: str, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> I
     yield "</table>\n"
 
 
+def _amount(unit: str, value: float | None) -> str | None:
+    if value is None:
+        return None
+    if unit == "dollars":
+        return dollars(value)
+    return f"{value:,.1f}" if unit == "seconds" else f"{value:,.0f}"
+
+
 def _cell(value: Any) -> str:
-    return (
-        f"{value:,.10g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if type(value) is int
-        else str(value)
-    )
+    return f"{value:,}" if type(value) is int else str(value)

@@ -15,7 +15,7 @@ export class CellOutput {
   #room = 0;
   #raw = "";
 
-  /** `send` sends text to the main thread. */
+  /** `send` sends text to the host. */
   constructor(send: (text: string) => void) {
     this.#send = send;
   }
@@ -25,7 +25,7 @@ export class CellOutput {
     this.#room = chars;
   }
 
-  /** Sends text, up to the limit: this bounds what can queue up in the main thread. */
+  /** Sends text, up to the limit. The host takes more for a breach of the protocol. */
   emit(text: string): void {
     const piece = String(text).slice(0, this.#room);
     if (piece === "") return;

@@ -1,6 +1,6 @@
 /**
- * Measures the sandbox's own work, in a cell and between requests, and decides when it exceeds its limit. Reads no
- * clock: callers pass all times, in milliseconds.
+ * Decides when the sandbox's own work, in a cell and between requests, exceeds its limit. Reads no clock: callers
+ * pass all times, in milliseconds.
  *
  * @module
  */
@@ -14,44 +14,25 @@ export interface CellTime {
   graceSeconds: number;
 }
 
-/** The clock of one cell. It is paused while the host works for the cell. */
+/** Watches the cells, one after the other. */
 export class CellWatch {
   readonly #time: CellTime;
-  #spent = 0;
-  /** The time of the last look; null while the clock is paused. */
-  #since: number | null = null;
+  #cell = 0;
   #lastSignal = -Infinity;
 
   constructor(time: CellTime) {
     this.#time = time;
   }
 
-  get running(): boolean {
-    return this.#since !== null;
-  }
-
-  start(now: number): void {
-    this.#since ??= now;
-  }
-
-  pause(now: number): void {
-    if (this.#since !== null) this.#spent += now - this.#since;
-    this.#since = null;
-  }
-
-  /**
-   * Counts the time since the last look, unless the cell spent it waiting for the host, and decides whether the
-   * cell may go on.
-   */
-  look(now: number, idle: boolean): "go on" | "interrupt" | "end" {
-    if (this.#since === null) return "go on";
-    if (!idle) this.#spent += now - this.#since;
-    this.#since = now;
+  /** Decides whether the cell with this count, which has worked for `spent` milliseconds, may go on. */
+  look(cell: number, spent: number): "go on" | "interrupt" | "end" {
+    if (cell !== this.#cell) this.#lastSignal = -Infinity;
+    this.#cell = cell;
     const { cellSeconds, graceSeconds } = this.#time;
-    if (this.#spent > (cellSeconds + graceSeconds) * 1000) return "end";
-    if (this.#spent <= cellSeconds * 1000) return "go on";
-    if (this.#spent - this.#lastSignal <= INSIST_MILLISECONDS) return "go on";
-    this.#lastSignal = this.#spent;
+    if (spent > (cellSeconds + graceSeconds) * 1000) return "end";
+    if (spent <= cellSeconds * 1000) return "go on";
+    if (spent - this.#lastSignal <= INSIST_MILLISECONDS) return "go on";
+    this.#lastSignal = spent;
     return "interrupt";
   }
 }
@@ -64,21 +45,13 @@ export const REST_MILLISECONDS = 5000;
 
 /** Detects work between requests, in any thread of the process. */
 export class RestWatch {
-  /** The process's CPU time when the last request ended; null during a request. */
-  #since: number | null = null;
+  /** The number of requests at the last look without one, and the process's CPU time then. */
+  #since: { requests: number; worked: number } | null = null;
 
-  /** Starts a pause between requests; `worked` is the CPU time of the process so far. */
-  start(worked: number): void {
-    this.#since = worked;
-  }
-
-  /** Ends the pause: a request has arrived. */
-  stop(): void {
-    this.#since = null;
-  }
-
-  /** Returns whether the process has worked too much since the last request. */
-  seesTooMuch(worked: number): boolean {
-    return this.#since !== null && worked - this.#since > REST_MILLISECONDS;
+  /** Returns whether the process has worked too much since the last request; `worked` is its CPU time so far. */
+  seesTooMuch(requests: number, busy: boolean, worked: number): boolean {
+    if (busy) this.#since = null;
+    else if (this.#since?.requests !== requests) this.#since = { requests, worked };
+    return this.#since !== null && worked - this.#since.worked > REST_MILLISECONDS;
   }
 }

@@ -1,16 +1,20 @@
 /**
- * The codec of frames, without I/O: bytes to JSON and attachments, and back. The mirror of `../rpc/protocol.py`,
- * which explains why frames of this end carry a secret and the host's do not.
+ * The codec of frames, without I/O. The mirror of `../rpc/frames.py`, which describes the format.
  *
  * @module
  */
 
-const HEADER_BYTES = 64 * 1024;
-const HEADER_END = new Uint8Array([13, 10, 13, 10]);
+/** The length of a header without the lengths of attachments, in bytes. */
+export const HEADER_BYTES = 16;
 
-const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true });
-const headerDecoder = new TextDecoder("latin1");
+/** The first byte of every frame. */
+export const MAGIC = 0xd1;
+
+/** The most attachments of a frame. The header of such a frame fits into the reader's buffer. */
+export const MAX_ATTACHMENTS = 16_384;
+
+/** The reader's buffer. Larger frames, and all with attachments, are read into buffers of their own. */
+const BUFFER_BYTES = 128 * 1024;
 
 /** A breach of the protocol by either end. It ends the session. */
 export class ProtocolError extends Error {
@@ -20,121 +24,199 @@ export class ProtocolError extends Error {
 /** Raw bytes that can be transferred between threads. */
 export type Part = Uint8Array<ArrayBuffer>;
 
-/** One JSON-RPC message with its attachments of raw bytes. */
+/** A message as it is on the pipe. */
 export interface Frame {
-  body: unknown;
+  kind: number;
+  id: number;
+  /** A number whose meaning depends on the kind. */
+  arg: number;
+  body: Part;
   attachments: Part[];
 }
 
-/**
- * Encodes a frame as the pieces to write, in order. Attachments are not copied.
- *
- * Before the secret is known, a frame has none; such a frame only reports why the process ends.
- */
-export function encodeFrame(frame: Frame, secret: string): Uint8Array[] {
-  // Deno buffers stdout by lines: with a line feed at its end, a small frame is written at once.
-  const [before, after] = secret === "" ? ["", ""] : [`Secret: ${secret}\r\n`, `${secret}\n`];
-  const body = encoder.encode(JSON.stringify(frame.body) + "\n");
-  let header = `${before}Content-Length: ${body.length}\r\n`;
-  if (frame.attachments.length > 0) {
-    header += `Attachments: ${frame.attachments.map((item) => item.length).join(",")}\r\n`;
+/** A frame that is read into buffers of its own: which of them is being filled, and how far. */
+interface Large {
+  frame: Frame;
+  pieces: Part[];
+  at: number;
+  filled: number;
+}
+
+/** Writes a header into `bytes`, which has room for it. Returns its length. */
+export function writeHeader(
+  bytes: Part,
+  { kind, id, arg }: { kind: number; id: number; arg: number },
+  sizes: number[],
+): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset);
+  const [body, ...attachments] = sizes as [number, ...number[]];
+  if (attachments.length > MAX_ATTACHMENTS || sizes.some((size) => size >= 2 ** 32)) {
+    throw new ProtocolError("A frame has too many parts, or one that is too large.");
   }
-  return [
-    encoder.encode(`${header}\r\n`),
-    body,
-    ...frame.attachments,
-    encoder.encode(after),
-  ];
+  view.setUint8(0, MAGIC);
+  view.setUint8(1, kind);
+  view.setUint16(2, attachments.length, true);
+  view.setUint32(4, id, true);
+  view.setInt32(8, arg, true);
+  view.setUint32(12, body, true);
+  attachments.forEach((size, at) => view.setUint32(HEADER_BYTES + 4 * at, size, true));
+  return HEADER_BYTES + 4 * attachments.length;
 }
 
 /**
  * Turns a byte stream into frames.
  *
- * The caller reads into `space()` and reports with `advance()` how many bytes arrived. Large attachments are read
- * directly into buffers of their own, which the receiver may transfer.
+ * The caller reads into `space()`, reports with `advance()` how many bytes arrived, and takes frames with `next()`
+ * until there is none.
  */
 export class FrameReader {
   readonly #limit: number;
-  /** Buffers for reuse. An attachment of exactly the length of the last one is read into it. */
-  readonly spare: Part[] = [];
-  #head: Part = new Uint8Array(HEADER_BYTES);
-  #headLength = 0;
-  #parts: Part[] = [];
-  #part = 0;
-  #filled = 0;
+  readonly #buffer: Part = new Uint8Array(BUFFER_BYTES);
+  readonly #view = new DataView(this.#buffer.buffer);
+  #from = 0;
+  #to = 0;
+  #large: Large | null = null;
+  #spare: Part | null = null;
 
   /** Accepts frames of at most `limit` bytes. */
   constructor(limit: number) {
     this.#limit = limit;
   }
 
-  /** Returns the buffer for the next bytes; never empty. */
-  space(): Part {
-    const part = this.#parts[this.#part];
-    return part === undefined ? this.#head.subarray(this.#headLength) : part.subarray(this.#filled);
+  /** True if no frame has begun. */
+  get empty(): boolean {
+    return this.#large === null && this.#from === this.#to;
   }
 
-  /** Processes `count` bytes that were read into `space()`. Returns the frames that are now complete. */
-  advance(count: number): Frame[] {
-    if (this.#parts.length > 0) {
-      this.#filled += count;
-      return this.#settle() ? [this.#finish(), ...this.#drainHead()] : [];
+  /**
+   * Returns the buffer for the next bytes; never empty. With `exact` it is not longer than what is missing of the
+   * frame that has begun, or of the next header.
+   */
+  space(exact = false): Part {
+    const large = this.#large;
+    if (large !== null) return large.pieces[large.at]!.subarray(large.filled);
+    const end = exact ? this.#from + this.#needed() : BUFFER_BYTES;
+    return this.#buffer.subarray(this.#to, end);
+  }
+
+  /** Notes that `count` bytes were read into `space()`. */
+  advance(count: number): void {
+    if (this.#large !== null) this.#large.filled += count;
+    else this.#to += count;
+  }
+
+  /**
+   * Returns the next complete frame; null if more bytes are needed. A small body is a view of the buffer: it is valid
+   * until more is read.
+   */
+  next(): Frame | null {
+    if (this.#large !== null) return this.#settle(this.#large);
+    const sizes = this.#sizes();
+    if (sizes === null) return this.#compact();
+    if (isLarge(sizes)) return this.#beginLarge(sizes);
+    if (this.#to - this.#from < HEADER_BYTES + sizes[0]!) return this.#compact();
+    const start = this.#from + HEADER_BYTES;
+    this.#from = start + sizes[0]!;
+    const frame = this.#frame(start - HEADER_BYTES, this.#buffer.subarray(start, this.#from), []);
+    if (this.#from === this.#to) this.#from = this.#to = 0;
+    return frame;
+  }
+
+  /** Takes a buffer back. The next part of exactly its length is read into it. */
+  recycle(part: Part): void {
+    this.#spare = part;
+  }
+
+  /** Returns the length of what has begun at `#from`, as far as it is known. */
+  #needed(): number {
+    const left = this.#to - this.#from;
+    if (left < HEADER_BYTES) return HEADER_BYTES;
+    const header = HEADER_BYTES + 4 * this.#view.getUint16(this.#from + 2, true);
+    if (left < header) return header;
+    const sizes = this.#sizes()!;
+    return isLarge(sizes) ? header : header + sizes[0]!;
+  }
+
+  /** Returns the lengths of the body and of the attachments; null if the header is incomplete. */
+  #sizes(): number[] | null {
+    const [from, view] = [this.#from, this.#view];
+    if (this.#to - from < HEADER_BYTES) return null;
+    if (view.getUint8(from) !== MAGIC) throw new ProtocolError("What arrived is not a frame.");
+    const count = view.getUint16(from + 2, true);
+    if (count > MAX_ATTACHMENTS) throw new ProtocolError("A frame has too many attachments.");
+    const sizes = [view.getUint32(from + 12, true)];
+    if (this.#to - from < HEADER_BYTES + 4 * count) return null;
+    for (let at = 0; at < count; at++) {
+      sizes.push(view.getUint32(from + HEADER_BYTES + 4 * at, true));
     }
-    this.#headLength += count;
-    return this.#drainHead();
-  }
-
-  #drainHead(): Frame[] {
-    const frames: Frame[] = [];
-    for (;;) {
-      const end = findHeaderEnd(this.#head, this.#headLength);
-      if (end < 0) {
-        if (this.#headLength === HEADER_BYTES) {
-          throw new ProtocolError(`A frame's header is longer than ${HEADER_BYTES} bytes.`);
-        }
-        return frames;
-      }
-      this.#parts = parseHeader(this.#head.subarray(0, end), this.#limit).map((size) =>
-        this.#buffer(size)
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    if (total > this.#limit) {
+      throw new ProtocolError(
+        `A frame of ${total} bytes is over the limit of ${this.#limit} bytes.`,
       );
-      this.#consume(end + HEADER_END.length);
-      while (this.#part < this.#parts.length && this.#headLength > 0) {
-        const part = this.#parts[this.#part]!;
-        const count = Math.min(part.length - this.#filled, this.#headLength);
-        part.set(this.#head.subarray(0, count), this.#filled);
-        this.#filled += count;
-        this.#consume(count);
-        if (!this.#settle() && this.#headLength === 0) return frames;
+    }
+    return sizes;
+  }
+
+  #frame(at: number, body: Part, attachments: Part[]): Frame {
+    const view = this.#view;
+    const [id, arg] = [view.getUint32(at + 4, true), view.getInt32(at + 8, true)];
+    return { kind: view.getUint8(at + 1), id, arg, body, attachments };
+  }
+
+  #beginLarge(sizes: number[]): Frame | null {
+    const pieces = sizes.map((size) => this.#allocate(size));
+    const [body, ...attachments] = pieces;
+    const frame = this.#frame(this.#from, body!, attachments);
+    const large = this.#large = { frame, pieces, at: 0, filled: 0 };
+    this.#from += HEADER_BYTES + 4 * attachments.length;
+    for (;;) {
+      const piece = pieces[large.at]!;
+      const count = Math.min(piece.length, this.#to - this.#from);
+      piece.set(this.#buffer.subarray(this.#from, this.#from + count));
+      this.#from += count;
+      large.filled = count;
+      if (count < piece.length || large.at + 1 === pieces.length) break;
+      large.at += 1;
+    }
+    if (this.#from === this.#to) this.#from = this.#to = 0;
+    return this.#settle(large);
+  }
+
+  #allocate(size: number): Part {
+    const spare = this.#spare;
+    if (spare?.length !== size) return new Uint8Array(size);
+    this.#spare = null;
+    return spare;
+  }
+
+  /** Goes on to the piece that is not full. Returns the frame if all are. */
+  #settle(large: Large): Frame | null {
+    while (large.filled === large.pieces[large.at]!.length) {
+      large.at += 1;
+      large.filled = 0;
+      if (large.at === large.pieces.length) {
+        this.#large = null;
+        return large.frame;
       }
-      if (!this.#settle()) return frames;
-      frames.push(this.#finish());
     }
+    return null;
   }
 
-  #buffer(size: number): Part {
-    return this.spare.at(-1)?.length === size ? this.spare.pop()! : new Uint8Array(size);
-  }
-
-  /** Skips the parts that are full. Returns whether all are. */
-  #settle(): boolean {
-    while (this.#part < this.#parts.length && this.#filled === this.#parts[this.#part]!.length) {
-      this.#part += 1;
-      this.#filled = 0;
+  /** Moves an incomplete frame to the start of the buffer. */
+  #compact(): null {
+    if (this.#from > 0) {
+      this.#buffer.copyWithin(0, this.#from, this.#to);
+      this.#to -= this.#from;
+      this.#from = 0;
     }
-    return this.#part === this.#parts.length;
+    return null;
   }
+}
 
-  #consume(count: number): void {
-    this.#head.copyWithin(0, count, this.#headLength);
-    this.#headLength -= count;
-  }
-
-  #finish(): Frame {
-    const [body, ...attachments] = this.#parts;
-    this.#parts = [];
-    this.#part = 0;
-    return { body: parseJson(body!, "frame's body"), attachments };
-  }
+/** Returns whether a frame without attachments is better read into a buffer of its own. */
+function isLarge([body, ...attachments]: number[]): boolean {
+  return attachments.length > 0 || body! > BUFFER_BYTES / 2;
 }
 
 /** Concatenates pieces. */
@@ -146,43 +228,4 @@ export function concat(pieces: Uint8Array[]): Part {
     at += piece.length;
   }
   return whole;
-}
-
-/** Parses JSON: a string, or bytes of UTF-8. */
-export function parseJson(text: Uint8Array | string, what: string): unknown {
-  try {
-    return JSON.parse(typeof text === "string" ? text : decoder.decode(text));
-  } catch (error) {
-    throw new ProtocolError(`The ${what} is not JSON.`, { cause: error });
-  }
-}
-
-function findHeaderEnd(bytes: Uint8Array, length: number): number {
-  for (let at = bytes.indexOf(13); at >= 0 && at + 3 < length; at = bytes.indexOf(13, at + 1)) {
-    if (HEADER_END.every((byte, offset) => bytes[at + offset] === byte)) return at;
-  }
-  return -1;
-}
-
-/** Returns the sizes that a header announces: the body's, then each attachment's. */
-function parseHeader(bytes: Uint8Array, limit: number): number[] {
-  const fields = new Map<string, string>();
-  for (const line of headerDecoder.decode(bytes).split("\r\n")) {
-    const colon = line.indexOf(":");
-    fields.set(line.slice(0, colon).trim().toLowerCase(), line.slice(colon + 1).trim());
-  }
-  const attachments = fields.get("attachments");
-  const texts = [
-    fields.get("content-length") ?? "",
-    ...(attachments ? attachments.split(",") : []),
-  ];
-  if (!texts.every((text) => /^\d{1,15}$/.test(text))) {
-    throw new ProtocolError("A frame's header is malformed.");
-  }
-  const sizes = texts.map(Number);
-  const total = sizes.reduce((sum, size) => sum + size, 0);
-  if (total > limit) {
-    throw new ProtocolError(`A frame of ${total} bytes is over the limit of ${limit} bytes.`);
-  }
-  return sizes;
 }

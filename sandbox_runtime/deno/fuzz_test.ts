@@ -6,12 +6,22 @@
  */
 
 import { type Part, ProtocolError } from "./frames.ts";
-import { parseCellEnd, parseHostFrame } from "./protocol.ts";
-import { GOLDEN, read, text } from "./test_support.ts";
+import { isAnswer, parseRequest } from "./protocol.ts";
+import { GOLDEN, read } from "./test_support.ts";
 
 const ROUNDS = Number(Deno.args[0] ?? 5000);
 
-const MEANINGFUL = ["\r\n\r\n", "-1", "null", "{", "[", "1e999", "\\u0000", "Content-Length: 9"];
+const MEANINGFUL = [
+  "\xd1",
+  "\0\0\0\0",
+  "\xff\xff\xff\xff",
+  "-1",
+  "null",
+  "{",
+  "[",
+  "1e999",
+  "\\u0000",
+];
 
 /** Returns random numbers, the same in every run. */
 function makeDice(seed: number): (below: number) => number {
@@ -37,7 +47,11 @@ function mutate(data: Uint8Array, dice: (below: number) => number): Part {
         bytes.splice(at, 0, ...bytes.slice(at, at + dice(50)));
         break;
       default:
-        bytes.splice(at, 0, ...text(MEANINGFUL[dice(MEANINGFUL.length)]!));
+        bytes.splice(
+          at,
+          0,
+          ...[...MEANINGFUL[dice(MEANINGFUL.length)]!].map((one) => one.charCodeAt(0)),
+        );
     }
   }
   return Uint8Array.from(bytes);
@@ -60,23 +74,14 @@ Deno.test(`${ROUNDS} mutated frames are read or refused`, () => {
   for (let round = 0; round < ROUNDS; round++) {
     const data = mutate(golden[dice(golden.length)]!, dice);
     survive(() => {
-      for (const frame of read(data, { size: 1 + dice(300) })) {
+      const exact = dice(2) === 1;
+      for (const frame of read(data, { size: 1 + dice(300), exact })) {
         frames += 1;
-        parseHostFrame(frame);
+        if (!isAnswer(frame)) parseRequest(frame);
       }
     });
   }
   if (frames < ROUNDS / 100) {
     throw new Error(`Only ${frames} frames came through: nothing is tested.`);
-  }
-});
-
-Deno.test(`${ROUNDS} mutated ends of cells are read or refused`, () => {
-  const dice = makeDice(2);
-  const end = { outcome: "failed", output: "o", errorType: "E", message: "m", traceback: "t" };
-  const data = text(JSON.stringify(end));
-  const decoder = new TextDecoder();
-  for (let round = 0; round < ROUNDS; round++) {
-    survive(() => void parseCellEnd(decoder.decode(mutate(data, dice))));
   }
 });

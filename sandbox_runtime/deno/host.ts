@@ -1,7 +1,7 @@
 /**
- * The main thread of the sandbox process: owns the pipe and the clock, and never runs user code.
+ * The main thread of the sandbox process: starts the worker and watches it, and never runs user code.
  *
- * Reads the host's frames from stdin for as long as the parent process lives. stdout is the wire.
+ * Ends with its parent process. stdin and stdout are the wire, of which `host_pipe.ts` says who reads it.
  *
  * @module
  */
@@ -25,19 +25,7 @@ async function main(): Promise<void> {
     event.preventDefault();
     sandbox.break(event.reason);
   });
-  const { reader } = sandbox;
-  for (;;) {
-    const count = await Deno.stdin.read(reader.space());
-    if (count === null) Deno.exit(0);
-    try {
-      for (const frame of reader.advance(count)) {
-        sandbox.receive(frame).catch((error) => sandbox.break(error));
-      }
-      await sandbox.ready();
-    } catch (error) {
-      await sandbox.break(error);
-    }
-  }
+  await sandbox.start().catch((error) => sandbox.break(error));
 }
 
 if (import.meta.main) await main();

@@ -7,6 +7,7 @@
 
 import vm from "node:vm";
 import type { Part } from "./frames.ts";
+import type { FileImports, HostFile } from "./host_file.ts";
 import { growTo, imageBytes, imageState, putPages } from "./image.ts";
 import { free, type IncomingFiles } from "./incoming_files.ts";
 import { loadLibraries, mountPackages, noteTable, watchLibraries } from "./packages.ts";
@@ -41,6 +42,7 @@ export interface Parts {
   names: string[];
   files: IncomingFiles;
   wasm: Promise<WebAssembly.Module>;
+  hostFile: HostFile;
   /** The memory in which signals are sent. */
   signals: WebAssembly.Memory;
   pythonGlobals: () => object;
@@ -57,7 +59,7 @@ export interface Started {
 
 /** Starts the interpreter, with the guest's Python sources on its disk if there is no image. */
 export async function startInterpreter(
-  { names, files, wasm, signals, pythonGlobals }: Parts,
+  { names, files, wasm, hostFile, signals, pythonGlobals }: Parts,
 ): Promise<Started> {
   const script = await compileScript(names, files);
   const runtime = script.runInThisContext() as Runtime;
@@ -67,7 +69,7 @@ export async function startInterpreter(
   narrowCrypto();
   watchLibraries();
   const stdlib = await files.take("python_stdlib.zip");
-  serveFromMemory(stdlib, wasm, { head, signals });
+  serveFromMemory({ stdlib, wasm, head, hostFile, signals });
   const pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
@@ -119,16 +121,18 @@ async function compileScript(names: string[], files: IncomingFiles): Promise<vm.
 
 /** Serves Pyodide's own requests for its files, which this realm could not fetch. */
 function serveFromMemory(
-  stdlib: Part,
-  compiled: Promise<WebAssembly.Module>,
-  { head, signals }: { head: Part | null; signals: WebAssembly.Memory },
+  { stdlib, wasm, head, hostFile, signals }: Pick<Parts, "wasm" | "hostFile" | "signals"> & {
+    stdlib: Part;
+    head: Part | null;
+  },
 ): void {
   WebAssembly.instantiateStreaming = async (_source, imports) => {
-    const wasm = await compiled;
+    const module = await wasm;
     imports!.env![CHECK] = signalCheck(signals);
-    const instance = new WebAssembly.Instance(wasm, imports);
+    hostFile.addTo(imports!.wasi_snapshot_preview1 as unknown as FileImports);
+    const instance = new WebAssembly.Instance(module, imports);
     if (head !== null) growTo(instance, imageBytes(head));
-    return { instance, module: wasm };
+    return { instance, module };
   };
   const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
   globalThis.fetch = () => Promise.resolve(file as Response);

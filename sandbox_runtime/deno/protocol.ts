@@ -1,5 +1,5 @@
 /**
- * The wire protocol, without I/O: bytes in, messages out, and back.
+ * The wire protocol, without I/O: frames in, messages out, and back.
  *
  * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes. Knows
  * the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
@@ -7,10 +7,28 @@
  * @module
  */
 
-import { type Frame, parseJson, type Part, ProtocolError } from "./frames.ts";
+import { type Frame, type Part, ProtocolError } from "./frames.ts";
+import type { Head } from "./writer.ts";
 
 /** Changes with every change of a message, so that two incompatible ends refuse each other. */
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
+
+/** The kinds of the host's frames. */
+export const FROM_HOST = { run: 1, answer: 2, interrupted: 3, request: 4 };
+
+/** The kinds of the sandbox's frames. */
+export const FROM_SANDBOX = { call: 1, end: 2, refused: 3, output: 4 };
+
+/** The exit code of the process for each reason why it ends itself. Code in the worker cannot make it exit. */
+export const EXIT_CODES: Record<string, number> = {
+  protocol: 70,
+  crash: 71,
+  cellSeconds: 72,
+  rest: 73,
+  version: 74,
+};
+
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 // ---- Messages of the host ----
 
@@ -25,8 +43,8 @@ export interface Initialize {
   valueBytes: number;
   /** The seed of Python's random numbers. If empty, they continue where the saved state left them. */
   seed: string;
-  /** The secret that every frame to the host must carry. Never passed to the worker. */
-  secret: string;
+  /** True if the main thread reads all frames: the host's interrupts are frames too. */
+  relayed: boolean;
   assets: string[];
 }
 
@@ -66,7 +84,7 @@ export interface Run {
   code: string;
 }
 
-/** A checked request of the host. Notifications have no id. */
+/** A checked request of the host. Notifications have the id 0, and no answer. */
 export type Request =
   | { method: "initialize"; id: number; params: Initialize }
   | { method: "asset"; params: Asset; bytes: Part }
@@ -76,44 +94,36 @@ export type Request =
   | { method: "assign"; id: number; params: Assign; attachments: Part[] }
   | { method: "register"; id: number; params: Register }
   | { method: "run"; id: number; params: Run }
+  | { method: "settle"; id: number }
   | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
 
-/** The host's answer to a tool call: a value, or the error that the tool raised. */
-export interface Answer {
-  id: number;
-  reply: Record<string, unknown>;
-  attachments: Part[];
+/** Returns whether a frame answers a call, with a value, an error, or the news that the host has interrupted it. */
+export function isAnswer({ kind }: Frame): boolean {
+  return kind === FROM_HOST.answer || kind === FROM_HOST.interrupted;
 }
 
-/** Checks a frame of the host, and returns it as a request or as the answer to a call. */
-export function parseHostFrame(frame: Frame): Request | Answer {
-  const body = asRecord(frame.body, "message");
-  if (body.jsonrpc !== "2.0") throw new ProtocolError("A message is not JSON-RPC 2.0.");
-  const { attachments } = frame;
-  if (typeof body.method !== "string") {
-    return { id: asNumber(body.id, "id"), reply: pick(body, ["result", "error"]), attachments };
+/** Checks a frame of the host that is a request. */
+export function parseRequest(frame: Frame): Request {
+  const { kind, id, attachments } = frame;
+  if (kind === FROM_HOST.run) {
+    return { method: "run", id, params: { cell: frame.arg, code: decodeText(frame.body, "code") } };
   }
-  if (body.method === "interrupt") return { method: "interrupt" };
+  if (kind !== FROM_HOST.request) throw new ProtocolError("The host sent an unknown frame.");
+  const body = asRecord(parseJson(frame.body, "request"), "request");
   const params = asRecord(body.params ?? {}, "params");
-  if (body.method === "asset") {
-    return {
-      method: "asset",
-      params: { name: asString(params.name, "name") },
-      bytes: onlyOne(attachments),
-    };
-  }
-  if (body.method === "piece") {
-    return { method: "piece", width: asWidth(params.width), bytes: onlyOne(attachments) };
-  }
-  if (body.method === "discard") return { method: "discard" };
-  const id = asNumber(body.id, "id");
   switch (body.method) {
     case "initialize":
       return { method: "initialize", id, params: parseInitialize(params) };
+    case "asset": {
+      const bytes = onlyOne(attachments);
+      return { method: "asset", params: { name: asString(params.name, "name") }, bytes };
+    }
     case "reserve":
       return { method: "reserve", id, rooms: asArray(params.rooms, "rooms").map(parseRoom) };
+    case "piece":
+      return { method: "piece", width: asWidth(params.width), bytes: onlyOne(attachments) };
     case "assign":
       return {
         method: "assign",
@@ -130,17 +140,15 @@ export function parseHostFrame(frame: Frame): Request | Answer {
           outputs: params.outputs === null ? null : asArray(params.outputs, "outputs"),
         },
       };
-    case "run":
-      return {
-        method: "run",
-        id,
-        params: { cell: asNumber(params.cell, "cell"), code: asString(params.code, "code") },
-      };
+    case "settle":
     case "checkpoint":
     case "compiled":
       return { method: body.method, id };
+    case "discard":
+    case "interrupt":
+      return { method: body.method };
     default:
-      throw new ProtocolError(`The host sent ${body.method}, an unknown request.`);
+      throw new ProtocolError(`The host sent ${String(body.method)}, an unknown request.`);
   }
 }
 
@@ -153,7 +161,7 @@ function parseInitialize(params: Record<string, unknown>): Initialize {
     outputChars: asNumber(params.outputChars, "outputChars"),
     valueBytes: asNumber(params.valueBytes, "valueBytes"),
     seed: asString(params.seed, "seed"),
-    secret: asString(params.secret, "secret"),
+    relayed: asBoolean(params.relayed, "relayed"),
     assets: asArray(params.assets, "assets").map((item) => asString(item, "assets")),
   };
 }
@@ -174,104 +182,90 @@ function onlyOne([bytes, ...more]: Part[]): Part {
   return bytes;
 }
 
-// ---- Messages of the sandbox ----
+// ---- Messages of the sandbox: the header and the body of each ----
 
-/** The outcome of a cell, as `driver.py` reports it. */
-export interface CellEnd {
-  outcome: "completed" | "submitted" | "failed";
-  output: string;
-  errorType: string;
-  message: string;
-  traceback: string;
-  /** The characters at the end of `output` that are the harness's own lines. */
-  noted: number;
-}
+/** A frame to send: its header, and its body as text. */
+export type Message = [head: Head, text: string];
 
-/** Checks the worker's report of a cell's end, which is as untrusted as the cell. */
-export function parseCellEnd(text: string): CellEnd {
-  const body = asRecord(parseJson(text, "cell's end"), "result");
-  const outcome = asString(body.outcome, "outcome");
-  if (outcome !== "completed" && outcome !== "submitted" && outcome !== "failed") {
-    throw new ProtocolError("A cell ended in an unknown way.");
-  }
-  return {
-    outcome,
-    output: asString(body.output, "output"),
-    errorType: asString(body.errorType, "errorType"),
-    message: asString(body.message, "message"),
-    traceback: asString(body.traceback, "traceback"),
-    noted: asNumber(body.noted, "noted"),
-  };
-}
+/** The ways in which a cell calls the host: it blocks, it awaits the answer, or it blocks for a batch of calls. */
+const MODES = ["wait", "aio", "batch"];
 
-/** Builds the response to a request of the host. */
-export function result(
-  id: number,
-  value: object,
-  attachments: Part[] = [],
-): Frame {
-  return { body: { jsonrpc: "2.0", id, result: value }, attachments };
-}
-
-/** Builds the response to a request that failed inside the sandbox; `kind` names the exception. */
-export function failure(id: number, kind: string, message: string): Frame {
-  return {
-    body: { jsonrpc: "2.0", id, error: { code: -32000, message, data: { type: kind } } },
-    attachments: [],
-  };
-}
-
-/** The way in which a cell calls the host: it blocks, it awaits the answer, or it blocks for a batch of calls. */
+/** One of these ways. */
 export type CallMode = "wait" | "aio" | "batch";
-
-/** Checks the mode of a call. */
-export function asCallMode(value: unknown): CallMode {
-  if (value !== "wait" && value !== "aio" && value !== "batch") {
-    throw new ProtocolError("A tool call has an unknown mode.");
-  }
-  return value;
-}
 
 /** The highest line that is passed on; no cell has more. */
 const MAX_LINE = 10_000_000;
 
-/** Returns the line of a cell as the worker says it; 0 for anything else than a line. */
-export function asLine(value: unknown): number {
-  return Number.isInteger(value) && Number(value) > 0 && Number(value) <= MAX_LINE
-    ? Number(value)
-    : 0;
-}
-
-/** A tool call. Its arguments are the JSON text `inline`, or in the attachments. */
+/** What a cell calls, and how. */
 export interface Call {
-  cell: number;
-  tool: string;
-  inline: string;
   mode: CallMode;
+  tool: string;
+  /** The arguments as JSON text, if they are not in the attachments. */
+  inline: string;
   /** The line of the cell that calls; 0 if it is not known. */
   line: number;
 }
 
-/** Builds the message that asks the host to run a tool. */
-export function call(id: number, params: Call, attachments: Part[]): Frame {
-  return { body: { jsonrpc: "2.0", id, method: "call", params }, attachments };
+/** The call of a tool, by the cell that `request` runs. */
+export function callMessage(id: number, request: number, call: Call): Message {
+  const mode = MODES.indexOf(call.mode);
+  if (mode < 0) throw new Error("A tool call has an unknown mode.");
+  if (call.tool.includes("\0")) throw new Error("No tool has such a name.");
+  const known = Number.isInteger(call.line) && call.line > 0 && call.line <= MAX_LINE;
+  const text = `${mode}${call.tool}\0${known ? call.line : 0}\0${call.inline}`;
+  return [{ kind: FROM_SANDBOX.call, id, arg: request }, text];
 }
 
-/** Builds the message with the text that a running cell has printed since the last one. */
-export function output(cell: number, text: string): Frame {
-  return notification("output", { cell, text });
+const ZERO = 48; // the digit
+const DELETE = 127;
+
+/**
+ * Returns whether these bytes are the body of a blocking call, in ASCII: the mode, the name of the tool, the line and
+ * the arguments. The host, which checks the rest, would take anything else for a breach of the protocol.
+ */
+export function isBlockingCall(body: Uint8Array): boolean {
+  const [mode, name, line] = [body[0], body.indexOf(0), body.indexOf(0, body.indexOf(0) + 1)];
+  if (mode !== ZERO && mode !== ZERO + MODES.indexOf("batch")) return false;
+  if (name < 2 || line < 0 || line - name < 2 || line - name > 9) return false;
+  return body.every((byte, at) => {
+    if (at === name || at === line) return true;
+    if (at > name && at < line) return byte >= ZERO && byte < ZERO + 10;
+    return byte >= 32 && byte < DELETE;
+  });
 }
 
-/** Builds the last message of a sandbox: the limit that ended it, or what broke. */
-export function fatal(reason: string, message: string): Frame {
-  return notification("fatal", { reason, message });
+/** The response to a request; `text` is JSON. */
+export function endMessage(id: number, text = "{}"): Message {
+  return [{ kind: FROM_SANDBOX.end, id, arg: 0 }, text];
 }
 
-function notification(method: string, params: object): Frame {
-  return { body: { jsonrpc: "2.0", method, params }, attachments: [] };
+/** The response to a request that failed inside the sandbox; `type` names the exception. */
+export function refusalMessage(id: number, type: string, message: string): Message {
+  return [{ kind: FROM_SANDBOX.refused, id, arg: 0 }, JSON.stringify({ type, message })];
 }
 
-// ---- Checks ----
+/** A piece of output of the cell that this request runs. */
+export function outputMessage(request: number, text: string): Message {
+  return [{ kind: FROM_SANDBOX.output, id: 0, arg: request }, text];
+}
+
+// ---- Fields ----
+
+function parseJson(bytes: Part, what: string): unknown {
+  try {
+    return JSON.parse(decoder.decode(bytes));
+  } catch (error) {
+    throw new ProtocolError(`The ${what} is not JSON.`, { cause: error });
+  }
+}
+
+function decodeText(bytes: Part, what: string): string {
+  try {
+    return decoder.decode(bytes);
+  } catch (error) {
+    throw new ProtocolError(`The ${what} is not UTF-8.`, { cause: error });
+  }
+}
 
 function asRecord(value: unknown, what: string): Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -295,13 +289,14 @@ function asNumber(value: unknown, what: string): number {
   return value;
 }
 
+function asBoolean(value: unknown, what: string): boolean {
+  if (typeof value !== "boolean") throw new ProtocolError(`The field ${what} is not a boolean.`);
+  return value;
+}
+
 function asWidth(value: unknown): Width {
   if (value !== 1 && value !== 2 && value !== 4) {
     throw new ProtocolError("A width is not 1, 2 or 4.");
   }
   return value;
-}
-
-function pick(body: Record<string, unknown>, names: string[]): Record<string, unknown> {
-  return Object.fromEntries(names.filter((name) => name in body).map((name) => [name, body[name]]));
 }

@@ -1,18 +1,17 @@
 import { deepStrictEqual as assertEquals, throws as assertThrows } from "node:assert/strict";
-import { concat, encodeFrame, type Frame, type Part, ProtocolError } from "./frames.ts";
+import { concat, type Part, ProtocolError } from "./frames.ts";
 import {
-  asCallMode,
-  call,
-  failure,
-  fatal,
-  output,
-  parseCellEnd,
-  parseHostFrame,
-  result,
+  callMessage,
+  type CallMode,
+  endMessage,
+  isAnswer,
+  type Message,
+  outputMessage,
+  parseRequest,
+  refusalMessage,
 } from "./protocol.ts";
-import { bytes, GOLDEN, read, text } from "./test_support.ts";
-
-const SECRET = "0123456789abcdef0123456789abcdef";
+import { bytes, encode, frame, GOLDEN, read, text } from "./test_support.ts";
+import { FrameWriter } from "./writer.ts";
 
 function golden(name: string): Part {
   return Deno.readFileSync(new URL(`${name}.frame`, GOLDEN));
@@ -24,14 +23,14 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 5,
+      version: 7,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
       outputChars: 10000,
       valueBytes: 1000000,
       seed: "00ff",
-      secret: SECRET,
+      relayed: false,
       assets: ["pyodide.js", "boot.pages"],
     },
   },
@@ -88,75 +87,88 @@ const FROM_HOST: Record<string, unknown> = {
     id: 1,
     params: { cell: 7, code: 'print("naïve")\n1 + 1\n' },
   },
+  "settle": { method: "settle", id: 1 },
   "checkpoint": { method: "checkpoint", id: 1 },
   "compiled": { method: "compiled", id: 1 },
   "interrupt": { method: "interrupt" },
-  "tool-returned-inline": {
-    id: 3,
-    reply: { result: { kind: "json", inline: '"naïve \\ud83d"' } },
-    attachments: [],
-  },
-  "tool-returned-parts": {
-    id: 4,
-    reply: { result: { kind: "bytes", inline: "" } },
-    attachments: [bytes(0, 255)],
-  },
-  "tool-raised": {
-    id: 5,
-    reply: {
-      error: {
-        code: -32000,
-        message: "no answer from “there”",
-        data: { type: "TimeoutException", base: "OSError" },
-      },
-    },
-    attachments: [],
-  },
 };
 
-/** The frame of the sandbox for each golden file. */
-const FROM_SANDBOX: Record<string, Frame> = {
-  "reply": result(1, { version: 3 }),
-  "reply-parts": result(2, {}, [bytes(0, 1), bytes()]),
-  "reply-cell-end": result(3, {
-    outcome: "failed",
-    output: "naïve 🙂\n",
-    errorType: "ValueError",
-    message: "no",
-    traceback: "ValueError: no\n",
-    noted: 0,
+/** The frame of each answer of the host: the worker looks at its kind, and passes its body to Python. */
+const ANSWERS: Record<string, unknown> = {
+  "tool-returned-inline": frame({ kind: 2, id: 3, body: text('="naïve \\ud83d"') }),
+  "tool-returned-parts": frame({
+    kind: 2,
+    id: 4,
+    body: text(':{"result":{"kind":"bytes","inline":""}}'),
+    attachments: [bytes(0, 255)],
   }),
-  "refusal": failure(4, "MemoryError", "naïve"),
-  "call-inline": call(
-    1,
-    { cell: 7, tool: "search", mode: "wait", inline: '[["naïve"],{}]', line: 12 },
-    [],
-  ),
-  "call-aio": call(3, { cell: 7, tool: "search", mode: "aio", inline: "[[],{}]", line: 0 }, []),
-  "call-parts": call(2, { cell: 7, tool: "search", mode: "batch", inline: "", line: 0 }, [
+  "tool-raised": frame({
+    kind: 2,
+    id: 5,
+    body: text(
+      ':{"error":{"code":-32000,"message":"no answer from \\u201cthere\\u201d",' +
+        '"data":{"type":"TimeoutException","base":"OSError"}}}',
+    ),
+  }),
+  "tool-interrupted": frame({ kind: 3, id: 6 }),
+};
+
+const CELL_END = JSON.stringify({
+  outcome: "failed",
+  output: "naïve 🙂\n",
+  errorType: "ValueError",
+  message: "no",
+  traceback: "ValueError: no\n",
+  noted: 0,
+});
+
+/** The message of the sandbox for each golden file, with its attachments. */
+const FROM_SANDBOX: Record<string, [Message, ...Part[]]> = {
+  "reply": [endMessage(1, '{"version":3}')],
+  "reply-parts": [endMessage(2), bytes(0, 1), bytes()],
+  "reply-cell-end": [endMessage(3, CELL_END)],
+  "refusal": [refusalMessage(4, "MemoryError", "naïve")],
+  "call-inline": [
+    callMessage(1, 7, { tool: "search", mode: "wait", inline: '[["naïve"],{}]', line: 12 }),
+  ],
+  "call-aio": [callMessage(3, 7, { tool: "search", mode: "aio", inline: "[[],{}]", line: 0 })],
+  "call-parts": [
+    callMessage(2, 7, { tool: "search", mode: "batch", inline: "", line: 0 }),
     text("[[],{}]"),
     text("\r\n\r\n"),
-  ]),
-  "output": output(7, "naïve 🙂\n"),
-  "fatal": fatal("cellSeconds", "The cell did not stop when it was interrupted."),
+  ],
+  "output": [outputMessage(7, "naïve 🙂\n")],
 };
 
 Deno.test("the golden index names every message of both tables", () => {
   const index = JSON.parse(Deno.readTextFileSync(new URL("index.json", GOLDEN)));
-  assertEquals(Object.keys(index.host).sort(), Object.keys(FROM_HOST).sort());
+  const host = [...Object.keys(FROM_HOST), ...Object.keys(ANSWERS)];
+  assertEquals(Object.keys(index.host).sort(), host.sort());
   assertEquals(Object.keys(index.sandbox).sort(), Object.keys(FROM_SANDBOX).sort());
 });
 
 for (const [name, meaning] of Object.entries(FROM_HOST)) {
-  Deno.test(`parseHostFrame() understands ${name}`, () => {
+  Deno.test(`parseRequest() understands ${name}`, () => {
     const [arrived] = read(golden(name));
-    assertEquals(parseHostFrame(arrived!), meaning);
+    assertEquals(isAnswer(arrived!), false);
+    assertEquals(parseRequest(arrived!), meaning);
   });
 }
 
-for (const [name, sent] of Object.entries(FROM_SANDBOX)) {
-  Deno.test(`encodeFrame() writes ${name} to the byte`, () => {
-    const data = concat(encodeFrame(sent, SECRET));
+for (const [name, arrived] of Object.entries(ANSWERS)) {
+  Deno.test(`${name} is an answer`, () => {
+    const [found] = read(golden(name));
+    assertEquals(isAnswer(found!), true);
+    assertEquals(found, arrived);
+  });
+}
+
+for (const [name, [message, ...attachments]] of Object.entries(FROM_SANDBOX)) {
+  Deno.test(`FrameWriter writes ${name} to the byte`, () => {
+    const writes: Uint8Array[] = [];
+    new FrameWriter((data) => writes.push(data.slice()) && data.length)
+      .send(...message, attachments);
+    const data = concat(writes);
     if (Deno.args.includes("--write")) {
       Deno.writeFileSync(new URL(`${name}.frame`, GOLDEN), data);
     }
@@ -164,69 +176,71 @@ for (const [name, sent] of Object.entries(FROM_SANDBOX)) {
   });
 }
 
-Deno.test("parseHostFrame() refuses anything but a message of the host", () => {
-  const rpc = { jsonrpc: "2.0" };
+/** Returns a frame with a request of this JSON. */
+function request(body: unknown, attachments: Part[] = []): Part {
+  return encode({ kind: 4, id: 1, body: text(JSON.stringify(body)), attachments });
+}
+
+Deno.test("parseRequest() refuses anything but a request of the host", () => {
   for (
-    const body of [
-      null,
-      [],
-      "text",
-      {},
-      { id: 1, method: "checkpoint" },
-      { ...rpc, method: "compiled" },
-      { ...rpc, method: "compiled", id: "1" },
-      { ...rpc, method: "asset", params: { name: "boot.pages" } },
-      { ...rpc, method: "fly", id: 1 },
-      { ...rpc, method: "run", id: 1 },
-      { ...rpc, method: "run", id: 1, params: [] },
-      { ...rpc, method: "run", id: 1, params: { cell: "1", code: "" } },
-      { ...rpc, method: "assign", id: 1, params: { name: "a" } },
-      { ...rpc, method: "register", id: 1, params: { tools: {}, outputs: null } },
-      { ...rpc, method: "initialize", id: 1, params: { version: 1 } },
-      { ...rpc, result: {} },
+    const data of [
+      request(null),
+      request([]),
+      request("text"),
+      request({}),
+      request({ method: 1 }),
+      request({ method: "asset", params: { name: "boot.pages" } }),
+      request({ method: "asset", params: { name: "boot.pages" } }, [bytes(), bytes()]),
+      request({ method: "asset", params: { name: 1 } }, [bytes()]),
+      request({ method: "fly" }),
+      request({ method: "run", params: { cell: 1, code: "" } }),
+      request({ method: "assign", params: { name: "a" } }),
+      request({ method: "assign", params: [] }),
+      request({ method: "piece", params: { width: 3 } }, [bytes()]),
+      request({ method: "reserve", params: { rooms: [{ kind: "x", length: 1, width: 1 }] } }),
+      request({ method: "register", params: { tools: {}, outputs: null } }),
+      request({ method: "initialize", params: { version: 1 } }),
+      encode({ kind: 4, body: text("{") }),
+      encode({ kind: 4, body: bytes(0x22, 0xff, 0x22) }),
+      encode({ kind: 1, body: bytes(0xff) }),
+      encode({ kind: 0 }),
+      encode({ kind: 2, body: text("=1") }),
+      encode({ kind: 5, body: text("{}") }),
     ]
   ) {
-    assertThrows(() => parseHostFrame({ body, attachments: [] }), ProtocolError);
+    assertThrows(() => parseRequest(read(data)[0]!), ProtocolError);
   }
 });
 
-Deno.test("parseCellEnd() drops unknown fields", () => {
-  const end = {
-    outcome: "completed",
-    output: "",
-    errorType: "",
-    message: "",
-    traceback: "",
-    noted: 0,
-  };
-  assertEquals(parseCellEnd(JSON.stringify({ ...end, more: 1 })), end);
+Deno.test("parseRequest() keeps a byte order mark in code, which Python refuses", () => {
+  const [run] = read(encode({ kind: 1, arg: 1, body: text("\ufeff1") }));
+  assertEquals(parseRequest(run!), {
+    method: "run",
+    id: 0,
+    params: { cell: 1, code: "\ufeff1" },
+  });
 });
 
-Deno.test("parseCellEnd() refuses anything but a cell's end", () => {
-  const end = {
-    outcome: "completed",
-    output: "",
-    errorType: "",
-    message: "",
-    traceback: "",
-    noted: 0,
-  };
-  for (
-    const wrong of [
-      null,
-      [],
-      { ...end, outcome: "won" },
-      { ...end, output: 1 },
-      { ...end, traceback: undefined },
-      { ...end, noted: "1" },
-    ]
-  ) {
-    assertThrows(() => parseCellEnd(JSON.stringify(wrong)), ProtocolError);
+Deno.test("callMessage() refuses an unknown mode", () => {
+  for (const mode of ["", "sync", null, 1] as unknown[] as CallMode[]) {
+    assertThrows(() => callMessage(1, 1, { mode, tool: "f", inline: "", line: 0 }), /unknown mode/);
   }
-  assertThrows(() => parseCellEnd("{"), ProtocolError);
 });
 
-Deno.test("asCallMode() refuses an unknown mode", () => {
-  assertEquals(["wait", "aio", "batch"].map(asCallMode), ["wait", "aio", "batch"]);
-  for (const wrong of ["", "sync", null, 1]) assertThrows(() => asCallMode(wrong), ProtocolError);
+Deno.test("callMessage() refuses a name that would end early", () => {
+  for (const tool of ["f\0", "\0", "f\x001"]) {
+    assertThrows(
+      () => callMessage(1, 1, { mode: "wait", tool, inline: "[]", line: 0 }),
+      /such a name/,
+    );
+  }
+});
+
+Deno.test("callMessage() says 0 for anything but a line", () => {
+  for (const line of [-1, 0.5, NaN, Infinity, 10_000_001, "1", null] as unknown[] as number[]) {
+    assertEquals(
+      callMessage(1, 1, { mode: "wait", tool: "f", inline: "[]", line })[1],
+      "0f\x000\0[]",
+    );
+  }
 });

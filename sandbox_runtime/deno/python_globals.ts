@@ -4,38 +4,36 @@
  * @module
  */
 
+import type { CellClock } from "./cell_clock.ts";
 import type { CellOutput } from "./cell_output.ts";
 import type { Part } from "./frames.ts";
+import type { Answer, HostCalls } from "./host_calls.ts";
 import type { CallMode } from "./protocol.ts";
-import { takeAnswer } from "./shared_answer.ts";
-import { acknowledge } from "./signals.ts";
-import type { FromWorker, Shared } from "./worker_messages.ts";
+import { acknowledgeSignal } from "./signals.ts";
+import type { Shared } from "./worker_messages.ts";
 
 /** The parts of the worker that these functions use. */
 export interface Surroundings {
   shared: Shared;
   output: CellOutput;
-  post: (message: FromWorker, move: Transferable[]) => void;
+  calls: HostCalls;
+  clock: CellClock;
   intact: () => boolean;
   timers: object;
   /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */
   hold: (address: number, length: number, most: number) => boolean;
 }
 
-const decoder = new TextDecoder();
 /** Never notified: waiting for it is sleeping. */
 const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** Returns everything that `import js` shows. Nothing in it has a prototype that leads to the realm. */
 export function pythonGlobals(
-  { shared, output, post, intact, timers, hold }: Surroundings,
+  { shared, output, calls, clock, intact, timers, hold }: Surroundings,
 ): object {
   /**
-   * Calls the host and waits. Small arguments are text, others are parts. The answer is its JSON text, or an
-   * array of that and of its raw parts.
-   *
-   * It comes through a window of fixed size, so an answer of any size takes bounded shared memory. `line` is the line
-   * of the cell that calls; 0 if it is not known.
+   * Calls the host and waits. The answer is its text, or an array of that and of its raw parts. `line` is the line of
+   * the cell that calls; 0 if it is not known.
    */
   function callHost(
     mode: CallMode,
@@ -43,14 +41,8 @@ export function pythonGlobals(
     inline: string,
     parts: Part[] = [],
     line = 0,
-  ): string | [string, ...Part[]] {
-    Atomics.store(shared.turn, 0, 0);
-    post(
-      { op: "call", mode, ticket: 0, tool, inline, line, parts },
-      parts.map((part) => part.buffer),
-    );
-    const [text, ...rest] = takeAnswer(shared);
-    return rest.length === 0 ? decoder.decode(text) : [decoder.decode(text), ...rest];
+  ): Answer {
+    return calls.callAndWait({ mode, tool, inline, line }, parts);
   }
 
   /** Calls the host without waiting. The driver receives the answer under the number of the ticket. */
@@ -61,15 +53,12 @@ export function pythonGlobals(
     parts: Part[] = [],
     line = 0,
   ): void {
-    post(
-      { op: "call", mode: "aio", ticket, tool, inline, line, parts },
-      parts.map((part) => part.buffer),
-    );
+    calls.callAndAwait(ticket, { mode: "aio", tool, inline, line }, parts);
   }
 
   /** Sets whether the cell only waits; its clock then stops while the host works. */
   function setIdle(idle: boolean): void {
-    Atomics.store(shared.idle, 0, Number(idle));
+    clock.idle = idle;
   }
 
   /** Sleeps for a moment. Python sleeps in slices, so that it sees a signal between them. */
@@ -80,12 +69,14 @@ export function pythonGlobals(
   const functions = {
     callHost,
     beginCall,
+    /** Returns the raw parts of the last answer that was read from the host's file. */
+    takeParts: (): Part[] => calls.takeParts(),
     setIdle,
     pause,
     emit: (text: string): void => output.emit(text),
     drainRaw: (): string => output.drainRaw(),
     /** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
-    heard: (): boolean => acknowledge(shared),
+    heard: (): boolean => acknowledgeSignal(shared, clock.cell),
     intact,
     hold,
     ...timers,

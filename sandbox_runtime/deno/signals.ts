@@ -3,41 +3,119 @@
  * acknowledges it.
  *
  * If a resent signal crosses with the acknowledgement, it arrives a second time. Python must ignore that one, which
- * would raise in the middle of a cell's cleanup.
+ * would raise in the middle of a cell's cleanup. It must also ignore one that was meant for an earlier cell.
  *
  * @module
  */
 
 import type { Shared } from "./worker_messages.ts";
 
+export const SIGINT = 2;
+export const SIGALRM = 14;
+
+// The words of `Shared.signal`.
+const STATE = 0;
+const NUMBER = 1;
+/** The cell that the signal is meant for. */
+const CELL = 2;
+/** 1 if the host has interrupted a cell that had not begun. */
+const EARLY = 3;
+/** How many of the host's signals have been handled. */
+const HANDLED = 4;
+
+// The states of a signal.
 const SENT = 0;
 const RESENT = 1;
 const ACKNOWLEDGED = 2;
 /** Acknowledged, but one more copy may arrive. */
 const ECHO_POSSIBLE = 3;
 
-/** Sends a new signal. Pyodide reads the number, and clears it. */
-export function send(shared: Shared, number: number): void {
-  Atomics.store(shared.heard, 0, SENT);
-  shared.interrupt[0] = number;
+/** A signal of the host that has not arrived after this is lost. */
+const SETTLE_MILLISECONDS = 1000;
+
+/** Sends a new signal to the cell with this count (`cell_clock.ts`). Pyodide reads the number, and clears it. */
+export function sendSignal({ signal, interrupt }: Shared, number: number, cell: number): void {
+  Atomics.store(signal, CELL, cell);
+  Atomics.store(signal, NUMBER, number);
+  Atomics.store(signal, STATE, SENT);
+  interrupt[0] = number;
 }
 
-/** Resends the last signal, unless Python has acknowledged it. Returns whether it was sent. */
-export function resend(shared: Shared, number: number): boolean {
-  const before = Atomics.compareExchange(shared.heard, 0, SENT, RESENT);
+/** Resends the last signal, unless there is none or Python has acknowledged it. Returns whether it was sent. */
+export function resendSignal({ signal, interrupt }: Shared): boolean {
+  const number = Atomics.load(signal, NUMBER);
+  if (number === 0) return false;
+  const before = Atomics.compareExchange(signal, STATE, SENT, RESENT);
   if (before !== SENT && before !== RESENT) return false;
-  shared.interrupt[0] = number;
+  interrupt[0] = number;
   return true;
 }
 
-/** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
-export function acknowledge(shared: Shared): boolean {
+/** Acknowledges a signal that Python has seen in this cell. Returns whether Python is to act on it. */
+export function acknowledgeSignal({ signal }: Shared, cell: number): boolean {
   // Retried if the signal is resent at this very moment: otherwise it would count as not acknowledged.
   for (;;) {
-    const before = Atomics.load(shared.heard, 0);
+    const before = Atomics.load(signal, STATE);
     const after = before === RESENT ? ECHO_POSSIBLE : ACKNOWLEDGED;
-    if (Atomics.compareExchange(shared.heard, 0, before, after) === before) {
-      return before !== ECHO_POSSIBLE;
+    if (Atomics.compareExchange(signal, STATE, before, after) === before) {
+      return before !== ECHO_POSSIBLE && isFor(signal, cell);
+    }
+  }
+}
+
+/** Python raises one itself for a call that was interrupted, before any was sent. */
+function isFor(signal: Int32Array, cell: number): boolean {
+  return Atomics.load(signal, NUMBER) === 0 || Atomics.load(signal, CELL) === cell;
+}
+
+/** Forgets the signals of earlier cells: a cell begins. */
+export function clearSignals({ signal, interrupt }: Shared): void {
+  interrupt[0] = 0;
+  Atomics.store(signal, NUMBER, 0);
+}
+
+/**
+ * The host's interrupts, which reach the main thread as a signal of the process: they are not in order with the
+ * frames of the pipe, and several may arrive as one.
+ */
+export class HostSignals {
+  readonly #shared: Shared;
+  /** The number of signals that earlier cells account for. */
+  #settled = 0;
+
+  constructor(shared: Shared) {
+    this.#shared = shared;
+  }
+
+  /** In the main thread: handles a signal. `cell` returns the running cell; 0 if none runs. */
+  handle(cell: () => number): void {
+    const { signal } = this.#shared;
+    const running = cell();
+    if (running !== 0) {
+      sendSignal(this.#shared, SIGINT, running);
+    } else {
+      Atomics.store(signal, EARLY, 1);
+      const begun = cell(); // while that was noted
+      if (begun !== 0 && Atomics.exchange(signal, EARLY, 0) === 1) {
+        sendSignal(this.#shared, SIGINT, begun);
+      }
+    }
+    Atomics.add(signal, HANDLED, 1);
+    Atomics.notify(signal, HANDLED);
+  }
+
+  /** In the worker: waits for the signal that the host sent to the last cell, so that it does not stop the next. */
+  settle(): void {
+    const { signal } = this.#shared;
+    Atomics.wait(signal, HANDLED, this.#settled, SETTLE_MILLISECONDS);
+    this.#settled = Atomics.load(signal, HANDLED);
+    Atomics.store(signal, EARLY, 0);
+  }
+
+  /** In the worker: delivers a signal that has arrived before its cell, which has now begun. */
+  begin(cell: number): void {
+    if (Atomics.exchange(this.#shared.signal, EARLY, 0) === 1) {
+      sendSignal(this.#shared, SIGINT, cell);
     }
   }
 }

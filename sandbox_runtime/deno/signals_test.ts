@@ -1,41 +1,101 @@
 import { strictEqual as assertEquals } from "node:assert/strict";
-import { acknowledge, resend, send } from "./signals.ts";
-import { makeShared } from "./shared_answer.ts";
+import {
+  acknowledgeSignal,
+  clearSignals,
+  HostSignals,
+  resendSignal,
+  sendSignal,
+  SIGALRM,
+  SIGINT,
+} from "./signals.ts";
+import { makeShared } from "./worker_messages.ts";
 
-const SIGINT = 2;
+const CELL = 3;
 
 Deno.test("a signal is resent until it is acknowledged", () => {
   const shared = makeShared();
-  send(shared, SIGINT);
+  sendSignal(shared, SIGINT, CELL);
   shared.interrupt[0] = 0; // lost
-  assertEquals(resend(shared, SIGINT), true);
+  assertEquals(resendSignal(shared), true);
   assertEquals(shared.interrupt[0], SIGINT);
-  assertEquals(resend(shared, SIGINT), true);
+  assertEquals(resendSignal(shared), true);
   shared.interrupt[0] = 0; // taken
-  assertEquals(acknowledge(shared), true);
-  assertEquals(resend(shared, SIGINT), false);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+  assertEquals(resendSignal(shared), false);
   assertEquals(shared.interrupt[0], 0);
 });
 
 Deno.test("a signal that arrives twice counts once", () => {
   const shared = makeShared();
-  send(shared, SIGINT);
+  sendSignal(shared, SIGINT, CELL);
   shared.interrupt[0] = 0; // taken, and not yet heard
-  resend(shared, SIGINT);
-  assertEquals(acknowledge(shared), true);
-  assertEquals(acknowledge(shared), false);
+  resendSignal(shared);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+  assertEquals(acknowledgeSignal(shared, CELL), false);
 });
 
 Deno.test("each of two different signals counts", () => {
   const shared = makeShared();
-  send(shared, SIGINT);
-  resend(shared, SIGINT);
-  assertEquals(acknowledge(shared), true);
-  send(shared, SIGINT);
-  assertEquals(acknowledge(shared), true);
+  sendSignal(shared, SIGINT, CELL);
+  resendSignal(shared);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+  sendSignal(shared, SIGALRM, CELL);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
 });
 
 Deno.test("a signal that a cell raises itself counts", () => {
   const shared = makeShared();
-  assertEquals([acknowledge(shared), acknowledge(shared)].join(), "true,true");
+  const heard = [acknowledgeSignal(shared, CELL), acknowledgeSignal(shared, CELL)];
+  assertEquals(heard.join(), "true,true");
+});
+
+Deno.test("a signal that is meant for an earlier cell does not count", () => {
+  const shared = makeShared();
+  sendSignal(shared, SIGALRM, CELL);
+  assertEquals(acknowledgeSignal(shared, CELL + 1), false);
+});
+
+Deno.test("a cell begins without the signals of the last one", () => {
+  const shared = makeShared();
+  sendSignal(shared, SIGINT, CELL);
+  clearSignals(shared);
+  assertEquals(shared.interrupt[0], 0);
+  assertEquals(resendSignal(shared), false);
+});
+
+Deno.test("HostSignals interrupts the running cell", () => {
+  const shared = makeShared();
+  new HostSignals(shared).handle(() => CELL);
+  assertEquals(shared.interrupt[0], SIGINT);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+});
+
+Deno.test("HostSignals keeps a signal for a cell that is about to begin", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  main.handle(() => 0);
+  assertEquals(shared.interrupt[0], 0);
+  worker.begin(CELL);
+  assertEquals(shared.interrupt[0], SIGINT);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+});
+
+Deno.test("HostSignals delivers a signal once if its cell begins at that moment", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  const cells = [0, CELL]; // none at the first look
+  main.handle(() => cells.shift()!);
+  assertEquals(shared.interrupt[0], SIGINT);
+  shared.interrupt[0] = 0;
+  worker.begin(CELL);
+  assertEquals(shared.interrupt[0], 0);
+});
+
+Deno.test("HostSignals drops a signal that came too late for its cell", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  main.handle(() => 0);
+  worker.settle();
+  worker.begin(CELL + 1);
+  assertEquals(shared.interrupt[0], 0);
 });

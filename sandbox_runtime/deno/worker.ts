@@ -2,39 +2,61 @@
  * Runs Pyodide in a worker without permissions, and makes no decisions.
  *
  * Scrubs its own globals, starts the interpreter from memory, and passes each request to the Python driver
- * (`entry.py`). `sandbox.ts` checks everything that it posts: code that escapes from Python reaches this realm,
- * which has no permissions.
+ * (`entry.py`). After the start it reads the host's requests from the pipe itself, and writes its answers there. The
+ * host checks everything that it writes: code that escapes from Python reaches this realm, which has no permissions.
  *
  * @module
  */
 
+import { CellClock } from "./cell_clock.ts";
 import { CellOutput } from "./cell_output.ts";
 import { type Baseline, baselineOf, restoreDisk, saveDisk } from "./disk.ts";
 import type { Part } from "./frames.ts";
 import { Harness } from "./harness.ts";
+import { HostCalls } from "./host_calls.ts";
+import { HostFile } from "./host_file.ts";
+import { HostPipe } from "./host_pipe.ts";
 import { imageHarness, saveImage } from "./image.ts";
 import { IncomingFiles } from "./incoming_files.ts";
 import { type Started, startInterpreter } from "./interpreter.ts";
 import { noteLibraries } from "./packages.ts";
+import {
+  endMessage,
+  outputMessage,
+  parseRequest,
+  refusalMessage,
+  type Request,
+} from "./protocol.ts";
 import type { Driver, Pyodide } from "./pyodide_types.ts";
 import { pythonGlobals } from "./python_globals.ts";
 import { BOOT_GLOBALS, capMemory, KEPT_GLOBALS, scrubGlobals } from "./realm_scrub.ts";
+import { clearSignals, HostSignals } from "./signals.ts";
 import { Submission } from "./submission.ts";
 import { DeferredFinalizers, Timers } from "./timers.ts";
 import { Rooms } from "./value_buffers.ts";
 import type { Boot, FromWorker, ToWorker } from "./worker_messages.ts";
+import { FrameWriter } from "./writer.ts";
 
 const scope = self as unknown as { postMessage: typeof post };
-const post: (message: FromWorker, move: Transferable[]) => void = scope.postMessage.bind(scope);
+const post: (message: FromWorker) => void = scope.postMessage.bind(scope);
 const listen = self.addEventListener.bind(self);
+// Captured before the realm is scrubbed. Deno lets a worker without permissions use both.
+const read = Deno.stdin.readSync.bind(Deno.stdin);
+const writer = new FrameWriter(Deno.stdout.writeSync.bind(Deno.stdout));
 
 const files = new IncomingFiles();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
 const timers = new Timers();
 const finalizers = new DeferredFinalizers();
 const submission = new Submission();
-const output = new CellOutput((text) => post({ op: "output", text }, []));
+const output = new CellOutput((text) => writer.send(...outputMessage(calls.request, text)));
 
+let shared: Boot["shared"];
+let clock: CellClock;
+let signals: HostSignals;
+let pipe: HostPipe;
+let calls: HostCalls;
 let pyodide: Pyodide;
 let script: Started["script"];
 let driver: Driver;
@@ -46,7 +68,7 @@ let harness: Harness;
 let rooms: Rooms;
 let freshDisk: Baseline;
 let outputChars = 0;
-/** True while the next cell is prepared, the harness was found intact after that, and no message has come since. */
+/** True while the next cell is prepared, the harness was found intact after that, and no request has come since. */
 let ready = false;
 /** True until a cell or a value enters the interpreter: up to then it contains nothing but the harness. */
 let fresh = false;
@@ -57,66 +79,102 @@ listen("unhandledrejection", (event) => event.preventDefault());
 listen("message", (event) => {
   // Code in this realm can find the listener, so it accepts only events that the platform created.
   if (!event.isTrusted) return;
-  answer((event as MessageEvent<ToWorker>).data).catch((error) => {
-    post({ op: "broken", message: complaint || describe(error) }, []);
-  });
+  handle((event as MessageEvent<ToWorker>).data).catch(breakDown);
 });
 
-async function answer(message: ToWorker): Promise<void> {
-  const prepared = ready;
-  ready = false; // any message may let something run
+/** Handles a message of the main thread. After the start they arrive only while a cell awaits something. */
+async function handle(message: ToWorker): Promise<void> {
   switch (message.op) {
     case "boot":
       await boot(message);
-      done(message.id);
-      return prepareNext(1);
+      respond(message.id);
+      prepareNext(1);
+      return serve().catch(breakDown);
     case "asset":
       return files.deliver(message.name, message.bytes);
     case "wasm":
       return wasmArrived.resolve(message.module);
-    case "reserve": {
-      rooms.endStream();
-      const list = driver.rooms;
-      rooms.reserve(message.rooms, list);
-      list.destroy();
-      return rooms.refusal === null ? done(message.id) : refuseRoom(message.id);
+    case "answer": {
+      const ticket = calls.takeTicket(message.id);
+      if (ticket !== null) driver.answered(ticket, decoder.decode(message.body), message.parts);
+      return;
     }
-    case "piece":
-      rooms.fill(message.bytes, message.width);
-      return post({ op: "taken", bytes: message.bytes }, [message.bytes.buffer]);
-    case "discard":
-      return dropRooms();
-    case "assign":
-      if (!prepared) prepare(() => driver.unsettled());
-      fresh = false;
-      return assign(message);
-    case "register":
-      if (!prepared) harness.restore();
-      harness.setTools(driver.register(message.declared));
-      ready = prepared && fresh; // otherwise what is replaced may have finalizers
-      return done(message.id);
-    case "run": {
-      const [text, ...parts] = await run(message.cell, message.code, prepared);
-      done(message.id, text, parts);
-      // While the host reads the result.
-      return prepareNext(message.cell + 1);
-    }
-    case "checkpoint":
-      harness.restore();
-      return checkpoint(message.id);
-    case "compiled":
-      return done(message.id, "{}", [Uint8Array.from(script.createCachedData())]);
-    case "answer":
-      return driver.answered(message.ticket, message.text, message.parts);
     case "cancel":
       return checkSignal();
   }
 }
 
+/** Handles the host's requests, one after the other. In between the event loop does not turn. */
+async function serve(): Promise<never> {
+  for (;;) {
+    const request = parseRequest(pipe.takeRequest());
+    clock.beginRequest();
+    await answer(request);
+    clock.endRequest();
+  }
+}
+
+async function answer(request: Request): Promise<void> {
+  const prepared = ready;
+  ready = false; // any request may let something run
+  switch (request.method) {
+    case "reserve": {
+      rooms.endStream();
+      const list = driver.rooms;
+      rooms.reserve(request.rooms, list);
+      list.destroy();
+      return rooms.refusal === null ? respond(request.id) : refuseRoom(request.id);
+    }
+    case "piece":
+      rooms.fill(request.bytes, request.width);
+      return pipe.recycle(request.bytes);
+    case "discard":
+      return dropRooms();
+    case "assign":
+      if (!prepared) prepare(() => driver.unsettled());
+      fresh = false;
+      return assign(request);
+    case "register":
+      if (!prepared) harness.restore();
+      harness.setTools(driver.register(JSON.stringify(request.params)));
+      ready = prepared && fresh; // otherwise what is replaced may have finalizers
+      return respond(request.id);
+    case "run": {
+      const { cell, code } = request.params;
+      const [text, ...parts] = await run(request.id, { cell, code, prepared });
+      respond(request.id, text, parts);
+      // While the host reads the result.
+      return prepareNext(cell + 1);
+    }
+    case "settle":
+      ready = prepared;
+      signals.settle();
+      return respond(request.id);
+    case "checkpoint":
+      harness.restore();
+      return checkpoint(request.id);
+    case "compiled":
+      return respond(request.id, "{}", [Uint8Array.from(script.createCachedData())]);
+    default:
+      throw new Error(`the request ${request.method} came after the start`);
+  }
+}
+
+/** Ends the process after an error that is not a cell's. */
+function breakDown(error: unknown): void {
+  post({ op: "broken", message: complaint || describe(error) });
+}
+
 // ---- Start ----
 
 async function boot(message: Boot): Promise<void> {
-  const { names, shared } = message;
+  const { names, relayed } = message;
+  shared = message.shared;
+  clock = new CellClock(shared);
+  signals = new HostSignals(shared);
+  pipe = new HostPipe(read, { shared, post, relayed });
+  calls = new HostCalls({ shared, pipe, writer, clock, checkSignal });
+  const hostFile = new HostFile(calls, shared.interrupt);
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
   Object.assign(globalThis, timers.globals, { FinalizationRegistry: finalizers.Registry });
@@ -126,12 +184,14 @@ async function boot(message: Boot): Promise<void> {
     names,
     files,
     wasm: wasmArrived.promise,
+    hostFile,
     signals: shared.signals,
     pythonGlobals: () =>
       pythonGlobals({
         shared,
         output,
-        post,
+        calls,
+        clock,
         intact: () => harness.intact,
         timers: timers.globals,
         hold: (address, length, most) =>
@@ -139,6 +199,7 @@ async function boot(message: Boot): Promise<void> {
       }),
   });
   ({ pyodide, script } = started);
+  hostFile.open(pyodide._module);
   freshDisk = baselineOf(pyodide.FS);
   output.catchRaw(pyodide);
   if (names.includes("disk")) restoreDisk(pyodide.FS, await files.take("disk"));
@@ -178,10 +239,10 @@ function quietConsole(): Console {
 
 /** Runs a cell, which may be `prepared` but for its code. It ends once nothing of it is left that could still run. */
 async function run(
-  cell: number,
-  code: string,
-  prepared: boolean,
+  request: number,
+  { cell, code, prepared }: { cell: number; code: string; prepared: boolean },
 ): Promise<[string, ...Part[]]> {
+  beginClock(request);
   output.begin(outputChars);
   if (!prepared || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
   fresh &&= code === "";
@@ -190,8 +251,18 @@ async function run(
   timers.close();
   finalizers.run();
   await timers.turn();
+  calls.end();
+  clock.end();
   const [text, ...parts] = typeof end === "string" ? [end] : end;
   return [text, ...submission.complete(parts)];
+}
+
+/** Starts the cell's clock. From here on signals are for this cell. */
+function beginClock(request: number): void {
+  calls.begin(request);
+  clearSignals(shared);
+  clock.begin();
+  signals.begin(clock.cell);
 }
 
 /** Prepares the cell that is expected next; only its code is missing. */
@@ -210,11 +281,13 @@ function prepare(step: () => boolean, code = ""): void {
   });
 }
 
-function assign({ id, name, kind, parts }: Extract<ToWorker, { op: "assign" }>): void {
+function assign(
+  { id, params: { name, kind }, attachments }: Extract<Request, { method: "assign" }>,
+): void {
   if (rooms.refusal !== null) return refuseRoom(id);
   if (!rooms.leave()) throw new Error("a value came without its last pieces");
-  const refusal = driver.assign(name, kind, parts);
-  if (refusal === undefined) return done(id);
+  const refusal = driver.assign(name, kind, attachments);
+  if (refusal === undefined) return respond(id);
   const [error, message] = refusal;
   if (error === "MemoryError") {
     return refuse(id, error, `making it takes more, ${rooms.describeLeft()}`);
@@ -238,7 +311,7 @@ function checkpoint(id: number): void {
   try {
     driver.rest();
     const parts = [...saveImage(pyodide, harness.bytes), saveDisk(pyodide.FS, freshDisk)];
-    done(id, "{}", parts);
+    respond(id, "{}", parts);
   } catch (error) {
     refuse(id, "CheckpointError", describe(error));
   }
@@ -255,13 +328,15 @@ function checkSignal(): void {
 
 // ---- Answers ----
 
-function done(id: number, text = "{}", parts: Part[] = []): void {
-  post({ op: "done", id, text, parts }, parts.map((part) => part.buffer));
+function respond(id: number, text = "{}", parts: Part[] = []): void {
+  writer.send(...endMessage(id, text), parts);
+  clock.endRequest();
 }
 
 /** Answers a request that failed because of its value, and left the interpreter sound. */
 function refuse(id: number, kind: string, message: string): void {
-  post({ op: "refused", id, kind, message }, []);
+  writer.send(...refusalMessage(id, kind, message));
+  clock.endRequest();
 }
 
 function describe(error: unknown): string {

@@ -1,28 +1,43 @@
 /**
- * The messages between the main thread and the worker, and the memory they share. Types only.
+ * The messages between the main thread and the worker, and the memory they share.
  *
  * @module
  */
 
+import { makeWindow, type Window } from "./frame_window.ts";
 import type { Part } from "./frames.ts";
-import type { CallMode, Room, Width } from "./protocol.ts";
+import { signalMemory } from "./signal_check.ts";
 
-/** The memory that both threads share. Host calls block the worker, so their answers pass through it. */
+/** The memory that both threads share. Each part has a buffer of its own. */
 export interface Shared {
   /** The memory that begins with `interrupt`; see `signal_check.ts`. */
   signals: WebAssembly.Memory;
   /** A signal number for Python, or 0. Python reads and clears it. */
   interrupt: Uint8Array;
   /** The state of the signal; see `signals.ts`. */
-  heard: Int32Array;
-  /** One flag: 1 while the cell waits in `await` and no Python runs. */
-  idle: Int32Array;
-  /** One flag: 0 while the main thread may fill `window`, 1 while the worker may read it. */
-  turn: Int32Array;
-  /** The length of the whole answer, and of its piece in `window`, in bytes. */
-  sizes: Float64Array;
-  /** The answer's next piece. */
-  window: Uint8Array;
+  signal: Int32Array;
+  /** The running cell; see `cell_clock.ts`. */
+  clock: Int32Array;
+  /** How long the cell has worked before it last went on, and when it last went on, in milliseconds. */
+  times: Float64Array;
+  /** Which thread reads the host's frames; see `host_pipe.ts`. */
+  reading: Int32Array;
+  /** Frames that the main thread has read for a blocked worker. */
+  window: Window;
+}
+
+/** Allocates the memory that both threads share. */
+export function makeShared(): Shared {
+  const signals = signalMemory();
+  return {
+    signals,
+    interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
+    signal: new Int32Array(new SharedArrayBuffer(20)),
+    clock: new Int32Array(new SharedArrayBuffer(24)),
+    times: new Float64Array(new SharedArrayBuffer(16)),
+    reading: new Int32Array(new SharedArrayBuffer(12)),
+    window: makeWindow(),
+  };
 }
 
 /** Starts Pyodide. The worker can fetch nothing itself: its files arrive in `asset` messages. */
@@ -36,6 +51,8 @@ export interface Boot {
   valueBytes: number;
   cellSeconds: number;
   seed: string;
+  /** True if the main thread reads all frames of the host. */
+  relayed: boolean;
   shared: Shared;
 }
 
@@ -44,35 +61,16 @@ export type ToWorker =
   | { op: "asset"; name: string; bytes: Part }
   /** Compiled by the main thread, while the worker loads the rest. */
   | { op: "wasm"; module: WebAssembly.Module }
-  | { op: "reserve"; id: number; rooms: Room[] }
-  /** The next bytes of a reserved room. Answered by `taken`, so that few pieces are in flight. */
-  | { op: "piece"; width: Width; bytes: Part }
-  | { op: "discard" }
-  | { op: "assign"; id: number; name: string; kind: string; parts: Part[] }
-  | { op: "register"; id: number; declared: string }
-  | { op: "run"; id: number; cell: number; code: string }
-  | { op: "checkpoint"; id: number }
-  | { op: "compiled"; id: number }
   /** The answer to a call for which the worker is not blocked. */
-  | { op: "answer"; ticket: number; text: string; parts: Part[] }
+  | { op: "answer"; id: number; body: Part; parts: Part[] }
   /** Wakes a cell that waits in `await`, where it does not see a signal. */
   | { op: "cancel" };
 
 export type FromWorker =
-  | { op: "done"; id: number; text: string; parts: Part[] }
-  | { op: "refused"; id: number; kind: string; message: string }
-  | {
-    op: "call";
-    mode: CallMode;
-    /** The worker's own number for a call that does not block it. */
-    ticket: number;
-    tool: string;
-    inline: string;
-    /** The line of the cell that calls; 0 if it is not known. */
-    line: number;
-    parts: Part[];
-  }
-  /** Returns the buffer of a piece. */
-  | { op: "taken"; bytes: Part }
-  | { op: "output"; text: string }
+  /** Asks the main thread to read the answers that are owed. */
+  | { op: "read" }
+  /** Asks for the pipe back: the cell that awaited answers has ended. */
+  | { op: "release" }
+  /** The host has closed the pipe. */
+  | { op: "closed" }
   | { op: "broken"; message: string };

@@ -1,67 +1,65 @@
 /**
- * Writes frames to stdout, which is the wire.
+ * Writes the frames of the sandbox, blocking. Only the worker does.
  *
  * @module
  */
 
-import { concat, encodeFrame, type Frame } from "./frames.ts";
+import { HEADER_BYTES, type Part, writeHeader } from "./frames.ts";
 
-/** A frame up to this size fits into a pipe that the host keeps empty, so writing it does not block. */
-const SMALL_FRAME_BYTES = 16 * 1024;
+/** Frames up to this size are written at once. */
+const BUFFER_BYTES = 64 * 1024;
 
-/** What the frames are written to. */
-export interface Sink {
-  write(bytes: Uint8Array): Promise<number>;
-  writeSync(bytes: Uint8Array): number;
+/** The line feed that ends each body: Deno buffers stdout by lines, and writes such a frame with one system call. */
+const LINE_FEED = 10;
+
+/** The header of a frame, but for the lengths. */
+export interface Head {
+  kind: number;
+  id: number;
+  arg: number;
 }
 
-/** Writes frames in the order in which they were sent. */
-export class Writer {
-  /** The secret in each frame, by which the host recognises our frames. */
-  secret = "";
-  #writing: Promise<void> = Promise.resolve();
-  #unwritten = 0;
-  #last: Promise<void> | null = null;
-  readonly #sink: Sink;
+export class FrameWriter {
+  readonly #write: (bytes: Uint8Array) => number;
+  readonly #buffer: Part = new Uint8Array(BUFFER_BYTES);
+  readonly #encoder = new TextEncoder();
 
-  constructor(sink: Sink = Deno.stdout) {
-    this.#sink = sink;
+  /** `write` writes some of the bytes, and returns their number. */
+  constructor(write: (bytes: Uint8Array) => number) {
+    this.#write = write;
   }
 
-  /**
-   * Sends a last frame in place of all that are queued. A frame that is partly written is completed first.
-   *
-   * The first of several last frames is written, and all calls wait for it: two would be written at once.
-   */
-  sendLast(frame: Frame): Promise<void> {
-    return this.#last ??= this.#writing.then(() => this.#writeAll(encodeFrame(frame, this.secret)));
-  }
-
-  /** Writes a small frame synchronously, which saves a turn of the event loop, and a large one in the background. */
-  send(frame: Frame): void {
-    if (this.#last) return;
-    const pieces = encodeFrame(frame, this.secret);
-    const total = pieces.reduce((sum, piece) => sum + piece.length, 0);
-    this.#unwritten += 1;
-    if (total <= SMALL_FRAME_BYTES && this.#unwritten === 1) {
-      this.#writeAllSync(concat(pieces));
-      this.#unwritten -= 1;
-      return;
+  /** Writes a frame whose body is text. */
+  send(head: Head, text: string, attachments: Part[] = []): void {
+    const header = HEADER_BYTES + 4 * attachments.length;
+    const room = this.#buffer.subarray(header, -1);
+    const small = text.length * 3 <= room.length;
+    const body = small
+      ? room.subarray(0, this.#encoder.encodeInto(text, room).written)
+      : this.#encoder.encode(text);
+    const sizes = [body.length + 1, ...attachments.map((part) => part.length)];
+    if (!small) {
+      const large = new Uint8Array(header);
+      writeHeader(large, head, sizes);
+      for (const piece of [large, body, Uint8Array.of(LINE_FEED)]) this.#writeAll(piece);
+    } else {
+      writeHeader(this.#buffer, head, sizes);
+      this.#buffer[header + body.length] = LINE_FEED;
+      this.#writeAll(this.#buffer.subarray(0, header + body.length + 1));
     }
-    this.#writing = this.#writing.then(async () => {
-      if (this.#last) return;
-      await this.#writeAll(pieces);
-      this.#unwritten -= 1;
-    });
+    for (const part of attachments) this.#writeAll(part);
   }
 
-  async #writeAll(pieces: Iterable<Uint8Array>): Promise<void> {
-    for (const bytes of pieces) {
-      for (let at = 0; at < bytes.length;) at += await this.#sink.write(bytes.subarray(at));
-    }
+  /** Writes a small frame whose body is text in bytes already. */
+  sendBytes({ kind, id, arg }: Head, body: Uint8Array): void {
+    const { length } = body;
+    writeHeader(this.#buffer, { kind, id, arg }, [length + 1]);
+    this.#buffer.set(body, HEADER_BYTES);
+    this.#buffer[HEADER_BYTES + length] = LINE_FEED;
+    this.#writeAll(this.#buffer.subarray(0, HEADER_BYTES + length + 1));
   }
 
-  #writeAllSync(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;) at += this.#sink.writeSync(bytes.subarray(at));
+  #writeAll(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) at += this.#write(at === 0 ? bytes : bytes.subarray(at));
   }
 }

@@ -1,84 +1,52 @@
-import { ok as assert } from "node:assert/strict";
-import { concat, encodeFrame, type Frame } from "./frames.ts";
-import { fatal } from "./protocol.ts";
-import { type Sink, Writer } from "./writer.ts";
+import { deepStrictEqual as assertEquals } from "node:assert/strict";
+import { concat } from "./frames.ts";
+import { bytes, encode, text } from "./test_support.ts";
+import { FrameWriter } from "./writer.ts";
 
-const SECRET = "5ec2e7";
-const LARGE = { body: { large: true }, attachments: [new Uint8Array(100_000)] };
-
-/** A pipe that takes a few bytes at a time, each after a turn of the event loop. */
-class SlowPipe implements Sink {
-  readonly written: Uint8Array[] = [];
-
-  async write(bytes: Uint8Array): Promise<number> {
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    return this.writeSync(bytes.subarray(0, 40_000));
-  }
-
-  writeSync(bytes: Uint8Array): number {
-    this.written.push(bytes.slice());
-    return bytes.length;
-  }
+/** A pipe that takes at most `most` bytes at a time. */
+function pipe(most = Infinity): { writer: FrameWriter; writes: Uint8Array[] } {
+  const writes: Uint8Array[] = [];
+  const writer = new FrameWriter((data) => {
+    writes.push(data.slice(0, most));
+    return Math.min(data.length, most);
+  });
+  return { writer, writes };
 }
 
-function writer(): { writer: Writer; pipe: SlowPipe } {
-  const pipe = new SlowPipe();
-  const writer = new Writer(pipe);
-  writer.secret = SECRET;
-  return { writer, pipe };
-}
+const HEAD = { kind: 2, id: 7, arg: -1 };
 
-/** Compares bytes without listing the differences, which takes minutes for large frames. */
-function assertWritten(pipe: SlowPipe, ...frames: Frame[]): void {
-  const expected = concat(frames.flatMap((frame) => encodeFrame(frame, SECRET)));
-  const written = concat(pipe.written);
-  assert(written.length === expected.length, `${written.length} bytes, not ${expected.length}`);
-  assert(written.every((byte, at) => byte === expected[at]));
-}
-
-function encodedBytes(...frames: Frame[]): number {
-  return concat(frames.flatMap((frame) => encodeFrame(frame, SECRET))).length;
-}
-
-async function until(isDone: () => boolean): Promise<void> {
-  while (!isDone()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-Deno.test("send() keeps the order of small and large frames", async () => {
-  const { writer: own, pipe } = writer();
-  const small = fatal("a", "b");
-
-  own.send(small);
-  own.send(LARGE);
-  own.send(small);
-  const total = encodedBytes(small, LARGE, small);
-  await until(() => pipe.written.reduce((sum, piece) => sum + piece.length, 0) >= total);
-
-  assertWritten(pipe, small, LARGE, small);
+Deno.test("FrameWriter writes a small frame at once, with a line feed at the end of its body", () => {
+  const { writer, writes } = pipe();
+  writer.send(HEAD, "naïve 🙂");
+  assertEquals(writes, [encode({ ...HEAD, body: text("naïve 🙂\n") })]);
 });
 
-Deno.test("sendLast() completes the frame that is partly written, and drops the ones behind it", async () => {
-  const { writer: own, pipe } = writer();
-
-  own.send(LARGE);
-  await until(() => pipe.written.length > 0);
-  own.send(LARGE);
-  await own.sendLast(fatal("last", ""));
-  own.send(LARGE);
-
-  assertWritten(pipe, LARGE, fatal("last", ""));
+Deno.test("FrameWriter continues where the pipe took only a part", () => {
+  for (const most of [1, 5, 16]) {
+    const { writer, writes } = pipe(most);
+    writer.send(HEAD, "text", [bytes(1, 2, 3), bytes()]);
+    const attachments = [bytes(1, 2, 3), bytes()];
+    assertEquals(concat(writes), encode({ ...HEAD, body: text("text\n"), attachments }));
+  }
 });
 
-Deno.test("sendLast() writes one frame, however often it is called, and each call waits for it", async () => {
-  const { writer: own, pipe } = writer();
+Deno.test("FrameWriter writes bodies of any length, and characters that take one or three bytes", () => {
+  for (const length of [0, 1, 21_000, 21_839, 21_840, 21_841, 22_000, 65_519, 65_520, 70_000]) {
+    for (const character of ["x", "語"]) {
+      const { writer, writes } = pipe();
+      const body = character.repeat(length);
+      writer.send(HEAD, body, [bytes(9)]);
+      const expected = encode({ ...HEAD, body: text(`${body}\n`), attachments: [bytes(9)] });
+      const written = concat(writes);
+      assertEquals(written.length, expected.length);
+      assertEquals(written.every((byte, at) => byte === expected[at]), true);
+    }
+  }
+});
 
-  const first = own.sendLast(fatal("cellSeconds", "first"));
-  const later = Promise.all([
-    own.sendLast(fatal("cellSeconds", "second")),
-    own.sendLast(fatal("rest", "third")),
-  ]);
-  await later;
-
-  assertWritten(pipe, fatal("cellSeconds", "first"));
-  await first;
+Deno.test("FrameWriter leaves nothing of one frame in the next", () => {
+  const { writer, writes } = pipe();
+  writer.send(HEAD, "long text", [bytes(1)]);
+  writer.send(HEAD, "");
+  assertEquals(writes.at(-1), encode({ ...HEAD, body: text("\n") }));
 });

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -34,16 +35,16 @@ GUEST_FOLDER = PACKAGE_FOLDER / "guest"
 PROGRAM_FILES = (
     "host.ts",
     "sandbox.ts",
+    "host_reader.ts",
+    "host_pipe.ts",
     "protocol.ts",
     "frames.ts",
-    "writer.ts",
+    "frame_window.ts",
+    "cell_clock.ts",
     "cell_watch.ts",
-    "output_buffer.ts",
-    "piece_flow.ts",
-    "tool_calls.ts",
     "signals.ts",
     "signal_check.ts",
-    "shared_answer.ts",
+    "worker_messages.ts",
     "worker.ts",
 )
 # The modules that become one script with the worker, each after those that it imports.
@@ -59,7 +60,14 @@ WORKER_PARTS = (
     "signals.ts",
     "signal_check.ts",
     "timers.ts",
-    "shared_answer.ts",
+    "frames.ts",
+    "frame_window.ts",
+    "protocol.ts",
+    "writer.ts",
+    "cell_clock.ts",
+    "host_pipe.ts",
+    "host_calls.ts",
+    "host_file.ts",
     "incoming_files.ts",
     "cell_output.ts",
     "plain_json.ts",
@@ -137,6 +145,9 @@ class Engine:
 
     wall: Wall = NO_WALL
     """The confinement of the process by the operating system."""
+
+    relayed: bool = not hasattr(signal, "SIGUSR2")
+    """True if interrupts are frames, which the sandbox's main thread reads, because there is no signal for them."""
 
     saved: Mapping[str, Part] | None = dataclasses.field(default=None, compare=False)
     """The state to continue from, as files by name; None: that of a fresh interpreter."""

@@ -194,6 +194,8 @@ class Driver(CellPreparation):
         """Runs all statements, and shows the value of the last one if it is an expression."""
         value = None
         try:
+            # A signal on the way into this function is not raised there: its frame was not complete.
+            self.interrupts.raise_overdue()
             for part in compile_cell(code, filename):
                 value = eval(part, self._namespace)
                 if part.co_flags & CO_COROUTINE:

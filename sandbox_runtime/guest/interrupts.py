@@ -67,7 +67,8 @@ class Interrupts:
         `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so, and
         `raise_overdue` stops it then.
         """
-        if not self._heard() or not self.allowed:
+        # Not acknowledged while it may not stop the cell: it is sent again until then.
+        if not self.allowed or not self._heard():
             return
         if number == SIGALRM:
             self.stop = CellTimeoutError(self._time_is_over())

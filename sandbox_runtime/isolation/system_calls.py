@@ -126,6 +126,7 @@ _ADVICE = (0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 _BARRIERS = (0, 8, 16, 32, 64)
 
 _AF_UNIX, _SOCK_STREAM, _SOCKET_TYPE_BITS = 1, 1, 0xF
+_DONT_WAIT = 0x40  # linux/socket.h: MSG_DONTWAIT
 
 # The secret is in the sixth argument, which neither of the two calls has.
 _LAUNCHER_ONLY = ((_is(5, Known.PASS_LOW), Test(5, (Known.PASS_HIGH,), upper_half=True)),)
@@ -262,6 +263,8 @@ CALLS: Sequence[Call] = (
         ((_is(0, _AF_UNIX), Test(1, (_SOCK_STREAM,), mask=_SOCKET_TYPE_BITS)),),
     ),
     Call("recvfrom", "as above", 45, 207),
+    # One byte to a connected socket, which is one of such a pair: no other can be had.
+    Call("sendto", "as above", 44, 206, ((_is(2, 1), _is(3, _DONT_WAIT), *_null(4), *_null(5)),)),
     # Time.
     Call("clock_gettime", "time", 228, 113),
     Call("clock_getres", "time", 229, 114),

@@ -2,14 +2,14 @@
 
 Combines `process.py` and `protocol.py`. The thread that sends a request also reads the answer: a separate
 reader thread would double the time of a small call. Nothing is lost, because the sandbox sends only during a
-request, and blocks while a tool runs for it. One thread drains stderr.
+request, and blocks while a tool runs for it; what it sends at another time is a breach of the protocol. One thread
+drains stderr, where the process says why it ends itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import secrets
 import signal
 import threading
 import time
@@ -24,8 +24,8 @@ from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStart
 from sandbox_runtime.guest import output as outputs
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import (
+    EXIT_REASONS,
     Asset,
-    Fatal,
     FromSandbox,
     Initialize,
     Interrupt,
@@ -34,13 +34,17 @@ from sandbox_runtime.rpc.messages import (
     Refusal,
     Reply,
     Request,
+    Run,
+    Settle,
     ToolCall,
+    ToolInterrupted,
     ToolRaised,
     ToolReturned,
     parse_done,
 )
+from sandbox_runtime.rpc.open_calls import OpenCalls
 from sandbox_runtime.rpc.process import Process
-from sandbox_runtime.rpc.protocol import SECRET_BYTES, Connection
+from sandbox_runtime.rpc.protocol import Connection
 from sandbox_runtime.threads import start_thread
 from sandbox_runtime.truncation import plain, printable
 
@@ -106,10 +110,11 @@ class RoundTrip(Generic[T]):
 
 
 class _Watch:
-    """Detects a cell that exceeds its CPU time, independently of the sandbox's own clock.
+    """Detects a cell that exceeds its time, independently of the sandbox's own clock.
 
     That clock stops while a cell waits, and a cell that has taken over the driver can fake waiting. The
-    operating system's CPU time cannot be faked; it is checked at intervals.
+    operating system's CPU time cannot be faked; it is checked at intervals. Nor can the time in which the host
+    has waited for the cell and done nothing for it, which is the backstop for a cell that sleeps.
     """
 
     def __init__(self, process: Process, most_seconds: float) -> None:
@@ -117,9 +122,16 @@ class _Watch:
         self._most_seconds = most_seconds
         self._next_look = time.monotonic() + LOOK_SECONDS
         self._before: Mapping[str, float] | None = None
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Notes that the host has waited for the cell."""
+        self._waited += seconds
 
     def sees_too_much(self) -> bool:
-        """Returns True if a single thread has used more CPU time than the cell may."""
+        """Returns True if a single thread has used more CPU time than the cell may, or the host has waited too long."""
+        if self._waited > self._most_seconds + BACKSTOP_SECONDS:
+            return True
         now = time.monotonic()
         if now < self._next_look:
             return False
@@ -148,15 +160,21 @@ class Channel:
         if limits.require_wall:
             executable.demand_wall(engine.wall)
         self.limits = limits
-        self._secret = secrets.token_hex(SECRET_BYTES // 2)
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
-        self._connection = Connection(frame_bytes, limits.memory_bytes, self._secret)
+        self._connection = Connection(frame_bytes, limits.memory_bytes)
         self._inbox: deque[FromSandbox] = deque()
-        self._write_lock = threading.Lock()  # guards stdin: frames are written one at a time
+        # Guards stdin, and what decides about writing to it: frames are written one at a time, and an answer
+        # never after the next request.
+        self._write_lock = threading.Lock()
+        self._calls = OpenCalls()
+        self._relayed = engine.relayed
+        self._signalled = False  # since the last `Settle`
         # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
         self._output = self._empty_output()
+        self._room = 0  # how many more characters the running cell may print
+        self._answered = False  # the request has its answer, after which nothing may come
         self._death: SandboxDiedError | None = None
         try:
             self._process = Process(
@@ -198,7 +216,7 @@ class Channel:
             output_chars=limits.output_chars,
             value_bytes=limits.frame_bytes,
             seed=seed,
-            secret=self._secret,
+            relayed=self._relayed,
             assets=engine.file_names,
         )
         followers = (Asset(name, [data]) for name, data in engine.files())
@@ -233,23 +251,43 @@ class Channel:
                 self._release_if_unused()
 
     def _round_trip(self, trip: RoundTrip[Any]) -> Reply | Refusal:
+        if self._inbox:
+            self._fail("protocol", "it sent messages after its answer")
+        runs = isinstance(trip.request, Run)
+        if runs and self._signalled:
+            self._signalled = False
+            self._round_trip(RoundTrip(Settle(), parse_done, trip.patience))
         watch = _Watch(self._process, trip.most_seconds)
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
-        self._write(pieces)
-        for follower in trip.followers:
-            self._write(self._connection.notification(follower))
-        while True:
-            match self._next(trip, watch):
-                case ToolCall() as call if trip.serve is not None:
-                    if (answer := trip.serve(call)) is not None:
-                        self.answer(answer)
-                case Reply(id=answered) | Refusal(id=answered) as reply:
-                    if answered != request_id:
-                        self._fail("protocol", "it answered an unknown request")
-                    return reply
-                case _:
-                    self._fail("protocol", "it sent an unexpected message")
+        self._room = self.limits.output_chars
+        self._answered = False
+        self._write(pieces, OpenCalls(request_id if runs else None))
+        try:
+            for follower in trip.followers:
+                self._write(self._connection.notification(follower))
+            while True:
+                match self._next(trip, watch):
+                    case ToolCall() as call if trip.serve is not None:
+                        self._serve(call, trip.serve)
+                    case Reply(id=answered) | Refusal(id=answered) as reply:
+                        if answered != request_id:
+                            self._fail("protocol", "it answered an unknown request")
+                        return reply
+                    case _:
+                        self._fail("protocol", "it sent an unexpected message")
+        finally:
+            with self._write_lock:
+                self._calls = OpenCalls()
+
+    def _serve(self, call: ToolCall, serve: ServeCall) -> None:
+        try:
+            with self._write_lock:
+                self._calls.begin(call)
+        except ProtocolError as error:
+            self._fail("protocol", str(error))
+        if (answer := serve(call)) is not None:
+            self.answer(answer)
 
     def _parsed(self, reply: Reply, parse: Callable[[Reply], T]) -> T:
         try:
@@ -258,8 +296,11 @@ class Channel:
             self._fail("protocol", self._sentence("protocol", str(error)))
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
-        """Sends the answer to a tool call, from any thread; one that comes too late is dropped."""
-        self._write(self._connection.answer(message))
+        """Sends the answer to a tool call, from any thread; one that comes too late, or second, is dropped."""
+        pieces = self._connection.answer(message)
+        with self._write_lock:
+            if self._calls.claim(message.call):
+                self._write_now(pieces)
 
     def tell(self, message: Notification) -> None:
         """Sends a notification. If the process has ended, the next request raises the error."""
@@ -270,8 +311,21 @@ class Channel:
             raise
 
     def interrupt(self) -> None:
-        """Requests the running cell to stop. Does nothing if none runs."""
-        self._write(self._connection.notification(Interrupt()))
+        """Requests the running cell to stop. Does nothing if none runs.
+
+        A cell that is blocked in a tool call gets an answer at once. Any other is reached by a signal of its
+        process, or by a frame where the main thread reads them.
+        """
+        with self._write_lock:
+            if self._calls.request is None:
+                return
+            if (call := self._calls.claim_blocking()) is not None:
+                self._write_now(self._connection.answer(ToolInterrupted(call)))
+            elif self._relayed:
+                self._write_now(self._connection.notification(Interrupt()))
+            else:
+                self._signalled = True
+                self._process.interrupt()
 
     def close(self) -> None:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""
@@ -292,10 +346,16 @@ class Channel:
             self._write_lock.release()
         self._asking.release()
 
-    def _write(self, pieces: list[Part]) -> None:
+    def _write(self, pieces: list[Part], calls: OpenCalls | None = None) -> None:
+        """Writes a frame. A request comes with the calls that may be made while it is worked on."""
+        with self._write_lock:
+            self._calls = calls or self._calls
+            self._write_now(pieces)
+
+    def _write_now(self, pieces: list[Part]) -> None:
+        """Writes a frame; the caller holds the lock."""
         try:
-            with self._write_lock:
-                self._process.write(pieces, self.limits.start_seconds)
+            self._process.write(pieces, self.limits.start_seconds)
         except TimeoutError as error:
             self._death = self._death_error("silent", str(error).rstrip("."))
             self._process.kill()
@@ -319,7 +379,7 @@ class Channel:
             ):
                 silent_at = time.monotonic() + trip.patience
                 continue
-            if self._process.wait_readable(min(trip.patience, LOOK_SECONDS)):
+            if self._wait(trip, watch):
                 self._read()
             elif time.monotonic() < silent_at:
                 continue
@@ -327,6 +387,14 @@ class Channel:
                 self._fail("silent", self._sentence("silent", ""))
             silent_at = time.monotonic() + trip.patience
         return self._inbox.popleft()
+
+    def _wait(self, trip: RoundTrip[Any], watch: _Watch) -> bool:
+        """Waits for bytes of the sandbox, for a while."""
+        started = time.monotonic()
+        arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
+        if not trip.busy():
+            watch.waited(time.monotonic() - started)
+        return arrived
 
     def _fail(self, reason: str, sentence: str) -> NoReturn:
         self._process.kill()
@@ -344,27 +412,28 @@ class Channel:
 
     def _read(self) -> None:
         """Reads what is available, which may be the end of the stream."""
-        fatal: Fatal | None = None
         try:
             count = self._process.read_into(self._connection.space())
             for message in self._connection.received(count):
-                match message:
-                    case Output(text=text):
-                        self._output.write(printable(text))
-                    case Fatal():
-                        fatal = message
-                    case _:
-                        self._inbox.append(message)
+                if isinstance(message, Output) and not self._answered:
+                    self._keep_output(message)
+                else:
+                    self._answered |= isinstance(message, Reply | Refusal)
+                    self._inbox.append(message)
         except ProtocolError as error:
-            fatal = Fatal("protocol", str(error))
             self._process.kill()
-        if fatal is not None:
             self._process.wait()
-            self._death = self._death_error(
-                fatal.reason, self._sentence(fatal.reason, fatal.message)
-            )
-        elif count == 0:
+            self._death = self._death_error("protocol", self._sentence("protocol", str(error)))
+            return
+        if count == 0:
             self._note_end()
+
+    def _keep_output(self, message: Output) -> None:
+        """Keeps what the running cell prints. The sandbox sends no more than may be shown."""
+        self._room -= len(message.text)
+        if message.request != self._calls.request or not message.text or self._room < 0:
+            raise ProtocolError("It sent output that no cell can have printed.")
+        self._output.write(printable(message.text))
 
     def _note_end(self) -> None:
         code = self._process.wait(JOIN_SECONDS)
@@ -373,10 +442,15 @@ class Channel:
             code = self._process.wait()
         self._stderr.join(JOIN_SECONDS)
         tail = self._process.stderr_tail
-        stderr = f"; the end of its stderr: {tail[-500:]}" if tail else ""
-        # Other signals have a cause in the process itself, such as a segmentation fault.
-        reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
-        self._death = self._death_error(reason, f"its process ended with code {code}{stderr}")
+        if code in EXIT_REASONS:
+            reason = EXIT_REASONS[code]
+            sentence = self._sentence(reason, tail.rpartition("\n")[2])
+        else:
+            # Other signals have a cause in the process itself, such as a segmentation fault.
+            reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
+            stderr = f"; the end of its stderr: {plain(tail[-500:], 500)}" if tail else ""
+            sentence = f"its process ended with code {code}{stderr}"
+        self._death = self._death_error(reason, sentence)
 
     def _empty_output(self) -> outputs.Output:
         """Returns an empty buffer for the running cell's output, which abridges like the sandbox itself."""

@@ -1,24 +1,42 @@
 """One frozen dataclass for each message; the only place that spells wire names.
 
 `deno/protocol.ts` mirrors it, and golden frames ensure that both produce the same bytes. Messages of the sandbox are
-validated here field by field: everything from the sandbox is hostile until then.
+validated here field by field: everything from the sandbox is hostile until then, whichever code in it has written it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import ProtocolError
+from sandbox_runtime.rpc.frames import Frame
 from sandbox_runtime.sandbox import FrontKind
 
 # Increased with every change of a message, so that ends of different versions refuse each other.
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 # The highest line of a cell that a call is said to come from.
 MAX_LINE = 10_000_000
+MAX_LINE_DIGITS = 8
+
+# The kinds of the host's frames. A request with the id 0 is a notification, which has no answer.
+RUN, ANSWER, INTERRUPTED, REQUEST = 1, 2, 3, 4
+
+# The kinds of the sandbox's frames.
+CALL, END, REFUSED, OUTPUT = 1, 2, 3, 4
+
+# Why the process ended itself, by its exit code. Only its main thread, which runs no code of cells, can set it.
+EXIT_REASONS = {70: "protocol", 71: "crash", 72: "cellSeconds", 73: "rest", 74: "version"}
+
+# The byte of a call's body that says how the cell waits for it; see `ToolCall`.
+_MODES = {ord("0"): "wait", ord("1"): "aio", ord("2"): "batch"}
+
+# The end of each body of the sandbox.
+_LINE_FEED = b"\n"
 
 Json = Mapping[str, Any]
 
@@ -75,8 +93,8 @@ class Initialize(Message):
     output_chars: int
     value_bytes: int
     seed: str
-    secret: str = dataclasses.field(repr=False)
-    """The secret that every frame of the sandbox must carry."""
+    relayed: bool
+    """True if the main thread reads all frames and passes them on: interrupts are frames, not signals."""
     assets: Sequence[str]
 
 
@@ -163,6 +181,13 @@ class Run(Message):
 
 
 @dataclasses.dataclass(frozen=True)
+class Settle(Message):
+    """Waits until the sandbox has seen the signals sent so far: they are for cells that have ended."""
+
+    method: ClassVar[str] = "settle"
+
+
+@dataclasses.dataclass(frozen=True)
 class TakeImage(Message):
     """Requests the interpreter's state: head, pages and disk come as the reply's attachments."""
 
@@ -176,7 +201,7 @@ class TakeCompiled(Message):
     method: ClassVar[str] = "compiled"
 
 
-Request = Initialize | Reserve | Assign | Register | Run | TakeImage | TakeCompiled
+Request = Initialize | Reserve | Assign | Register | Run | Settle | TakeImage | TakeCompiled
 
 
 # ---- Notifications of the host, which have no answer -----------------------------------------------
@@ -209,7 +234,7 @@ class Discard(Message):
 
 @dataclasses.dataclass(frozen=True)
 class Interrupt(Message):
-    """Interrupts the running cell, including one that waits for a host tool."""
+    """Interrupts the running cell, where the main thread relays; elsewhere a signal does."""
 
     method: ClassVar[str] = "interrupt"
 
@@ -240,6 +265,13 @@ class ToolRaised:
     message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class ToolInterrupted:
+    """A tool call has no answer: the host interrupts the cell that waits for it."""
+
+    call: int
+
+
 Answer = ToolReturned | ToolRaised
 
 
@@ -268,12 +300,12 @@ class Refusal:
 class ToolCall:
     """A cell calls a host tool with `[args, kwargs]`, as JSON text `inline` or in the attachments.
 
-    `mode` is `wait`: the cell is blocked; `aio`: the cell continues; or `batch`: the cell is blocked, and the
+    `request` is the id of the cell's `Run`. `mode` is `wait`: the cell is blocked; `aio`: the cell continues; or `batch`: the cell is blocked, and the
     arguments are a list of `[args, kwargs]`.
     """
 
     id: int
-    cell: int
+    request: int
     tool: str
     mode: str
     inline: str
@@ -289,21 +321,13 @@ class ToolCall:
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Text that a running cell has printed."""
+    """Text that a running cell has printed. `request` is the id of its `Run`."""
 
-    cell: int
+    request: int
     text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Fatal:
-    """The sandbox ends itself: the limit or fault that is the reason, and a sentence to explain it."""
-
-    reason: str
-    message: str
-
-
-FromSandbox = Reply | Refusal | ToolCall | Output | Fatal
+FromSandbox = Reply | Refusal | ToolCall | Output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,42 +369,46 @@ def parse_done(reply: Reply) -> None:
     """Accepts the answer to a request without a result: its arrival is all the information."""
 
 
-def parse_from_sandbox(body: object, attachments: Sequence[bytearray]) -> FromSandbox:
-    """Validates a message of the sandbox. Raises `ProtocolError` if it is malformed."""
-    message = _record(body)
-    if message.get("jsonrpc") != "2.0":
-        raise ProtocolError("The sandbox sent a message that is not JSON-RPC 2.0.")
-    if "method" in message:
-        return _parse_call(message, _record(message.get("params")), attachments)
-    if "error" in message:
-        error = _record(message["error"])
-        data = _record(error.get("data"))
-        return Refusal(
-            _field(message, "id", int), _field(data, "type", str), _field(error, "message", str)
-        )
-    return Reply(_field(message, "id", int), _record(message.get("result")), attachments)
-
-
-def _parse_call(
-    message: Json, params: Json, attachments: Sequence[bytearray]
-) -> ToolCall | Output | Fatal:
-    match message["method"]:
-        case "call":
-            call, cell = _field(message, "id", int), _field(params, "cell", int)
-            tool, inline = _field(params, "tool", str), _field(params, "inline", str)
-            mode = _field(params, "mode", str)
-            if mode not in ("wait", "aio", "batch"):
-                raise ProtocolError(f"The sandbox calls a tool in the mode {mode[:40]!r}.")
-            line = min(max(_field(params, "line", int), 0), MAX_LINE)
-            return ToolCall(call, cell, tool, mode, inline, attachments, line)
-        case "output":
-            return Output(_field(params, "cell", int), _field(params, "text", str))
-        case "fatal":
-            return Fatal(_field(params, "reason", str), _field(params, "message", str))
+def parse_frame(frame: Frame) -> FromSandbox:
+    """Validates a frame of the sandbox. Raises `ProtocolError` if it is malformed."""
+    kind, frame_id, arg, body, attachments = frame
+    if body[-1:] != _LINE_FEED:
+        raise ProtocolError("The sandbox sent a frame whose body has no end.")
+    if kind == CALL:
+        return _parse_call(frame_id, arg, bytes(body), attachments)
+    if kind == END:
+        return Reply(frame_id, _parse_record(body), attachments)
+    if kind == REFUSED:
+        error = _parse_record(body)
+        return Refusal(frame_id, _field(error, "type", str), _field(error, "message", str))
+    if kind == OUTPUT:
+        return Output(arg, _decode(body[:-1]))
     raise ProtocolError("The sandbox sent a message of an unknown kind.")
 
 
-def _record(value: object) -> Json:
+def _parse_call(call: int, request: int, body: bytes, attachments: Sequence[bytearray]) -> ToolCall:
+    """Parses the mode as one digit, the tool's name, the line and the arguments, with a zero byte between each."""
+    mode = _MODES.get(body[0])
+    tool, _, rest = body[1:-1].partition(b"\0")
+    line, end, inline = rest.partition(b"\0")
+    if mode is None or not end or not (line.isdigit() and len(line) <= MAX_LINE_DIGITS):
+        raise ProtocolError(f"The sandbox calls a tool in an unknown way: {body[:40]!r}.")
+    said = min(int(line), MAX_LINE)
+    return ToolCall(call, request, _decode(tool), mode, _decode(inline), attachments, said)
+
+
+def _decode(data: bytes | bytearray) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError("The sandbox sent text that is not UTF-8.") from error
+
+
+def _parse_record(body: bytes | bytearray) -> Json:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("A frame's body is not JSON.") from error
     if not isinstance(value, dict):
         raise ProtocolError("The sandbox sent a message that is not an object.")
     return value

@@ -64,6 +64,9 @@ LONGEST_POLL_MILLISECONDS = 2**31 - 1
 # Polling interval for a pipe where the system cannot wait for one.
 PEEK_SECONDS = 0.001
 
+# The signal that `deno/sandbox.ts` listens to; Windows has none that fits.
+INTERRUPT_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
+
 # The unit of CPU times in /proc.
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
@@ -189,6 +192,9 @@ class Process:
             TimeoutError: The child read nothing for `patience` seconds.
             OSError: It has ended.
         """
+        if len(pieces) == 1 and nbytes(pieces[0]) <= WRITE_BYTES:  # the frame of a small call
+            self._write_all(memoryview(pieces[0]).cast("B"), patience)
+            return
         for piece in _merge_small(pieces):
             view = memoryview(piece).cast("B")
             for at in range(0, len(view), WRITE_BYTES):
@@ -227,6 +233,12 @@ class Process:
     def stderr_tail(self) -> str:
         """The end of the child's stderr so far."""
         return b"".join(self._stderr_tail).decode("utf-8", "replace").strip()
+
+    def interrupt(self) -> None:
+        """Sends the child the signal by which it interrupts its cell. Does nothing if it has ended."""
+        with self._ending, contextlib.suppress(OSError):
+            if self._child.returncode is None:
+                os.kill(self.pid, INTERRUPT_SIGNAL)
 
     def kill(self) -> None:
         """Kills the child and everything in its process group. Does nothing if it has ended."""

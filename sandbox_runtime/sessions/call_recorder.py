@@ -27,10 +27,6 @@ class CallRecorder:
     def __call__(self, call: ToolCall) -> Answer | None:
         """Runs a call; None if its answer comes later."""
         started = time.monotonic()
-        if call.cell != self._ran.cell:
-            return ToolRaised(
-                call.id, "LookupError", "LookupError", "the cell of this call is over"
-            )
         # Not recorded: texts do not change, and the ranges read may exceed any memory.
         record = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
 

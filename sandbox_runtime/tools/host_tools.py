@@ -165,7 +165,8 @@ class HostTools:
 
     def _decode(self, call: ToolCall) -> Any:
         try:
-            return self._border.decode(call.arguments, self._limits.value_memory_bytes)
+            most = self._limits.value_memory_bytes
+            return self._border.decode_call(call.inline, call.attachments, most)
         except ValueCrossingError as error:
             self.refusals.record("value.refused", where=call.tool, reason=str(error))
             raise

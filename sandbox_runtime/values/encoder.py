@@ -39,7 +39,7 @@ from sandbox_runtime.values.annotations import classes_in, is_standard
 from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.chunks import SMALL_BYTES, AnyPart, NullSink, Sink, Stream, Text
 from sandbox_runtime.values.classes import Classes, fields_of, kind_of
-from sandbox_runtime.values.decoder import read
+from sandbox_runtime.values.decoder import is_short, read, read_short
 from sandbox_runtime.values.handles import Handles, Pending
 from sandbox_runtime.values.plain_bases import plain_base
 from sandbox_runtime.values.tabular.cells import Cells
@@ -163,6 +163,15 @@ class ValueCodec:
             ValueCrossingError: The parts are not a valid value, or it would take more than `memory_bytes`.
         """
         return read(parts, self._classes, self._handles, memory_bytes)
+
+    def decode_call(self, inline: str, attachments: Sequence[bytearray], memory_bytes: int) -> Any:
+        """Decodes the arguments of a call, which are JSON text unless there are attachments; see `decode`."""
+        if not attachments and is_short(inline):
+            return read_short(inline, memory_bytes)
+        parts: Sequence[bytes | bytearray] = attachments or [
+            inline.encode("utf-8", "surrogatepass")
+        ]
+        return self.decode(parts, memory_bytes)
 
     def _pickle(
         self, value: object, stream: Sink, buffers: list[Part], *, plainly: bool = False

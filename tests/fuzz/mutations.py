@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 PIECES = [
     b"{", b"[", b"]", b"}", b",", b'"', b'"$"', b'"of":', b'{"$":"set","of":[', b'{"$":"tuple","of":[]}',
-    b'{"$":"str","at":0}', b'{"$":"bytes","at":[0,9]}', b'{"$":"pieces","at":0,"of":[1]}', b"\r\n\r\n", b"Secret: ", b"-1", b"1e999", b"2305843009213693951", b"1e999999999",
+    b'{"$":"str","at":0}', b'{"$":"bytes","at":[0,9]}', b'{"$":"pieces","at":0,"of":[1]}', b"\r\n\r\n", b"\xd1\x02\0\0", b"-1", b"1e999", b"2305843009213693951", b"1e999999999",
     b"\xff", b"null", b"NaN", b"*", b"(", b"->", b"|", b"list[", b"Literal[", b"\n", b"\\u0000",
 ]  # fmt: skip
 

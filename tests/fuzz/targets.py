@@ -44,7 +44,6 @@ from .forms import FORMS
 from .reply_rules import replies
 
 CORPUS = Path(__file__).with_name("corpus")
-SECRET = "0123456789abcdef0123456789abcdef"
 LIMIT = 1_000_000
 
 # The separator of the parts of an input, for `values` and other targets with parts.
@@ -60,7 +59,7 @@ FORM_BYTES = 2_000
 def frames(data: bytes) -> None:
     """Parses a stream from the sandbox, as the host does, in reads of a size that the data decides."""
     size = 1 + data[0] if data else 1
-    connection = Connection(LIMIT, secret=SECRET)
+    connection = Connection(LIMIT)
     with contextlib.suppress(ProtocolError):
         for at in range(1, len(data), size):
             piece = data[at : at + size]

@@ -15,7 +15,6 @@ from sandbox_runtime.rpc.messages import (
     Asset,
     Assign,
     Discard,
-    Fatal,
     Initialize,
     Interrupt,
     Output,
@@ -26,18 +25,20 @@ from sandbox_runtime.rpc.messages import (
     Reserve,
     Room,
     Run,
+    Settle,
     TakeCompiled,
     TakeImage,
     ToolCall,
     ToolDeclaration,
+    ToolInterrupted,
     ToolRaised,
     ToolReturned,
 )
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
-# The secret of the sandbox's frames.
-SECRET = "0123456789abcdef0123456789abcdef"
+# The number of each request, which is random otherwise.
+REQUEST = 1
 
 FROM_HOST = {
     "initialize": Initialize(
@@ -47,7 +48,7 @@ FROM_HOST = {
         output_chars=10000,
         value_bytes=1000000,
         seed="00ff",
-        secret=SECRET,
+        relayed=False,
         assets=["pyodide.js", "boot.pages"],
     ),
     "asset": Asset("boot.pages", [b"\x00\x01\x02"]),
@@ -64,11 +65,13 @@ FROM_HOST = {
     "register-nothing": Register([], None),
     "register-no-outputs": Register([], {}),
     "run": Run(7, 'print("naïve")\n1 + 1\n'),
+    "settle": Settle(),
     "checkpoint": TakeImage(),
     "compiled": TakeCompiled(),
     "interrupt": Interrupt(),
     "tool-returned-inline": ToolReturned(3, "json", '"naïve \\ud83d"'),
     "tool-returned-parts": ToolReturned(4, "bytes", "", [b"\x00\xff"]),
+    "tool-interrupted": ToolInterrupted(6),
     "tool-raised": ToolRaised(5, "TimeoutException", "OSError", "no answer from “there”"),
 }
 
@@ -92,7 +95,6 @@ FROM_SANDBOX = {
         2, 7, "search", "batch", "", [bytearray(b"[[],{}]"), bytearray(b"\r\n\r\n")]
     ),
     "output": Output(7, "naïve 🙂\n"),
-    "fatal": Fatal("cellSeconds", "The cell did not stop when it was interrupted."),
 }
 
 

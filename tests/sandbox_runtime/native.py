@@ -343,6 +343,7 @@ def _machine():
         "packets": ("socket", 17, 3, 0),
         "pair of datagram sockets": ("socketpair", 1, 2, 0, room(8)),
         "send to an address": ("sendto", 1, b"x", 1, 0, 0, 0),
+        "wake at an address": ("sendto", 1, b"x", 1, 0x40, room(16), 16),
         "send descriptors": ("sendmsg", 1, zero, 0),
         "splice": ("splice", 0, 0, 1, 0, 1, 0),
         "tee": ("tee", 0, 1, 1, 0),

@@ -216,7 +216,7 @@ class TestSessionOnDamage:
         script.write_text("#!/bin/sh\nprintf 'hello\\r\\n\\r\\n'\nexec cat > /dev/null\n")
         script.chmod(0o755)
 
-        with pytest.raises(SandboxStartError, match="header is malformed"):
+        with pytest.raises(SandboxStartError, match="not a frame"):
             Session(dataclasses.replace(engine, deno=script, wall=NO_WALL), Limits())
 
     def test_a_program_that_cannot_be_started(self, engine, tmp_path):

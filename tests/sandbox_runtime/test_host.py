@@ -7,16 +7,18 @@ import pytest
 from sandbox_runtime import Limits
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.rpc.channel import Channel
-from sandbox_runtime.rpc.messages import Fatal, Run
+from sandbox_runtime.rpc.frames import encode_frame
+from sandbox_runtime.rpc.messages import ANSWER, EXIT_REASONS, REQUEST, Initialize, Run
 from sandbox_runtime.rpc.process import Process
-from sandbox_runtime.rpc.protocol import Connection, encode_frame
+from sandbox_runtime.rpc.protocol import Connection
 
 LIMITS = Limits()
+EXIT_CODES = {reason: code for code, reason in EXIT_REASONS.items()}
 
 
 @pytest.fixture
 def last_words():
-    """Returns the last message of a fresh sandbox after such bytes."""
+    """Returns the exit code, stdout and the last line of stderr of a fresh sandbox after such bytes."""
     engine = ready_engine()
     processes = []
 
@@ -24,10 +26,12 @@ def last_words():
         process = Process(engine.command(LIMITS), engine.environment, 4 * 2**30)
         processes.append(process)
         process.write(pieces)
-        connection, heard = Connection(LIMITS.frame_bytes), []
-        while count := process.read_into(connection.space()):
-            heard += connection.received(count)
-        return heard
+        space, heard = memoryview(bytearray(1000)), b""
+        while count := process.read_into(space):
+            heard += space[:count]
+        code = process.wait(20)
+        process.drain_stderr()
+        return code, heard, process.stderr_tail.rpartition("\n")[2]
 
     yield say
     for process in processes:
@@ -36,34 +40,75 @@ def last_words():
         process.release()
 
 
+def initialize(**changes):
+    fields = {
+        "cell_seconds": 1.0,
+        "grace_seconds": 1.0,
+        "memory_bytes": 2**28,
+        "output_chars": 100,
+        "value_bytes": 100,
+        "seed": "",
+        "relayed": False,
+        "assets": ["pyodide.js"],
+        **changes,
+    }
+    return Connection(LIMITS.frame_bytes).request(Initialize(**fields))[1]
+
+
 class TestBreaches:
-    """Bytes that are not of the protocol end the process, and its last message says so."""
+    """Bytes that are not of the protocol end the process. Its exit code is the reason, and nothing is on stdout."""
 
     def test_bytes_that_are_no_frame(self, last_words):
         """They are found when they are read."""
-        assert last_words(b"hello\r\n\r\n") == [Fatal("protocol", "A frame's header is malformed.")]
+        assert last_words(b"hello, this is no frame") == (
+            EXIT_CODES["protocol"],
+            b"",
+            "What arrived is not a frame.",
+        )
 
-    def test_a_message_that_is_none(self, last_words):
+    def test_a_request_that_is_none(self, last_words):
         """It is found when it is looked at."""
-        body = {"jsonrpc": "2.0", "id": 1, "method": "fly"}
+        pieces = encode_frame(REQUEST, 1, 0, b'{"method":"fly","params":{}}')
 
-        assert last_words(*encode_frame(body)) == [
-            Fatal("protocol", "The host sent fly, an unknown request.")
-        ]
+        assert last_words(*pieces) == (
+            EXIT_CODES["protocol"],
+            b"",
+            "The host sent fly, an unknown request.",
+        )
 
     def test_a_request_that_comes_too_early(self, last_words):
         """It is found when it is to be done."""
         _, pieces = Connection(LIMITS.frame_bytes).request(Run(1, "1"))
 
-        assert last_words(*pieces) == [Fatal("protocol", "The first request must be initialize.")]
+        assert last_words(*pieces) == (
+            EXIT_CODES["protocol"],
+            b"",
+            "The first request must be initialize.",
+        )
 
     def test_an_answer_to_no_call(self, last_words):
-        """It is found although nothing waits for it."""
-        body = {"jsonrpc": "2.0", "id": 9, "result": {}}
+        """An answer is no request."""
+        assert last_words(*encode_frame(ANSWER, 9, 0, b"=1")) == (
+            EXIT_CODES["protocol"],
+            b"",
+            "The host sent an unknown frame.",
+        )
 
-        assert last_words(*encode_frame(body)) == [
-            Fatal("protocol", "The host answered a call that was not made.")
-        ]
+    def test_another_version(self, last_words):
+        """Two incompatible ends refuse each other, and say which versions they speak."""
+        code, heard, words = last_words(*initialize(version=3))
+
+        assert (code, heard) == (EXIT_CODES["version"], b"")
+        assert words.endswith("of the protocol, the host 3.")
+
+    def test_another_request_where_a_file_is_due(self, last_words):
+        """The files come first."""
+        run = encode_frame(REQUEST, 2, 0, b'{"method":"checkpoint","params":{}}')
+
+        code, heard, words = last_words(*initialize(), *run)
+
+        assert (code, heard) == (EXIT_CODES["protocol"], b"")
+        assert words == "A file of the start is missing."
 
 
 class TestNobodyReads:
@@ -71,14 +116,25 @@ class TestNobodyReads:
 
     def test_in_the_middle_of_a_frame(self):
         """The pipe breaks while a large value is written; its other pipe and its parent are still there."""
-        exchange = Channel(ready_engine(), LIMITS, "")
-        process = exchange._process
+        channel = Channel(ready_engine(), LIMITS, "")
+        process = channel._process
         try:
-            _, pieces = exchange._connection.request(Run(1, "SUBMIT('x' * 50_000_000)"))
+            _, pieces = channel._connection.request(Run(1, "SUBMIT('x' * 50_000_000)"))
             process.write(pieces)
             assert process.wait_readable(60)
             process._stdout.close()
 
-            assert process.wait(20) == 1
+            assert process.wait(20) == EXIT_CODES["crash"]
         finally:
-            exchange.close()
+            channel.close()
+
+    def test_the_pipe_to_the_worker_closes(self):
+        """The worker reads the pipe itself between cells, and its end is the end of the process."""
+        channel = Channel(ready_engine(), LIMITS, "")
+        process = channel._process
+        try:
+            process._stdin.close()
+
+            assert process.wait(20) == 0
+        finally:
+            channel.close()

@@ -213,6 +213,58 @@ class TestHostileData:
         }
 
 
+def outcome(decode_it):
+    """Returns a value, or that there is none."""
+    try:
+        return repr(decode_it())
+    except ValueCrossingError:
+        return "refused"
+
+
+class TestArgumentsOfCalls:
+    """The fast way for small arguments has the results of the usual one."""
+
+    @pytest.mark.parametrize("data", hostile, ids=lambda data: repr(data[:20]))
+    def test_hostile_ones(self, data):
+        """Whatever the usual way refuses is refused."""
+        text, most = data.decode("utf-8", "replace"), 2**30
+
+        found = outcome(lambda: ValueCodec().decode_call(text, [], most))
+
+        assert found == outcome(lambda: ValueCodec().decode([text.encode()], most))
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(st.text() | st.just("$") | st.just("of"), inner, max_size=4)
+            ),
+        )
+    )
+    def test_any_json(self, value):
+        """Plain values, and those that look like tags."""
+        text, most = json.dumps(value), 2**30
+
+        found = outcome(lambda: ValueCodec().decode_call(text, [], most))
+
+        assert found == outcome(lambda: ValueCodec().decode([text.encode()], most))
+
+    @pytest.mark.parametrize("count", [399, 400, 401])
+    def test_deep_ones(self, count):
+        """Nesting is bounded at the same depth."""
+        text = "[" * count + "]" * count
+
+        found = outcome(lambda: ValueCodec().decode_call(text, [], 2**30))
+
+        assert found == outcome(lambda: ValueCodec().decode([text.encode()], 2**30))
+
+    def test_more_than_may_be_used(self):
+        """The memory of a value is bounded for small ones as well."""
+        with pytest.raises(ValueCrossingError, match="cannot be read"):
+            ValueCodec().decode_call(f'["{"x" * 200}"]', [], 100)
+
+
 class TestCost:
     """The cost of reading a value is bounded before it is read."""
 

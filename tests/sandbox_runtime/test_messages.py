@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 
 import golden_messages as golden
 import pytest
@@ -10,24 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
+from sandbox_runtime.rpc.frames import Frame
 from sandbox_runtime.rpc.messages import (
+    CALL,
+    END,
+    OUTPUT,
     PROTOCOL_VERSION,
+    REFUSED,
     CellEnd,
     Output,
+    Refusal,
     Register,
     Reply,
     ToolCall,
     ToolDeclaration,
     parse_cell_end,
-    parse_from_sandbox,
+    parse_frame,
 )
 
 
-def rpc(**fields):
-    return {"jsonrpc": "2.0", **fields}
-
-
-CALL = {"cell": 1, "tool": "f", "mode": "wait", "inline": ""}
+def parse(kind, body, request=7, attachments=()):
+    """Parses a frame of the sandbox; `body` is JSON data, or the bytes of the body."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode() + b"\n"
+    return parse_frame(Frame(kind, 1, request, data, list(attachments)))
 
 
 class TestRequests:
@@ -45,7 +51,7 @@ class TestRequests:
             "outputChars": 10000,
             "valueBytes": 1000000,
             "seed": "00ff",
-            "secret": "0123456789abcdef0123456789abcdef",
+            "relayed": False,
             "assets": ["pyodide.js", "boot.pages"],
         }
 
@@ -101,6 +107,7 @@ class TestRequests:
         """A checkpoint request has no parameters."""
         assert golden.FROM_HOST["checkpoint"].params() == {}
         assert golden.FROM_HOST["compiled"].params() == {}
+        assert golden.FROM_HOST["settle"].params() == {}
 
 
 class TestFromSandbox:
@@ -113,80 +120,103 @@ class TestFromSandbox:
 
     def test_unknown_fields_mean_nothing(self):
         """Unknown fields are ignored."""
-        body = rpc(method="output", params={"cell": 1, "text": "a", "more": 1}, id=9)
+        assert parse(REFUSED, {"type": "E", "message": "m", "more": 1}) == Refusal(1, "E", "m")
 
-        assert parse_from_sandbox(body, []) == Output(1, "a")
+    def test_a_call(self):
+        """A call is a digit for its mode, the name of the tool, the line and the arguments, with zero bytes between."""
+        call = ToolCall(1, 7, "f", "aio", "[[],{}]", [], 12)
+
+        assert parse(CALL, b"1f\x0012\0[[],{}]\n") == call
+
+    @pytest.mark.parametrize(("said", "line"), [("0", 0), ("10000000", 10**7), ("99999999", 10**7)])
+    def test_a_line(self, said, line):
+        """A line beyond any cell's is that of the longest one."""
+        assert parse(CALL, f"0f\0{said}\0[]\n".encode()).line == line
+
+    def test_a_zero_byte_in_the_arguments(self):
+        """The first two zero bytes divide the call: a name with one cannot be called."""
+        assert parse(CALL, b"0f\x001\0g\0[]\n") == ToolCall(1, 7, "f", "wait", "g\0[]", [], 1)
+
+    def test_the_line_feed_is_not_part_of_the_message(self):
+        """One line feed ends each body; others belong to it."""
+        assert parse(OUTPUT, b"a\n\n") == Output(7, "a\n")
 
     @pytest.mark.parametrize(
-        "body",
+        ("kind", "body"),
         [
-            None,
-            [],
-            "text",
-            3,
-            {},
-            {"jsonrpc": "1.0", "id": 1, "result": {}},
-            rpc(),
-            rpc(id=1),
-            rpc(id=1, result=[]),
-            rpc(id="1", result={}),
-            rpc(id=True, result={}),
-            rpc(id=1.0, result={}),
-            rpc(id=None, result={}),
-            rpc(result={}),
-            rpc(id=1, error="no"),
-            rpc(id=1, error={"message": "no"}),
-            rpc(id=1, error={"message": 3, "data": {"type": "E"}}),
-            rpc(id=1, error={"message": "no", "data": {"type": None}}),
-            rpc(method="call"),
-            rpc(method="call", params=[]),
-            rpc(method="call", params=CALL),
-            rpc(method="call", id=1, params={**CALL, "cell": "1"}),
-            rpc(method="call", id=1, params={**CALL, "tool": ["f"]}),
-            rpc(method="call", id=1, params={**CALL, "mode": "soon"}),
-            rpc(method="call", id=1, params={**CALL, "mode": None}),
-            rpc(method="call", id=1, params={"cell": 1, "tool": "f", "mode": "wait"}),
-            rpc(method="output", params={"cell": 1}),
-            rpc(method="output", params={"cell": None, "text": ""}),
-            rpc(method="fatal", params={"reason": "x"}),
-            rpc(method="run", id=1, params={"cell": 1, "code": "1"}),
-            rpc(method="assign", id=1, params={}),
-            rpc(method=["call"], id=1, params={}),
-            rpc(method=None, params={}),
-            rpc(method={}, params={}),
+            (END, b""),
+            (END, b"{}"),
+            (END, b"\n"),
+            (END, b"{\n"),
+            (END, b"nothing\n"),
+            (END, b"\xff\xfe{}\n"),
+            (END, b'{"a":1}{"a":2}\n'),
+            (END, b'{"a":"\xff"}\n'),
+            (END, b"[" * 100_000 + b"\n"),
+            (END, b"[" + b"9" * 100_000 + b"]\n"),
+            (END, None),
+            (END, []),
+            (END, "text"),
+            (END, 3),
+            (REFUSED, {}),
+            (REFUSED, {"type": "E"}),
+            (REFUSED, {"type": None, "message": "m"}),
+            (REFUSED, {"type": "E", "message": 3}),
+            (REFUSED, []),
+            (CALL, b"\n"),
+            (CALL, b"0f\n"),
+            (CALL, b"0f[]\n"),
+            (CALL, b"0f\0[]\n"),
+            (CALL, b"3f\x001\0[]\n"),
+            (CALL, b"f\x001\0[]\n"),
+            (CALL, b"-1f\x001\0[]\n"),
+            (CALL, b"\0\0\n"),
+            (CALL, b"0\xff\x001\0[]\n"),
+            (CALL, b"0f\x001\0\xff\n"),
+            (CALL, b"0f\0\0[]\n"),
+            (CALL, b"0f\0-1\0[]\n"),
+            (CALL, b"0f\0\xb2\0[]\n"),
+            (CALL, b"0f\x00123456789\0[]\n"),
+            (CALL, b"0f\x001\0[]"),
+            (OUTPUT, b"\xff\n"),
+            (OUTPUT, b"\xed\xa0\xbd\n"),
+            (OUTPUT, b"text"),
+            (0, {}),
+            (5, {}),
+            (255, {}),
         ],
-        ids=str,
+        ids=lambda value: repr(value)[:30],
     )
-    def test_other_shapes_are_refused(self, body):
-        """Wrong types, missing fields and unknown methods violate the protocol."""
+    def test_other_shapes_are_refused(self, kind, body):
+        """Wrong types, missing fields, unknown kinds and bodies without an end violate the protocol."""
         with pytest.raises(ProtocolError):
-            parse_from_sandbox(body, [])
+            parse(kind, body)
 
     @given(
+        st.integers(0, 6),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
             lambda inner: (
                 st.lists(inner, max_size=3)
-                | st.dictionaries(
-                    st.sampled_from(
-                        ["jsonrpc", "id", "method", "params", "result", "error", "message", "data"]
-                    ),
-                    inner,
-                )
+                | st.dictionaries(st.sampled_from(["type", "message", "outcome", "output"]), inner)
             ),
-        )
+        ),
     )
-    def test_any_json_is_a_message_or_refused(self, body):
+    def test_any_json_is_a_message_or_refused(self, kind, body):
         """For any JSON value the parser returns a message or raises ProtocolError."""
-        if isinstance(body, dict):
-            body["jsonrpc"] = "2.0"
         with contextlib.suppress(ProtocolError):
-            parse_from_sandbox(body, [])
+            parse(kind, body)
+
+    @given(st.integers(0, 6), st.binary(max_size=80))
+    def test_any_bytes_are_a_message_or_refused(self, kind, body):
+        """For any bytes the parser returns a message or raises ProtocolError."""
+        with contextlib.suppress(ProtocolError):
+            parse(kind, body + b"\n")
 
     def test_a_refused_field_is_named_and_its_value_is_not_repeated(self):
         """The error names the field; the untrusted value is not shown."""
-        with pytest.raises(ProtocolError, match="whose field 'text' is wrong") as caught:
-            parse_from_sandbox(rpc(method="output", params={"cell": 1, "text": ["x" * 10]}), [])
+        with pytest.raises(ProtocolError, match="whose field 'message' is wrong") as caught:
+            parse(REFUSED, {"type": "E", "message": ["x" * 10]})
 
         assert "xxx" not in str(caught.value)
 
@@ -219,6 +249,4 @@ class TestCellEnd:
 
     def test_a_reply_carries_its_attachments(self):
         """The submitted value is an attachment of the result."""
-        assert parse_from_sandbox(rpc(id=1, result={}), [bytearray(b"x")]) == Reply(
-            1, {}, [bytearray(b"x")]
-        )
+        assert parse(END, {}, attachments=[bytearray(b"x")]) == Reply(1, {}, [bytearray(b"x")])

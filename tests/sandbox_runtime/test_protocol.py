@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import struct
 
 import golden_messages as golden
 import pytest
@@ -13,23 +14,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.rpc.messages import Asset, Interrupt
-from sandbox_runtime.rpc.protocol import (
-    MAX_HEADER_BYTES,
-    Connection,
+from sandbox_runtime.rpc.frames import (
+    BUFFER_BYTES,
+    HEADER_BYTES,
+    MAX_ATTACHMENTS,
     FrameReader,
     encode_frame,
 )
+from sandbox_runtime.rpc.messages import Asset, Discard, Interrupt, Piece, Run
+from sandbox_runtime.rpc.protocol import LARGEST_ID, Connection, random_id
 
 LIMIT = 1_000_000
 
-bodies = st.dictionaries(st.text(), st.integers() | st.text() | st.none(), max_size=5)
-frames = st.tuples(bodies, st.lists(st.binary(max_size=300), max_size=4))
+ids = st.integers(0, 2**32 - 1)
+args = st.integers(-(2**31), 2**31 - 1)
+frames = st.tuples(
+    st.integers(0, 255),
+    ids,
+    args,
+    st.binary(max_size=300),
+    st.lists(st.binary(max_size=300), max_size=4),
+)
 
 
-def whole(body, attachments=()):
+def whole(kind=1, frame_id=0, arg=0, body=b"", attachments=()):
     """Returns a frame as one piece of bytes."""
-    return b"".join(encode_frame(body, attachments))
+    return b"".join(map(bytes, encode_frame(kind, frame_id, arg, body, attachments)))
+
+
+def header(*sizes, magic=0xD1, kind=1, count=None):
+    """Returns a header that announces a body and attachments of these lengths."""
+    body, *attachments = sizes
+    count = len(attachments) if count is None else count
+    head = struct.pack("<BBHIiI", magic, kind, count, 0, 0, body)
+    return head + struct.pack(f"<{len(attachments)}I", *attachments)
 
 
 def feed(reader, data, sizes=None):
@@ -46,27 +64,32 @@ def feed(reader, data, sizes=None):
 
 
 def read(data, sizes=None, limit=LIMIT):
-    return feed(FrameReader(limit), data, sizes)
+    """Returns the frames in the data, as tuples of plain bytes."""
+    found = feed(FrameReader(limit), data, sizes)
+    return [(*frame[:3], bytes(frame.body), list(map(bytes, frame.attachments))) for frame in found]
 
 
 class TestFraming:
-    """A frame is a header with lengths, a JSON body, and raw attachments."""
+    """A frame is a header with lengths, a body, and raw attachments."""
 
     def test_a_frame_says_its_lengths(self):
-        """The header is text, as in the Language Server Protocol; attachments are raw."""
-        assert whole({"a": 1}, [b"\x00\xff", b""]) == (
-            b'Content-Length: 8\r\nAttachments: 2,0\r\n\r\n{"a":1}\n\x00\xff'
+        """All numbers are little-endian; the argument may be negative."""
+        assert whole(3, 7, -2, b"body", [b"\x00\xff", b""]) == (
+            b"\xd1\x03\x02\x00\x07\x00\x00\x00\xfe\xff\xff\xff\x04\x00\x00\x00"
+            b"\x02\x00\x00\x00\x00\x00\x00\x00body\x00\xff"
         )
 
-    def test_without_attachments_the_header_has_one_line(self):
-        """Without attachments the header does not mention them."""
-        assert whole({}) == b"Content-Length: 3\r\n\r\n{}\n"
+    def test_without_attachments(self):
+        """Without attachments a frame is one piece."""
+        assert encode_frame(1, 2, 3, b"{}") == [
+            b"\xd1\x01\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x02\x00\x00\x00{}"
+        ]
 
     def test_attachments_are_not_copied(self):
         """A large value goes from the caller's buffer into the pipe."""
         attachment = bytearray(100)
 
-        pieces = encode_frame({}, [attachment])
+        pieces = encode_frame(1, 0, 0, b"", [attachment])
 
         assert pieces[1] is attachment
 
@@ -74,42 +97,57 @@ class TestFraming:
         """A buffer of eight-byte numbers counts eight for each."""
         numbers = memoryview(bytes(24)).cast("d")
 
-        [(_, attachments)] = read(b"".join(bytes(p) for p in encode_frame({}, [numbers])))
+        [(*_, attachments)] = read(whole(attachments=[numbers]))
 
-        assert attachments == [bytearray(24)]
+        assert attachments == [bytes(24)]
 
     @given(st.lists(frames, max_size=4), st.lists(st.integers(1, 400)))
     def test_frames_survive_any_chunking(self, sent, sizes):
         """A frame may arrive in many chunks, and a chunk may have many frames."""
         data = b"".join(whole(*frame) for frame in sent)
 
-        received = read(data, sizes)
-
-        assert [(body, list(map(bytes, parts))) for body, parts in received] == sent
+        assert read(data, sizes) == sent
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
     def test_frames_survive_small_reads(self, size):
         """Frames are parsed even if one byte arrives at a time."""
-        data = whole({"n": 1}, [b"", b"abc", b""]) + whole({"n": 2}) + whole({"n": 3}, [b""])
+        sent = [(1, 1, 0, b"n", [b"", b"abc", b""]), (2, 2, 0, b"", []), (3, 3, 0, b"", [b""])]
+        data = b"".join(whole(*frame) for frame in sent)
 
-        received = read(data, [size] * len(data))
+        assert read(data, [size] * len(data)) == sent
 
-        assert received == [({"n": 1}, [b"", b"abc", b""]), ({"n": 2}, []), ({"n": 3}, [b""])]
+    @pytest.mark.parametrize("size", [1000, 65_536, BUFFER_BYTES])
+    @pytest.mark.parametrize("length", [BUFFER_BYTES // 2, BUFFER_BYTES // 2 + 1, BUFFER_BYTES])
+    def test_bodies_around_the_size_of_the_buffer(self, length, size):
+        """A body is whole, whether it is read into the reader's buffer or into one of its own."""
+        body = bytes(range(256)) * (length // 256) + b"x" * (length % 256)
+        sent = [(1, 1, 0, body, []), (2, 2, 0, b"small", []), (1, 3, 0, body, [body, b""])]
+        data = b"".join(whole(*frame) for frame in sent)
+
+        assert read(data, [size] * len(data)) == sent
 
     def test_a_large_attachment_is_read_into_its_own_buffer(self):
         """Once the lengths are known, bytes are read directly into the attachment."""
         reader = FrameReader(LIMIT)
-        header = whole({}, [bytes(500_000)])[: -500_000 + 10]
 
-        feed(reader, header)
+        feed(reader, whole(attachments=[bytes(500_000)])[: -500_000 + 10])
 
         assert len(reader.space()) == 500_000 - 10
+
+    def test_a_frame_is_kept_when_more_arrives(self):
+        """The body of a frame is a copy: later frames do not change it."""
+        reader = FrameReader(LIMIT)
+
+        [first] = feed(reader, whole(body=b"first"))
+        [second] = feed(reader, whole(body=b"other"))
+
+        assert (first.body, second.body) == (b"first", b"other")
 
     @given(st.lists(st.binary(min_size=1, max_size=100_000), min_size=1, max_size=3))
     def test_the_space_is_never_empty(self, parts):
         """A read into an empty buffer would look like the end of the stream."""
         reader = FrameReader(LIMIT)
-        data = whole({}, parts)
+        data = whole(attachments=parts) + whole(body=parts[0])
         while data:
             space = reader.space()
             assert len(space) > 0
@@ -118,82 +156,57 @@ class TestFraming:
             data = data[used:]
             list(reader.advance(used))
 
+    @pytest.mark.parametrize("count", [MAX_ATTACHMENTS + 1, 70_000])
+    def test_too_many_attachments_to_send(self, count):
+        """The number is checked at this end already."""
+        with pytest.raises(ProtocolError, match="too many parts"):
+            encode_frame(1, 0, 0, b"", [b""] * count)
+
 
 class TestRefusals:
     """Invalid bytes end the connection before they cost anything."""
 
     @pytest.mark.parametrize(
-        "header",
-        [
-            b"Content-Length: -1",
-            b"Content-Length: 1_0",
-            b"Content-Length: 0x10",
-            b"Content-Length: ",
-            b"Content-Length: 1e3",
-            b"Content-Length: 1234567890123456",
-            b"Content-Length:  2",
-            b"Content-Length: \xb2",
-            b"content-length: 2",
-            b"Attachments: 1\r\nContent-Length: 2",
-            b"Content-Length: 2\r\nAttachments: ",
-            b"Content-Length: 2\r\nAttachments: 1,,2",
-            b"Content-Length: 2\r\nAttachments: 1,",
-            b"Content-Length: 2\r\nAttachments: 1\r\nAttachments: 1",
-            b"Content-Length: 2\r\nContent-Length: 3",
-            b"Content-Length: 2\nAttachments: 1",
-            b"X: 1\r\nContent-Length: 2",
-            b"",
-            b"hello",
-        ],
+        "data",
+        [b"Content-Length: 2\r\n\r\n{}", b"hello", b"\n", bytes(16), header(0, magic=0xD0)],
+        ids=["text", "word", "line", "zeros", "magic"],
     )
-    def test_a_malformed_header(self, header):
-        """Only the exact format is a header."""
-        with pytest.raises(ProtocolError, match="header is malformed"):
-            read(header + b"\r\n\r\n{}")
+    def test_bytes_that_are_no_frame(self, data):
+        """The first byte decides: nothing more is waited for."""
+        with pytest.raises(ProtocolError, match="not a frame"):
+            read(data)
 
-    def test_text_that_never_becomes_a_header(self):
-        """A header without an end is refused at its maximum length."""
-        with pytest.raises(ProtocolError, match="header is longer than 65,536 bytes"):
-            read(b"x" * (MAX_HEADER_BYTES + 1))
+    def test_bytes_after_a_frame(self):
+        """What follows a frame is a frame."""
+        with pytest.raises(ProtocolError, match="not a frame"):
+            read(whole(body=b"{}") + b"\n")
+
+    @pytest.mark.parametrize("count", [MAX_ATTACHMENTS + 1, 2**16 - 1])
+    def test_more_attachments_than_a_message_has(self, count):
+        """The number is refused before the lengths arrive."""
+        with pytest.raises(ProtocolError, match="too many attachments"):
+            read(header(0, count=count))
+
+    def test_as_many_attachments_as_possible(self):
+        """The longest header fits into the reader's buffer."""
+        sent = (1, 0, 0, b"", [b"x"] * MAX_ATTACHMENTS)
+
+        assert read(whole(*sent), [999] * 1000) == [sent]
 
     @pytest.mark.parametrize("sizes", [(101,), (50, 51), (0, 101), (1, 50, 50)])
     def test_a_frame_over_the_limit_is_refused_unread(self, sizes):
         """The header suffices; the sum of all lengths counts, and nothing is allocated."""
-        body, *attachments = sizes
-        header = f"Content-Length: {body}\r\n"
-        if attachments:
-            header += f"Attachments: {','.join(map(str, attachments))}\r\n"
-
         with pytest.raises(ProtocolError, match=r"101 bytes is over the limit of 100 bytes"):
-            read(header.encode() + b"\r\n", limit=100)
+            read(header(*sizes), limit=100)
 
     def test_a_frame_of_all_the_memory_there_is(self):
         """The largest representable lengths are refused without an allocation."""
         with pytest.raises(ProtocolError, match=r"Limits\.frame_bytes"):
-            read(b"Content-Length: 999999999999999\r\n\r\n")
+            read(header(2**32 - 1, *[2**32 - 1] * MAX_ATTACHMENTS))
 
     def test_a_frame_of_exactly_the_limit_passes(self):
         """The limit is the largest size that is accepted."""
-        data = whole({}, [bytes(97)])
-
-        assert len(read(data, limit=100)) == 1
-
-    @pytest.mark.parametrize(
-        "body",
-        [b"", b"{", b"nothing", b"\xff\xfe{}", b'{"a":1}{"a":2}', b'{"a":"\xff"}', b"[" * 100_000],
-        ids=["empty", "open", "words", "utf-16", "two", "not utf-8", "deep"],
-    )
-    def test_a_body_that_is_not_json(self, body):
-        """Deep nesting is a ProtocolError, and does not exhaust the stack."""
-        with pytest.raises(ProtocolError, match="body is not JSON"):
-            read(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-
-    def test_a_number_that_python_will_not_read(self):
-        """A number of thousands of digits, an attack on the parser, is refused."""
-        body = b"[" + b"9" * 100_000 + b"]"
-
-        with pytest.raises(ProtocolError):
-            read(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert len(read(whole(body=b"abc", attachments=[bytes(97)]), limit=100)) == 1
 
     @given(st.binary(max_size=400))
     def test_noise(self, noise):
@@ -201,92 +214,41 @@ class TestRefusals:
         with contextlib.suppress(ProtocolError):
             read(noise)
 
+    @given(st.binary(max_size=400))
+    def test_noise_that_begins_like_a_frame(self, noise):
+        """For any bytes after the first, the result is frames or a ProtocolError."""
+        with contextlib.suppress(ProtocolError):
+            read(b"\xd1" + noise)
+
     def test_frames_before_the_bad_one_are_delivered(self):
-        """Frames before the violation are delivered; the sandbox's last message arrives this way."""
+        """Frames before the violation are delivered."""
         reader = FrameReader(LIMIT)
-        data = whole({"n": 1}) + b"garbage\r\n\r\n"
+        data = whole(body=b"n") + b"garbage"
         reader.space()[: len(data)] = data
 
         received = reader.advance(len(data))
 
-        assert next(received) == ({"n": 1}, [])
+        assert next(received).body == b"n"
         with pytest.raises(ProtocolError):
             next(received)
 
+    def test_half_a_frame_is_no_frame(self):
+        """At any length but the whole one, nothing is delivered."""
+        data = whole(1, 2, 3, b"body", [b"part", b""])
 
-SECRET = golden.SECRET
-OTHER = SECRET[::-1]
+        for length in range(len(data)):
+            assert read(data[:length]) == []
 
+    def test_many_small_frames_are_not_moved_about(self):
+        """Reading is linear: a flood of empty frames costs little, in chunks of any size."""
+        data = whole() * 50_000
 
-def signed(body, attachments=(), secret=SECRET, end=None):
-    """Returns a frame as the sandbox writes it."""
-    text = json.dumps(body).encode()
-    header = f"Secret: {secret}\r\nContent-Length: {len(text)}\r\n"
-    if attachments:
-        header += f"Attachments: {','.join(str(len(part)) for part in attachments)}\r\n"
-    end = f"{secret}\n" if end is None else end
-    return b"".join([header.encode(), b"\r\n", text, *attachments, end.encode()])
-
-
-class TestSecret:
-    """Only the sandbox's own main thread can write a frame."""
-
-    @given(st.lists(frames, max_size=4), st.lists(st.integers(1, 400)))
-    def test_frames_that_have_it(self, sent, sizes):
-        """Frames with the secret are accepted in any chunks, and the parsed frame does not contain it."""
-        data = b"".join(signed(*frame) for frame in sent)
-
-        found = feed(FrameReader(LIMIT, SECRET), data, sizes)
-
-        assert [(body, list(map(bytes, parts))) for body, parts in found] == sent
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            whole({}),
-            signed({}, secret=OTHER),
-            signed({}, secret=""),
-            signed({}, secret=SECRET.upper()),
-            signed({}, end=f"{OTHER}\n"),
-            signed({}, end="x" * 33),
-            signed({}, [b"part"], end=f"{SECRET[:-1]}x\n"),
-        ],
-    )
-    def test_frames_that_have_not(self, data):
-        """Frames without the secret are refused, even if they are valid otherwise."""
-        with pytest.raises(ProtocolError):
-            feed(FrameReader(LIMIT, SECRET), data)
-
-    @given(st.binary(min_size=1, max_size=80), st.data())
-    def test_bytes_put_into_a_frame(self, noise, data):
-        """Bytes inserted anywhere invalidate the frame and everything after it."""
-        frame = signed({"text": "x" * 50}, [b"y" * 50])
-        place = data.draw(st.integers(0, len(frame) - 1))
-        reader = FrameReader(LIMIT, SECRET)
-        with contextlib.suppress(ProtocolError):
-            assert feed(reader, frame[:place] + noise + frame[place:] + frame * 3) == []
-
-    def test_a_frame_that_swallows_the_next_one(self):
-        """A forged header may include a real frame's end; it is refused, because it has no secret itself."""
-        true = signed({"n": 1})
-        body = b'{"n":2}'
-        forged = f"Content-Length: {len(body)}\r\nAttachments: {len(true) - 33}\r\n\r\n".encode()
-
-        with pytest.raises(ProtocolError, match="without the secret"):
-            feed(FrameReader(LIMIT, SECRET), forged + body + true)
-
-    def test_it_is_not_told(self):
-        """The secret is not in errors about headers, nor in the text of the request that carries it."""
-        with pytest.raises(ProtocolError) as caught:
-            feed(FrameReader(LIMIT, SECRET), b"x" + signed({}))
-
-        assert SECRET not in str(caught.value)
-        assert SECRET not in repr(golden.FROM_HOST["initialize"])
+        assert len(read(data, [HEADER_BYTES * 1000 + 1] * 1000)) == 50_000
 
 
 def received(data):
     """Returns the messages in a stream of the sandbox, parsed as by the host."""
-    connection = Connection(LIMIT, secret=golden.SECRET)
+    connection = Connection(LIMIT)
     found = []
     while data:
         space = connection.space()
@@ -300,43 +262,68 @@ def received(data):
 class TestConnection:
     """The host's end: numbers its requests, and validates incoming messages."""
 
-    def test_every_request_has_an_id_of_its_own(self):
-        """Request ids are unique, so that an answer can be matched."""
+    def test_the_numbers_of_requests_cannot_be_guessed(self):
+        """Each request has a random number: frames of a cell carry it, and nothing an earlier cell left knows it."""
         connection = Connection(LIMIT)
 
-        ids = [connection.request(golden.FROM_HOST["checkpoint"])[0] for _ in range(3)]
+        ids = [connection.request(golden.FROM_HOST["run"])[0] for _ in range(1000)]
 
-        assert ids == [1, 2, 3]
+        assert len(set(ids)) == 1000
+        assert all(0 < request_id <= LARGEST_ID for request_id in ids)
+        assert max(ids) - min(ids) > LARGEST_ID // 2
+
+    def test_they_are_never_zero(self):
+        """A request with the number 0 would be a notification."""
+        assert min(random_id() for _ in range(1000)) > 0
 
     def test_a_notification_has_none(self):
-        """A notification has no id, since it has no answer."""
-        [(body, _)] = read(b"".join(Connection(LIMIT).notification(Interrupt())))
+        """A notification has no number, since it has no answer."""
+        [(kind, frame_id, _, body, _)] = read(b"".join(Connection(LIMIT).notification(Interrupt())))
 
-        assert body == {"jsonrpc": "2.0", "method": "interrupt", "params": {}}
+        assert (kind, frame_id, body) == (4, 0, b'{"method":"interrupt","params":{}}')
+
+    def test_code_that_utf8_cannot_encode(self):
+        """A lone surrogate in the code of a cell does not stop the session."""
+        _, pieces = Connection(LIMIT).request(Run(1, "'\ud83d'"))
+
+        [(*_, body, _)] = read(b"".join(pieces))
+
+        assert body == b"'?'"
 
     def test_messages_come_out_checked(self):
         """A frame that is not a message of the sandbox violates the protocol."""
-        with pytest.raises(ProtocolError, match="JSON-RPC"):
-            received(signed({"id": 1, "result": {}}))
+        with pytest.raises(ProtocolError, match="unknown kind"):
+            received(whole(kind=9, body=b"{}\n"))
+
+    def test_only_a_state_may_be_as_large_as_the_memory(self):
+        """The limit of frames is raised for the answer to one request."""
+        connection = Connection(1000, memory_bytes=5000)
+        state = whole(2, 1, 0, b"{}\n", [bytes(4000)])
+
+        connection.request(golden.FROM_HOST["checkpoint"])
+        connection.space()[: len(state)] = state
+        assert len(list(connection.received(len(state)))) == 1
+
+        connection.request(golden.FROM_HOST["run"])
+        connection.space()[: len(state)] = state
+        with pytest.raises(ProtocolError, match="over the limit"):
+            list(connection.received(len(state)))
 
     def test_two_ends_back_to_back(self):
         """Messages encoded by one end are parsed by the other, in any chunks."""
         connection = Connection(LIMIT)
-        sent, data = [], b""
-        for message in golden.FROM_HOST.values():
-            pieces = encode(connection, message)
-            sent.append(json.loads(bytes(pieces[0]).partition(b"\r\n\r\n")[2]))
-            data += b"".join(map(bytes, pieces))
+        pieces = [encode(connection, message) for message in golden.FROM_HOST.values()]
+        data = [b"".join(map(bytes, frame)) for frame in pieces]
         cuts = random.Random(1)
 
-        arrived = read(data, (cuts.randint(1, 50) for _ in range(len(data))))
+        arrived = read(b"".join(data), (cuts.randint(1, 50) for _ in range(len(b"".join(data)))))
 
-        assert [body for body, _ in arrived] == sent
+        assert [whole(*frame) for frame in arrived] == data
 
 
 def encode(connection, message):
     """Returns the pieces of any message of the host."""
-    if isinstance(message, (Asset, Interrupt)):
+    if isinstance(message, (Asset, Interrupt, Piece, Discard)):
         return connection.notification(message)
     if hasattr(message, "call"):
         return connection.answer(message)
@@ -360,7 +347,8 @@ class TestGolden:
     @pytest.mark.parametrize("name", golden.FROM_HOST)
     def test_what_the_host_says(self, name):
         """Each message of the host is encoded to exactly these bytes."""
-        frame = b"".join(map(bytes, encode(Connection(LIMIT), golden.FROM_HOST[name])))
+        connection = Connection(LIMIT, new_id=lambda: golden.REQUEST)
+        frame = b"".join(map(bytes, encode(connection, golden.FROM_HOST[name])))
         if os.environ.get("WRITE_GOLDEN"):
             golden.path(name).write_bytes(frame)
 

@@ -51,24 +51,23 @@ class Escape:
         )
 
 
-# A call of a tool as the worker says it, and the end of a cell. The numbers of requests are guessed.
-_CALL = (
-    "{op: 'call', mode: 'wait', ticket: 0, tool: 'launch', inline: '[[\"FORGED\"],{}]', parts: []}"
-)
+# Frames as the worker writes them. The numbers of requests are guessed: small ones, and those of other protocols.
 _FRAMES = """
 const text = new TextEncoder();
-const frame = (body, parts = []) => {
-  const bytes = text.encode(JSON.stringify(body));
-  const sizes = parts.length ? `Attachments: ${parts.map((p) => p.length).join(',')}\\r\\n` : '';
-  const head = text.encode(`Content-Length: ${bytes.length}\\r\\n${sizes}\\r\\n`);
-  return Uint8Array.from([...head, ...bytes, ...parts.flatMap((p) => [...p])]);
+const frame = (kind, id, arg, body, parts = []) => {
+  const bytes = typeof body === 'string' ? text.encode(body + '\\n') : body;
+  const head = new DataView(new ArrayBuffer(16 + 4 * parts.length));
+  head.setUint8(0, 0xd1); head.setUint8(1, kind); head.setUint16(2, parts.length, true);
+  head.setUint32(4, id, true); head.setInt32(8, arg, true); head.setUint32(12, bytes.length, true);
+  parts.forEach((part, at) => head.setUint32(16 + 4 * at, part.length, true));
+  return Uint8Array.from([...new Uint8Array(head.buffer), ...bytes, ...parts.flatMap((p) => [...p])]);
 };
-const end = {outcome: 'submitted', output: '', errorType: '', message: '', traceback: ''};
+const end = {outcome: 'submitted', output: '', errorType: '', message: '', traceback: '', noted: 0};
 const value = text.encode(JSON.stringify({answer: 'FORGED', count: 1}));
 const frames = [];
-for (let id = 1; id < 12; id++) frames.push(frame({jsonrpc: '2.0', id, result: end}, [value]));
-const call = (tool) => frame({jsonrpc: '2.0', id: 1, method: 'call',
-  params: {cell: 1, tool, mode: 'wait', inline: '[["FORGED"],{}]'}});
+for (let id = 0; id < 12; id++) frames.push(frame(2, id, 0, JSON.stringify(end), [value]));
+const call = (tool, request = 1) => frame(1, 9999, request, '0' + tool + '\\x000\\0[["FORGED"],{}]');
+const write = (bytes) => { for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at)); };
 """
 
 # Imports, in a worker: code that Python evaluates is not a module, and V8 has no module loader for its imports.
@@ -307,45 +306,42 @@ RIGHTS = (
     ),
 )
 
+_POSTED = "await new Promise((r) => setTimeout(r, 300)); return 'posted'"
+
 MESSAGES = (
     Escape(
-        "a call of a tool that is not declared",
-        f"reached(); postMessage({_CALL}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "the main thread is to read the pipe",
+        f"reached(); for (let n = 0; n < 3; n++) postMessage({{op: 'read'}}); {_POSTED}",
         ends=True,
     ),
     Escape(
-        "an awaited call of a tool that is not declared",
-        f"reached(); postMessage({{...{_CALL}, mode: 'aio', ticket: 77}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "the main thread is to pass the pipe back",
+        f"reached(); for (let n = 0; n < 3; n++) postMessage({{op: 'release'}}); {_POSTED}",
         ends=True,
     ),
     Escape(
-        "a call of an unknown mode",
-        f"reached(); postMessage({{...{_CALL}, mode: 'sideways'}}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "the pipe is said to be closed",
+        f"reached(); postMessage({{op: 'closed'}}); {_POSTED}",
         ends=True,
     ),
     Escape(
-        "the end of other requests",
-        "reached(); for (const id of [0, -1, 1e9, '1', null, {}]) postMessage({op: 'done', id, text: JSON.stringify({outcome: 'submitted', output: '', errorType: '', message: '', traceback: ''}), parts: [new TextEncoder().encode('{\"answer\":\"FORGED\",\"count\":1}')]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "a fault of the worker, with words of its own",
+        f"reached(); postMessage({{op: 'broken', message: 'FORGED '.repeat(100_000)}}); {_POSTED}",
         ends=True,
     ),
     Escape(
-        "refusals of other requests",
-        "reached(); postMessage({op: 'refused', id: 1, kind: 'MemoryError', message: 'x'}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        "messages of the protocol before",
+        f"reached(); for (const id of [0, 1, 2]) postMessage({{op: 'done', id, text: '{{}}', parts: []}}); {_POSTED}",
         ends=True,
     ),
     Escape(
         "messages that are none",
-        "reached(); for (const m of [null, 5, 'x', [], {}, {op: 'x'}, {op: 'taken'}, {op: 'broken', message: {}}]) postMessage(m); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
-        ends=True,
-    ),
-    Escape(
-        "attachments that are none",
-        "reached(); postMessage({op: 'call', mode: 'aio', ticket: 1, tool: 'launch', inline: 5, parts: [1, 'x', {length: 1e12}]}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        f"reached(); for (const m of [null, 5, 'x', [], {{}}, {{op: 'x'}}, {{op: {{}}}}]) postMessage(m); {_POSTED}",
         ends=True,
     ),
     Escape(
         "a flood of messages",
-        "reached(); for (let n = 0; n < 100000; n++) postMessage({op: 'output', text: 'FORGED '.repeat(10)}); await new Promise((r) => setTimeout(r, 300)); return 'posted'",
+        f"reached(); for (let n = 0; n < 100000; n++) postMessage({{op: 'release', text: 'FORGED '.repeat(10)}}); {_POSTED}",
         ends=True,
     ),
     Escape("the worker closes", "reached(); self.close(); return 'closed'", ends=True),
@@ -367,39 +363,43 @@ MESSAGES = (
 
 PIPES = (
     Escape(
-        "forged frames on stdout",
-        f"{_FRAMES} reached(); for (const one of frames) Deno.stdout.writeSync(one); return 'written'",
+        "forged ends of requests",
+        f"{_FRAMES} reached(); for (const one of frames) write(one); return 'written'",
         ends=True,
     ),
     Escape(
-        "a forged end of the next cell, by its number",
-        f"{_FRAMES} reached(); self.addEventListener('message', (e) => {{ if (e.data.op === 'run') Deno.stdout.writeSync(frame({{jsonrpc: '2.0', id: e.data.id, result: end}}, [value])) }}); return 'listens'",
+        "a forged end of a later cell, by a listener",
+        f"{_FRAMES} reached(); self.addEventListener('message', () => {{ for (const one of frames) write(one) }}); return 'listens'",
         ends=True,
     ),
     Escape(
-        "a forged end of this cell, if it is the first",
-        f"{_FRAMES} reached(); Deno.stdout.writeSync(frames[4]); return 'written'",
+        "a forged end of a later cell, by a promise that waits for it",
+        f"{_FRAMES} reached(); (async () => {{ for (;;) {{ await new Promise((r) => {{ const c = new MessageChannel(); c.port1.onmessage = r; c.port2.postMessage(0) }}); write(frames[1]) }} }})(); return 'waits'",
         ends=True,
-        fresh=True,
     ),
     Escape(
-        "forged frames by node:fs",
+        "thousands of guesses at the number of the request",
+        f"{_FRAMES} reached(); const many = []; for (let n = 0; n < 20000; n++) many.push(...frame(2, Math.floor(Math.random() * 2 ** 31), 0, JSON.stringify(end), [value])); write(Uint8Array.from(many)); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "a forged end by node:fs",
         f"{_FRAMES} const fs = process.getBuiltinModule('fs'); reached(); for (const one of frames) fs.writeSync(1, one); return 'written'",
         ends=True,
     ),
     Escape(
-        "forged frames by the console",
-        f"{_FRAMES} reached(); for (const one of frames) realConsole.log(new TextDecoder().decode(one)); return 'written'",
+        "a forged end by the console",
+        f"{_FRAMES} reached(); for (const one of frames) realConsole.log(new TextDecoder('latin1').decode(one)); return 'written'",
         ends=True,
     ),
     Escape(
-        "a forged call on stdout",
-        f"{_FRAMES} reached(); Deno.stdout.writeSync(call('echo')); return 'written'",
+        "a forged call",
+        f"{_FRAMES} reached(); for (let n = 0; n < 12; n++) write(call('echo', n)); return 'written'",
         ends=True,
     ),
     Escape(
         "a forged call of a tool of old",
-        f"{_FRAMES} reached(); Deno.stdout.writeSync(call('launch')); return 'written'",
+        f"{_FRAMES} reached(); write(call('launch')); return 'written'",
         ends=True,
     ),
     Escape(
@@ -408,8 +408,43 @@ PIPES = (
         ends=True,
     ),
     Escape(
-        "a forged frame that is begun only",
+        "half of a frame",
+        f"{_FRAMES} reached(); write(frames[1].subarray(0, 30)); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "the header of a frame as large as may be",
+        f"{_FRAMES} const huge = frame(2, 1, 0, '', [value]); new DataView(huge.buffer).setUint32(16, 200_000_000, true); reached(); write(huge.subarray(0, 20)); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "the header of a frame of all the memory there is",
+        f"{_FRAMES} const huge = new Uint8Array(16 + 4 * 16384).fill(255); huge.set([0xd1, 2, 0, 64]); reached(); write(huge); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "bytes that are no frame",
         "reached(); Deno.stdout.writeSync(new TextEncoder().encode('Content-Length: 100000000\\r\\n\\r\\n')); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "a flood of output",
+        f"{_FRAMES} const many = new Uint8Array(17 * 100_000); for (let n = 0; n < 100_000; n++) many.set(frame(4, 0, n, ''), n * 17); reached(); write(many); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "a flood of calls",
+        f"{_FRAMES} reached(); const one = frame(1, 7, 7, '1echo\\x000\\0[[\"FORGED\"],{{}}]'); const many = new Uint8Array(one.length * 20_000); for (let n = 0; n < 20_000; n++) many.set(one, n * one.length); write(many); return 'written'",
+        ends=True,
+    ),
+    Escape(
+        "exit codes of the main thread",
+        "reached(); for (const code of [70, 71, 72, 73, 74]) { try { Deno.exitCode = code; process.exitCode = code } catch {} } Deno.exit(72)",
+        ends=True,
+    ),
+    Escape(
+        "signals to the main thread",
+        "reached(); const said = []; for (const signal of ['SIGUSR1', 'SIGUSR2', 'SIGINT']) { for (const send of [() => Deno.kill(Deno.pid, signal), () => process.kill(process.pid, signal), () => Deno.addSignalListener(signal, () => {})]) { try { said.push(String(send())) } catch (e) { said.push(e.name) } } } await new Promise((r) => setTimeout(r, 100)); return said.join()",
         ends=True,
     ),
     Escape(

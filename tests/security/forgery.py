@@ -1,6 +1,6 @@
 """Programs that impersonate the sandbox: forged frames on file descriptors, calls and answers.
 
-They know both ways in which sandboxes like these speak: JSON-RPC in frames with a length, and JSON-RPC in
+They know three ways in which sandboxes like these speak: ours, JSON-RPC in frames with a length, and JSON-RPC in
 lines.
 """
 
@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from .program import JAVASCRIPT, program
 
-# Frames in both ways; `frames()` gives those that end a cell with a submission and those that call a tool.
+# Frames in these ways; `frames()` gives those that end a cell with a submission and those that call a tool.
 _FRAMES = """
-import json
+import json, struct
+
+def binary(kind, number, request, body, *parts):
+    head = struct.pack("<BBHIiI", 0xD1, kind, len(parts), number, request, len(body) + 1)
+    return head + struct.pack("<%dI" % len(parts), *map(len, parts)) + body + b"\\n" + b"".join(parts)
 
 def frames():
-    end = {"outcome": "submitted", "output": "", "errorType": "", "message": "", "traceback": ""}
+    end = {"outcome": "submitted", "output": "", "errorType": "", "message": "", "traceback": "", "noted": 0}
     value = json.dumps({"answer": "FOR" + "GED", "count": 1}).encode()
     found = []
     for number in range(1, 9):
+        found.append(binary(2, number, 0, json.dumps(end).encode(), value))
+        found.append(binary(1, number, number, b"0echo\\x000\\0" + json.dumps([["FOR" + "GED"], {}]).encode()))
         body = json.dumps({"jsonrpc": "2.0", "id": number, "result": end}).encode()
         found.append(b"Content-Length: %d\\r\\nAttachments: %d\\r\\n\\r\\n%s%s" % (len(body), len(value), body, value))
         line = {"jsonrpc": "2.0", "id": number, "result": {"final": {"answer": "FOR" + "GED", "count": 1}}}
@@ -33,7 +39,8 @@ def frames():
 PROGRAMS = (
     program(
         "frames by print",
-        _FRAMES + "for frame in frames():\n    print(frame.decode(), flush=True)\nreached()",
+        _FRAMES
+        + "for frame in frames():\n    print(frame.decode('latin-1'), flush=True)\nreached()",
     ),
     program(
         "frames on sys.__stdout__",
@@ -62,6 +69,64 @@ for frame in frames():
 reached()
 print("wrote")
 """,
+    ),
+    program(
+        "frames and garbage on the host's file",
+        _FRAMES
+        + """
+import os
+for data in (*frames(), b"", bytes(20_000), b"0", b"0echo\\0", b"1echo\\x000\\0[[],{}]", b"garbage" * 3_000):
+    try:
+        os.write(1000, data)
+    except OSError:
+        pass
+reached()
+print("wrote")
+""",
+    ),
+    program(
+        "calls on the host's file that no tool answers",
+        """
+import os
+for data in (b"0launch\\x000\\0[[],{}]", b"0__import__\\x000\\0[[\\"os\\"],{}]", b"0echo\\x000\\0[[],{}]", b"0echo\\x000\\0{}",
+             b"0echo\\x0099999999\\0[" + b"[" * 4000, b"2launch\\x000\\0[[[],{}]]", b"0echo\\x000\\0[[1e999999],{}]"):
+    try:
+        print(os.read(1000, os.write(1000, data))[:200])
+    except OSError as error:
+        print(error)
+reached()
+""",
+    ),
+    program(
+        "answers on the host's file that nobody reads, and reads without a call",
+        """
+import os
+for _ in range(2000):
+    os.write(1000, b"0echo\\x000\\0[[1],{}]")
+for _ in range(10):
+    try:
+        os.read(1000, 10)
+    except OSError:
+        pass
+reached()
+""",
+    ),
+    program(
+        "the host's file by iovecs of one's own",
+        """
+import ctypes, os
+reached()
+libc = ctypes.CDLL(None)
+for address in (0, 1, 2**31 - 1, 2**32 - 1, -1):
+    for count in (0, 1, 2, 1000, -1):
+        for name in ("writev", "readv", "write", "read"):
+            try:
+                getattr(libc, name)(1000, ctypes.c_void_p(address), count)
+            except (OSError, AttributeError, ValueError, TypeError):
+                pass
+print("fine")
+""",
+        destroys=True,
     ),
     program(
         "frames on /dev/stdout",

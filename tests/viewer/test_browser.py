@@ -198,6 +198,21 @@ class TestKeys:
         assert re.search("#c\\d+$", page.url) or "s1" in page.url
         assert "Yes, at noon." in text_of(page, ".main")
 
+    def test_the_timeline_is_zoomed_by_keys(self, opened: Any, page_file: Path):
+        """`+` shows a part of the time, `>` the next, and `0` the whole again."""
+        page = opened(page_file).go("r0/timeline")
+        ticks = page.locator(".axis .tick")
+        whole = ticks.all_inner_texts()
+        page.locator(".waterfall-rows").focus()
+        seen = []
+        for key in ("+", ">", "0"):
+            page.keyboard.press(key)
+            seen.append(ticks.all_inner_texts())
+
+        assert whole not in seen[:2]
+        assert seen[0] != seen[1]
+        assert seen[2] == whole
+
     def test_the_tree_and_the_grid_have_their_own_arrows(self, opened: Any, page_file: Path):
         """Arrows move the focus, fold and unfold; Enter opens."""
         page = opened(page_file).go()

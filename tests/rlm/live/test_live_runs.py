@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import Any
 
@@ -14,7 +13,7 @@ from thrifty_pool import ThriftyPool
 
 from dspy_rlm import RLM, configure
 from dspy_rlm.errors import RunFailedError, SignatureError
-from dspy_rlm.live import choosing, words
+from dspy_rlm.live import words
 from dspy_rlm.live.choosing import display_for
 from dspy_rlm.live.plain import PlainDisplay
 from dspy_rlm.live.state import RunView
@@ -49,11 +48,9 @@ class Watching(live.Silent):
 
 
 @pytest.fixture
-def watching(monkeypatch: pytest.MonkeyPatch) -> Watching:
-    """Returns the display that all runs with `live=True` have."""
-    display = Watching()
-    monkeypatch.setattr(viewing, "display_for", lambda _live: display)
-    return display
+def watching() -> Watching:
+    """Returns a display for `live=`."""
+    return Watching()
 
 
 def answered(_request: Any) -> str:
@@ -95,7 +92,7 @@ class TestRuns:
             "rs = sub_rlm_batched('part -> n: int', [text, text + 'x'])\nprint(sub_llm('one more'))",
             "SUBMIT(answer='done')",
             sub=part_or_answer(),
-            live=True,
+            live=watching,
             tools=[lookup],
             prices={"openai/root": (1, 1), "openai/sub": (1, 1)},
         )
@@ -129,7 +126,7 @@ class TestRuns:
         """`acall` is shown in the same way; `await sub_llm.aio()` is a call of its line."""
         root = scripted_code("print(await sub_llm.aio('a'))", "SUBMIT(answer='x')")
         with PolicyServer({"root": root, "sub": answered}) as server:
-            rlm = RLM("text -> answer", live=True, sub_lm=server.lm("sub"), pool=kept)
+            rlm = RLM("text -> answer", live=watching, sub_lm=server.lm("sub"), pool=kept)
             with dspy.context(lm=server.lm("root")):
                 asyncio.run(rlm.acall(text="abc"))
         run = run_of(watching)
@@ -140,7 +137,7 @@ class TestRuns:
 
     def test_a_run_that_fails(self, play, watching):
         """A run that an error ends is shown as failed, and its error is raised as without the view."""
-        rlm, server = play("text -> answer", "print(1)", live=True)
+        rlm, server = play("text -> answer", "print(1)", live=watching)
         server.fail("root", Fault(status=401, times=None))
         with pytest.raises(RunFailedError):
             rlm(text="abc")
@@ -155,7 +152,7 @@ class TestRuns:
             raise RuntimeError("no more paint")
 
         watching.changed = broken  # type: ignore[method-assign]
-        rlm, _ = play("text -> answer", "print(1)", "SUBMIT(answer='x')", live=True)
+        rlm, _ = play("text -> answer", "print(1)", "SUBMIT(answer='x')", live=watching)
 
         assert rlm(text="abc").answer == "x"
         said = [r.message for r in caplog.records if "live view" in r.message]
@@ -166,7 +163,7 @@ class TestRuns:
     def test_prompts_are_the_same(self, play, watching):
         """Nothing that an LM reads depends on the view."""
         prompts = []
-        for shown in (True, False):
+        for shown in (watching, False):
             rlm, server = play("text -> answer", "print(text)", "SUBMIT(answer='x')", live=shown)
             rlm(text="abc")
             prompts.append([one.request.messages for one in server.requests if one.request])
@@ -193,14 +190,14 @@ class TestRuns:
         assert any(line.startswith("    Time by part: root ") for line in lines)
         assert "\x1b" not in "".join(lines)
 
-    def test_a_sandbox_that_does_not_open(self, watching, monkeypatch):
+    def test_a_sandbox_that_does_not_open(self, watching):
         """A run that ends before its first turn leaves no view behind."""
 
         class NoPool(ThriftyPool):
             def lend(self, *_: Any, **__: Any) -> Any:
                 raise OSError("no sandbox today")
 
-        rlm = RLM("text -> answer", live=True, pool=NoPool())
+        rlm = RLM("text -> answer", live=watching, pool=NoPool())
         with (
             PolicyServer({"root": scripted_code("1")}) as server,
             dspy.context(lm=server.lm("root")),
@@ -217,20 +214,9 @@ class TestChoosing:
         """Where stderr is no terminal, there are lines."""
         assert isinstance(display_for(True), PlainDisplay)
 
-    def test_without_rich(self, monkeypatch):
-        """On a terminal without rich, there are lines."""
-        monkeypatch.setattr(choosing, "draws_on", lambda _stream: True)
-        monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-
-        assert isinstance(display_for(True), PlainDisplay)
-
-    def test_a_dumb_terminal(self, monkeypatch):
-        """A terminal that cannot move its cursor has lines."""
-        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-        monkeypatch.setenv("TERM", "dumb")
-        assert not choosing.draws_on(sys.stderr)
-        monkeypatch.setenv("TERM", "xterm")
-        assert choosing.draws_on(sys.stderr)
+    def test_a_display_of_ones_own(self, watching):
+        """Anything with the methods of a display can be one."""
+        assert display_for(watching) is watching
 
     @pytest.mark.parametrize("live", ["rich", 1, "PLAIN"])
     def test_other_values_are_refused(self, live):

@@ -11,7 +11,9 @@ import live_events as live
 import pytest
 
 from dspy_rlm.events import RunEnded, StepTaken
+from dspy_rlm.live.choosing import display_for
 from dspy_rlm.live.painter import Above, Painter, measured
+from dspy_rlm.live.plain import PlainDisplay
 from dspy_rlm.live.refreshing import MOST_A_SECOND, Refresher, pause
 from dspy_rlm.live.state import RunView
 from dspy_rlm.reports.report import Step
@@ -343,6 +345,40 @@ class TestSeveralRuns:
             assert any(line.startswith(f"RLM thread {name}") for line in text)
         assert sum("╰─ ✓ Submitted" in line for line in text) == 8
         assert display._painter is None
+
+
+class TestChoosing:
+    def test_a_terminal_that_draws(self, terminal, monkeypatch):
+        """A terminal has the tree, unless it cannot move its cursor; a closed one, and none, have lines."""
+        monkeypatch.setattr(sys, "stderr", terminal.stream)
+        monkeypatch.setenv("TERM", "xterm")
+        assert isinstance(display_for(True), TerminalDisplay)
+        assert isinstance(display_for("plain"), PlainDisplay)
+        monkeypatch.setenv("TERM", "dumb")
+        assert isinstance(display_for(True), PlainDisplay)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stderr", None)
+        assert isinstance(display_for(True), PlainDisplay)
+
+    def test_without_rich(self, terminal, monkeypatch):
+        """On a terminal without rich, there are lines."""
+        monkeypatch.setattr(sys, "stderr", terminal.stream)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setitem(sys.modules, "rich", None)
+
+        assert isinstance(display_for(True), PlainDisplay)
+
+    def test_all_runs_share_the_terminal(self, terminal, monkeypatch):
+        """A second run finds the display of the first, also while that stands for stderr."""
+        monkeypatch.setattr(sys, "stderr", terminal.stream)
+        monkeypatch.setenv("TERM", "xterm")
+        first = display_for(True)
+        tree = Tree(batch(live.view()), first)
+        tree.begin()
+
+        assert isinstance(sys.stderr, Above)
+        assert display_for(True) is first
+        tree.end()
 
 
 class TestRefreshing:

@@ -12,6 +12,7 @@ const KEYS: readonly (readonly [readonly string[], string])[] = [
   [["u"], "up: from a step to its run, from a sub-run to the step above"],
   [["/"], "search everything"],
   [["\u2191", "\u2193", "\u2190", "\u2192"], "move in the tree and in the grid, fold and unfold"],
+  [["+", "-", "<", ">", "0"], "zoom and move the timeline that has the focus"],
   [["Enter"], "open the row that has the focus"],
   [["Esc"], "close what is open"],
   [["c"], "compare the two runs"],

@@ -131,6 +131,7 @@ class Waterfall {
       this.#list.element,
     );
     this.#dragToZoom();
+    this.element.addEventListener("keydown", (event) => this.#key(event));
     this.#build();
   }
 
@@ -429,6 +430,39 @@ class Waterfall {
   #zoom(range: readonly [number, number]): void {
     this.#range = range;
     this.#build();
+  }
+
+  /** `+` and `-` zoom, `<` and `>` move, `0` shows the whole. */
+  #key(event: KeyboardEvent): void {
+    const [from, to] = this.#range;
+    const span = to - from;
+    const show = (start: number, width: number): void => {
+      const [first, last] = this.#whole;
+      const most = Math.min(width, last - first);
+      const begin = Math.max(first, Math.min(start, last - most));
+      this.#zoom(most >= last - first ? this.#whole : [begin, begin + most]);
+    };
+    switch (event.key) {
+      case "+":
+        show(from + span / 4, span / 2);
+        break;
+      case "-":
+        show(from - span / 2, span * 2);
+        break;
+      case "<":
+        show(from - span / 2, span);
+        break;
+      case ">":
+        show(from + span / 2, span);
+        break;
+      case "0":
+        this.#zoom(this.#whole);
+        break;
+      default:
+        return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
   }
 
   #dragToZoom(): void {

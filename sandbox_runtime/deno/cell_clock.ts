@@ -1,0 +1,165 @@
+/**
+ * The clock of the running cell, in memory that the main thread looks at. The worker stops it while the host works.
+ *
+ * @module
+ */
+
+import type { Shared } from "./worker_messages.ts";
+
+// The words of `Shared.clock`.
+/** Odd while the worker changes the clock. */
+const SEQUENCE = 0;
+/** The number of cells that have begun. */
+const CELLS = 1;
+/** 1 while a cell runs. */
+const RUNNING = 2;
+/** The number of the host's requests. */
+const REQUESTS = 3;
+/** 1 while the worker works on a request. */
+const BUSY = 4;
+/** 1 while the main thread sleeps until a cell begins. */
+const ASLEEP = 5;
+
+// The words of `Shared.times`.
+const WORKED = 0;
+const SINCE = 1;
+
+/** `SINCE` of a clock that stands. */
+const STOPPED = -1;
+
+const now = performance.now.bind(performance);
+const { timeOrigin } = performance;
+
+/** Returns the time in milliseconds, the same in both threads. */
+export function timeNow(): number {
+  return timeOrigin + now();
+}
+
+/** The worker's side. */
+export class CellClock {
+  readonly #clock: Int32Array;
+  readonly #times: Float64Array;
+  #runs = false;
+  #blocked = false;
+  #idle = false;
+  #awaits = false;
+
+  constructor({ clock, times }: Shared) {
+    this.#clock = clock;
+    this.#times = times;
+  }
+
+  /** The count of the running cell: every cell has another. */
+  get cell(): number {
+    return Atomics.load(this.#clock, CELLS);
+  }
+
+  /** Notes that a request is worked on. */
+  beginRequest(): void {
+    Atomics.add(this.#clock, REQUESTS, 1);
+    Atomics.store(this.#clock, BUSY, 1);
+  }
+
+  /** Notes that the worker waits for the next request. */
+  endRequest(): void {
+    Atomics.store(this.#clock, BUSY, 0);
+  }
+
+  /** Starts the clock of a cell. */
+  begin(): void {
+    this.#blocked = this.#idle = this.#awaits = false;
+    this.#change(() => {
+      this.#times[WORKED] = 0;
+      this.#times[SINCE] = timeNow();
+    });
+    this.#runs = true;
+    Atomics.add(this.#clock, CELLS, 1);
+    Atomics.store(this.#clock, RUNNING, 1);
+    if (Atomics.exchange(this.#clock, ASLEEP, 0) === 1) Atomics.notify(this.#clock, ASLEEP);
+  }
+
+  /** Ends the cell. */
+  end(): void {
+    Atomics.store(this.#clock, RUNNING, 0);
+  }
+
+  /** Sets whether the cell is blocked in a host call. */
+  set blocked(blocked: boolean) {
+    this.#blocked = blocked;
+    this.#update();
+  }
+
+  /** Sets whether the cell waits in `await`, and no Python runs. */
+  set idle(idle: boolean) {
+    this.#idle = idle;
+    this.#update();
+  }
+
+  /** Sets whether it awaits answers of the host. */
+  set awaits(awaits: boolean) {
+    this.#awaits = awaits;
+    this.#update();
+  }
+
+  #update(): void {
+    const runs = !this.#blocked && !(this.#idle && this.#awaits);
+    if (runs === this.#runs) return;
+    this.#runs = runs;
+    this.#change(() => {
+      const at = timeNow();
+      if (!runs) this.#times[WORKED]! += at - this.#times[SINCE]!;
+      this.#times[SINCE] = runs ? at : STOPPED;
+    });
+  }
+
+  #change(work: () => void): void {
+    Atomics.add(this.#clock, SEQUENCE, 1);
+    work();
+    Atomics.add(this.#clock, SEQUENCE, 1);
+  }
+}
+
+/** What the main thread sees of a cell: its count, and how long it has worked. */
+export interface Sight {
+  cell: number;
+  spent: number;
+}
+
+/** The main thread's side. The worker may be hostile: what it says about a cell can only harm the cell's own clock. */
+export class ClockReader {
+  readonly #clock: Int32Array;
+  readonly #times: Float64Array;
+
+  constructor({ clock, times }: Shared) {
+    this.#clock = clock;
+    this.#times = times;
+  }
+
+  /** The count of the running cell; 0 if none runs. */
+  get cell(): number {
+    return Atomics.load(this.#clock, RUNNING) === 1 ? Atomics.load(this.#clock, CELLS) : 0;
+  }
+
+  /** Returns the running cell; null if none runs, or if its clock is changed at this moment. */
+  look(): Sight | null {
+    const before = Atomics.load(this.#clock, SEQUENCE);
+    const { cell } = this;
+    const [worked, since] = [this.#times[WORKED]!, this.#times[SINCE]!];
+    if (cell === 0 || before % 2 !== 0) return null;
+    if (Atomics.load(this.#clock, SEQUENCE) !== before) return null;
+    return { cell, spent: since === STOPPED ? worked : worked + timeNow() - since };
+  }
+
+  /** The number of requests so far, and whether one is worked on. */
+  get requests(): { count: number; busy: boolean } {
+    const count = Atomics.load(this.#clock, REQUESTS);
+    return { count, busy: Atomics.load(this.#clock, BUSY) === 1 };
+  }
+
+  /** Waits until a cell begins, if none runs. */
+  async untilCell(): Promise<void> {
+    Atomics.store(this.#clock, ASLEEP, 1);
+    if (this.cell === 0) await Atomics.waitAsync(this.#clock, ASLEEP, 1).value;
+    Atomics.store(this.#clock, ASLEEP, 0);
+  }
+}
