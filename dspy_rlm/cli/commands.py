@@ -35,7 +35,7 @@ COMMANDS = (
     Command("view", "show a recorded run in the browser", "recorded.view_options:describe_view", "recorded.view:view_run"),
     Command("replay", "repeat a recorded run with its recorded answers", "recorded.options:describe_replay", "recorded.again:replay_run"),
     Command("compare", "show where two recorded runs part", "recorded.options:describe_compare", "recorded.again:compare_runs"),
-    Command("fork", "go on from a step of a recorded run with new answers", "recorded.options:describe_fork", "recorded.again:fork_run"),
+    Command("fork", "continue from a step of a recorded run with new answers", "recorded.options:describe_fork", "recorded.again:fork_run"),
     Command("open", "open the REPL of a step of a recorded run", "recorded.options:describe_open", "recorded.console:open_step"),
     Command("optimize", "optimize an RLM on examples, and measure what that brings", "optimizing.options:describe_optimize", "optimizing.command:optimize"),
     Command("mcp", "serve `ask` and recorded runs to MCP clients", "mcp_server.options:describe_mcp", "mcp_server.serve:serve"),

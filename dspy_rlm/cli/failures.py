@@ -30,7 +30,7 @@ def explain(error: Exception, request: Request | None = None) -> str:
 
         lines.append(f"Spent: {spending(run)}.")
         if run.journal and code in (exit_codes.MODEL, exit_codes.AUTHENTICATION):
-            lines.append(f"The run can go on from there: dspy-rlm ask --resume {run.journal}")
+            lines.append(f"The run can be resumed: dspy-rlm ask --resume {run.journal}")
     if code in _ADVICE:
         lines.append(_ADVICE[code])
     if code == exit_codes.AUTHENTICATION:

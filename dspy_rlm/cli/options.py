@@ -75,7 +75,7 @@ def describe_ask(ask: argparse.ArgumentParser) -> None:
     )
     add_journal(ask)
     ask.add_argument(
-        "--resume", metavar="RUN", help="go on with a recorded run: its journal, or its id"
+        "--resume", metavar="RUN", help="resume a recorded run: its journal, or its id"
     )
 
 

@@ -1,1 +1,1 @@
-"""The live view: the state of a run that goes on, and its displays on a terminal, in lines and in notebooks."""
+"""The live view: the state of a run in progress, and its displays on a terminal, in lines and in notebooks."""

@@ -39,13 +39,13 @@ _CODE = (
 )
 _SMALL = "opacity:.75;font-size:12px"
 
-# The steps that a page shows whole while a run goes on, and the most at its end. The others have a line each.
+# The steps that a page shows whole during a run, and the most at its end. The others have a line each.
 LIVE_STEPS, MAX_STEPS = 3, 200
 MAX_SITES, MAX_SUB_RUNS = 12, 8
 
 
 def live_page(run: RunView, now: float) -> str:
-    """Returns the fragment of a run that goes on, or the result of one that is over."""
+    """Returns the fragment of a run in progress, or the result of a finished one."""
     return _box(_head(run), _steps(run, now), _values(run.outputs or {}), _foot(run, now))
 
 

@@ -17,7 +17,7 @@ MOST_A_SECOND = 8
 # The share of a core that refreshes may take, within the 1 % of the whole view.
 CPU_SHARE = 0.003
 
-# Clocks go on where nothing else changes; a pause is never longer than this.
+# The longest pause: displayed clocks advance even if nothing else changes.
 IDLE_SECONDS = 1.0
 LONGEST_SECONDS = 2.0
 

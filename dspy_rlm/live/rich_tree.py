@@ -70,7 +70,7 @@ class RichTree:
         self._rows: tuple[tuple[object, ...], list[Line]] | None = None
 
     def live(self, run: RunView, now: float, width: int, height: int) -> list[Line]:
-        """Returns the lines of a run that goes on, which fit into a height: the running step, and steps before it."""
+        """Returns the lines of a run in progress that fit into a height: the running step, and steps before it."""
         foot = self._foot(run, now, width)
         room = max(height - len(foot) - 1, 1)
         body = self._running(run, now, width, room)
@@ -96,7 +96,7 @@ class RichTree:
         return shown
 
     def final(self, run: RunView, now: float, width: int) -> list[Line]:
-        """Returns all lines of a run that is over."""
+        """Returns all lines of a finished run."""
         lines = [self._head(run, width)]
         for step in run.steps:
             lines += self._whole(step, now, width, MAX_CODE_LINES, MAX_OUTPUT_LINES)

@@ -72,7 +72,7 @@ class Tree:
         except Exception:
             logger.debug("The live view could not be ended.", exc_info=True)
         logger.warning(
-            "The live view has failed and is off; the run goes on. %s: %s",
+            "The live view has failed and is off; the run continues. %s: %s",
             type(error).__name__,
             error,
         )

@@ -191,7 +191,7 @@ class TestOptimize:
         both = len(counting.requests)
 
         assert (child.returncode, out) == (130, ""), err
-        assert "The same command goes on from there" in err
+        assert "The same command continues from there" in err
         assert "Traceback" not in err
         assert done.returncode == 0, done.stderr
         run_here(*options(counting, "--folder", "afresh"))

@@ -13,7 +13,7 @@ from dspy_rlm.cli.optimizing.plan import CANDIDATES, REFLECTED, Parts, Runs
 from dspy_rlm.optimize import instruction_proposer, no_stragglers
 from dspy_rlm.rlm import RLM
 
-# Errors of runs after which DSPy would end an evaluation: a run that fails scores nothing, and the optimizer goes on.
+# Errors of runs after which DSPy would end an evaluation: a run that fails scores nothing, and the optimizer continues.
 MAX_ERRORS = 1_000_000
 
 

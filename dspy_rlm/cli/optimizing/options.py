@@ -13,7 +13,7 @@ is measured on it before and after, and the difference is printed with its inter
 and `dspy-rlm run program.py:rlm --state FILE`.
 
 TRAINSET has one JSON object a line, with the inputs and the expected outputs by name. An input {"file": "PATH"} is a file
-beside the trainset. The same command again goes on where an earlier one was interrupted: what was answered is not paid twice."""
+beside the trainset. The same command continues an interrupted optimization: no answered call is paid twice."""
 
 
 def describe_optimize(optimize: argparse.ArgumentParser) -> None:

@@ -86,7 +86,7 @@ def run_optimize(options: argparse.Namespace) -> int:
             result = _optimized(work, options, notes)
     except KeyboardInterrupt:
         notes.warning(
-            f"\nWhat was answered is kept in {work.folder}. The same command goes on from there."
+            f"\nWhat was answered is kept in {work.folder}. The same command continues from there."
         )
         raise
     show_exactly(json.dumps(result, indent=2) if options.json else _text(result), sys.stdout)
@@ -222,7 +222,7 @@ def _optimized(work: _Work, options: argparse.Namespace, notes: Notes) -> dict[s
         if purse.refused > refused:
             raise CommandError(
                 f"--max-total-cost does not hold the second measurement. The state is saved to {options.output}; with a higher "
-                "limit the same command goes on from there.",
+                "limit the same command continues from there.",
                 BUDGET,
             )
     comparison = compared(before, after, options.seed)

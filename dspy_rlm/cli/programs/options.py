@@ -83,5 +83,5 @@ def describe_own(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with a recorded run of this RLM: its journal, or its id",
+        help="resume a recorded run of this RLM: its journal, or its id",
     )

@@ -58,7 +58,7 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
     pruning = actions.add_parser(
         "prune",
         help="delete old runs",
-        description="Deletes the journals, with their values, that all criteria name. A run that goes on is kept.",
+        description="Deletes the journals, with their values, that all criteria name. The journal of a run in progress is kept.",
     )
     pruning.add_argument("--older-than", type=float, metavar="DAYS", help="runs older than that")
     pruning.add_argument("--keep", type=int, metavar="N", help="all but the newest N")
@@ -105,7 +105,7 @@ def describe_compare(compare: argparse.ArgumentParser) -> None:
 def describe_fork(fork: argparse.ArgumentParser) -> None:
     """Adds the flags of `fork`."""
     fork.description = (
-        "Repeats a run up to a step with its recorded answers, and goes on from there with new ones. The journal of the "
+        "Repeats a run up to a step with its recorded answers, and continues from there with new ones. The journal of the "
         "run is not changed."
     )
     fork.add_argument("run", metavar="RUN", help=RUN)

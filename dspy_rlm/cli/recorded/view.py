@@ -1,4 +1,4 @@
-"""`dspy-rlm view`: a recorded run as a page, written to a file or served while the run goes on."""
+"""`dspy-rlm view`: a recorded run as a page, written to a file, or served during the run."""
 
 from __future__ import annotations
 

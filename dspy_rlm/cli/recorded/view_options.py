@@ -30,7 +30,7 @@ def describe_view(view: argparse.ArgumentParser) -> None:
     view.add_argument(
         "--live",
         action="store_true",
-        help="follow the run while it goes on, in a page that this command serves on 127.0.0.1 until Ctrl-C",
+        help="follow a run in progress, in a page that this command serves on 127.0.0.1 until Ctrl-C",
     )
     view.add_argument(
         "--port", type=int, default=0, metavar="N", help="the port of --live (default: a free one)"

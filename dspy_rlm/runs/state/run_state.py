@@ -186,7 +186,7 @@ class RunState:
         )
 
     def tell(self, event: Event) -> None:
-        """Sends an event to the observers; none after `RunEnded`, even if a cancelled run goes on."""
+        """Sends an event to the observers; none after `RunEnded`, even if a cancelled run continues."""
         if self._ended:
             return
         for sink in self._sinks:

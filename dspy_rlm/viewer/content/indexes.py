@@ -20,7 +20,7 @@ MAX_SECONDS = 1e9
 # No call costs as much, in US dollars.
 MAX_DOLLARS = 1e9
 
-# A run without an end: a process goes on with it, or was killed.
+# A run without an end: its process is still running it, or was killed.
 RUNNING, CRASHED = "running", "crashed"
 
 

@@ -59,7 +59,7 @@ class TestPlaces:
         assert tree.failed.wait(10)
         said = [r.message for r in caplog.records if "live view" in r.message]
         assert said == [
-            "The live view has failed and is off; the run goes on. OSError: no frontend"
+            "The live view has failed and is off; the run continues. OSError: no frontend"
         ]
 
     def test_no_notebook(self):

@@ -157,7 +157,7 @@ class TestRuns:
         assert rlm(text="abc").answer == "x"
         said = [r.message for r in caplog.records if "live view" in r.message]
         assert said == [
-            "The live view has failed and is off; the run goes on. RuntimeError: no more paint"
+            "The live view has failed and is off; the run continues. RuntimeError: no more paint"
         ]
 
     def test_prompts_are_the_same(self, play, watching):

@@ -418,7 +418,9 @@ class TestRefreshing:
             raise ValueError("a third time")
 
         said = [r.message for r in caplog.records if "live view" in r.message]
-        assert said == ["The live view has failed and is off; the run goes on. ValueError: broken"]
+        assert said == [
+            "The live view has failed and is off; the run continues. ValueError: broken"
+        ]
         assert sys.stderr is terminal.stream
 
     def test_a_terminal_that_is_gone(self, caplog):

@@ -158,7 +158,7 @@ export interface Run {
 export interface Step {
   /** From 1. */
   readonly number: number;
-  /** True for the last step of a run that crashed or goes on. */
+  /** True for the last step of a run that crashed or is in progress. */
   readonly unfinished: boolean;
   readonly started: Seconds;
   /** Of the whole turn, from its start to the next one's, or to the end of the run. */

@@ -13,7 +13,7 @@ const LINE_CHARS = 2000;
 interface Line {
   readonly start: number;
   readonly text: string;
-  /** True if it goes on in the next one: a very long line. */
+  /** True if it continues in the next one: a very long line. */
   readonly wrapped: boolean;
 }
 
