@@ -25,7 +25,7 @@ def describe(config: argparse.ArgumentParser) -> None:
     config.description = (
         "Shows each setting with its value and its source. Flags come first, then environment variables (DSPY_RLM_ and "
         "the name in capitals), [tool.dspy-rlm] of the nearest pyproject.toml, the user's config.toml, and defaults. "
-        "Flags of `ask` show what would hold with them."
+        "With flags of `ask`, shows the settings as these flags change them."
     )
     config.add_argument(
         "keys", metavar="KEY", nargs="*", help="these settings only; one alone prints its value"

@@ -63,7 +63,7 @@ def describe_optimize(optimize: argparse.ArgumentParser) -> None:
         "--folder",
         metavar="DIR",
         type=Path,
-        help="what was answered so far (default: beside the state)",
+        help="the answers so far (default: beside the state)",
     )
     limits = optimize.add_argument_group("limits of the whole optimization")
     limits.add_argument(

@@ -86,7 +86,7 @@ def run_optimize(options: argparse.Namespace) -> int:
             result = _optimized(work, options, notes)
     except KeyboardInterrupt:
         notes.warning(
-            f"\nWhat was answered is kept in {work.folder}. The same command continues from there."
+            f"\nAll answers are kept in {work.folder}. The same command continues from there."
         )
         raise
     show_exactly(json.dumps(result, indent=2) if options.json else _text(result), sys.stdout)

@@ -33,7 +33,7 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
     stats = actions.add_parser(
         "stats",
         help="totals of many runs",
-        description="Shows how runs ended, and what they took.",
+        description="Shows the endings and the spending of runs.",
     )
     stats.add_argument(
         "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, all of the folder"
@@ -41,7 +41,7 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
     stats.set_defaults(command=later("recorded.runs:show_statistics"))
     diagnosis = actions.add_parser(
         "diagnose",
-        help="what runs wasted",
+        help="the waste in runs",
         description="Shows turns that were wasted, by cause; repeated prompts; replies that were cut, and those that did "
         "not fit; failed and slow calls; unread inputs: with what to do about each.",
     )
@@ -49,7 +49,12 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
         "runs", metavar="RUN", nargs="*", help=f"{RUN}; without one, the newest of the folder"
     )
     diagnosis.add_argument(
-        "-n", dest="number", type=int, default=100, metavar="N", help="so many of the folder (100)"
+        "-n",
+        dest="number",
+        type=int,
+        default=100,
+        metavar="N",
+        help="the number of runs from the folder (100)",
     )
     diagnosis.add_argument(
         "--feedback", action="store_true", help="as feedback for an LM that writes instructions"
@@ -60,7 +65,7 @@ def describe_runs(runs: argparse.ArgumentParser) -> None:
         help="delete old runs",
         description="Deletes the journals, with their values, that all criteria name. The journal of a run in progress is kept.",
     )
-    pruning.add_argument("--older-than", type=float, metavar="DAYS", help="runs older than that")
+    pruning.add_argument("--older-than", type=float, metavar="DAYS", help="runs older than DAYS")
     pruning.add_argument("--keep", type=int, metavar="N", help="all but the newest N")
     pruning.add_argument("--status", metavar="STATUS", help="runs that ended so, such as failed")
     pruning.add_argument("--dry-run", action="store_true", help="only show them")
@@ -75,7 +80,7 @@ def describe_replay(replay: argparse.ArgumentParser) -> None:
     """Adds the flags of `replay`."""
     replay.description = (
         "Repeats a run in a new sandbox. Without --model nothing is sent: the exit code is 0 if the run is the same, "
-        "1 if it parts from its record. With --model, another LM writes the code."
+        "1 if it differs from its record. With --model, another LM writes the code."
     )
     replay.add_argument("run", metavar="RUN", help=RUN)
     replay.add_argument("--model", help="another LM that writes the code")
@@ -95,9 +100,9 @@ def describe_replay(replay: argparse.ArgumentParser) -> None:
 
 def describe_compare(compare: argparse.ArgumentParser) -> None:
     """Adds the flags of `compare`."""
-    compare.description = "Shows the first difference of two runs, and what each took. The exit code is 1 if they differ."
+    compare.description = "Shows the first difference of two runs, and the spending of each. The exit code is 1 if they differ."
     compare.add_argument("a", metavar="A", help=RUN)
-    compare.add_argument("b", metavar="B", help="the other one")
+    compare.add_argument("b", metavar="B", help="the other run")
     _add_folder(compare)
     _add_json(compare)
 

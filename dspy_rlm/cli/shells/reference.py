@@ -144,7 +144,7 @@ def _settings() -> str:
     lines = [
         "## Settings",
         "",
-        "`dspy-rlm config` shows those that hold, and where they come from.",
+        "`dspy-rlm config` shows the effective ones and their sources.",
         "",
     ]
     lines += ["| key | variable | flag | default | |", "|---|---|---|---|---|"]
