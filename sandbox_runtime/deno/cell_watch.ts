@@ -18,20 +18,25 @@ export interface CellTime {
 export class CellWatch {
   readonly #time: CellTime;
   #cell = 0;
+  #firstSignal = Infinity;
   #lastSignal = -Infinity;
 
   constructor(time: CellTime) {
     this.#time = time;
   }
 
-  /** Decides whether the cell with this count, which has worked for `spent` milliseconds, may go on. */
+  /**
+   * Decides whether the cell with this count, which has worked for `spent` milliseconds, may go on. Its grace begins with
+   * the first interrupt: on a busy machine there may be no look for longer than that.
+   */
   look(cell: number, spent: number): "go on" | "interrupt" | "end" {
-    if (cell !== this.#cell) this.#lastSignal = -Infinity;
+    if (cell !== this.#cell) [this.#firstSignal, this.#lastSignal] = [Infinity, -Infinity];
     this.#cell = cell;
     const { cellSeconds, graceSeconds } = this.#time;
-    if (spent > (cellSeconds + graceSeconds) * 1000) return "end";
+    if (spent - this.#firstSignal > graceSeconds * 1000) return "end";
     if (spent <= cellSeconds * 1000) return "go on";
     if (spent - this.#lastSignal <= INSIST_MILLISECONDS) return "go on";
+    this.#firstSignal = Math.min(this.#firstSignal, spent);
     this.#lastSignal = spent;
     return "interrupt";
   }

@@ -19,7 +19,18 @@ Deno.test("CellWatch interrupts a cell over its limit, and repeats the interrupt
 });
 
 Deno.test("CellWatch ends a cell that does not stop", () => {
-  assertEquals(watch().look(CELL, 1501), "end");
+  const cells = watch();
+  assertEquals(cells.look(CELL, 1001), "interrupt");
+  assertEquals(cells.look(CELL, 1501), "interrupt");
+  assertEquals(cells.look(CELL, 1502), "end");
+});
+
+Deno.test("CellWatch ends no cell that it has not interrupted, and gives it its grace", () => {
+  const cells = watch();
+  assertEquals(cells.look(CELL, 5000), "interrupt");
+  assertEquals(cells.look(CELL, 5500), "interrupt");
+  assertEquals(cells.look(CELL, 5501), "end");
+  assertEquals(cells.look(CELL + 1, 5501), "interrupt");
 });
 
 Deno.test("CellWatch interrupts at once even if the limit is shorter than the interval of repeats", () => {
