@@ -8,6 +8,7 @@ whose numbers can be chosen to collide.
 from __future__ import annotations
 
 import ast
+import threading
 import unicodedata
 from typing import Any
 
@@ -19,6 +20,12 @@ MAX_MARKS = 30
 # Characters that are no marks, but become one by NFKC.
 _LIKE_MARKS = frozenset("\u0f73\u0f75\u0f81\uff9e\uff9f")
 _FIRST_MARK = "\u0300"
+
+# CPython 3.11 counts the depth of its parser for all threads together, so a parse that another thread, or a finalizer,
+# interrupts may raise SystemError: https://github.com/python/cpython/issues/106905. The lock is reentrant because of finalizers;
+# code of others parses without it, so a parse is tried again.
+_parsing = threading.RLock()
+_PARSES = 5
 
 
 def check_marks(text: str) -> None:
@@ -45,7 +52,14 @@ def syntax_tree(text: str, mode: str = "exec", flags: int = ast.PyCF_ONLY_AST) -
         MemoryError: The same.
     """
     check_marks(text)
-    return compile(text, "<text>", mode, flags, dont_inherit=True)
+    for tries_left in reversed(range(_PARSES)):
+        try:
+            with _parsing:
+                return compile(text, "<text>", mode, flags, dont_inherit=True)
+        except SystemError:
+            if not tries_left:
+                raise
+    raise AssertionError("the loop ends with a result or an exception")
 
 
 def check_literal(text: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import gc
+import sys
 import unicodedata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +202,35 @@ def _is_parser(called: ast.expr) -> bool:
         case ast.Attribute(value=ast.Name(id=module), attr=name):
             return (module, name) in PARSERS
     return False
+
+
+class Finalized:
+    """An object whose finalizer gives other threads a turn, as those of many libraries do."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        for _ in range(50):
+            pass
+
+
+def test_threads_parse_at_once():
+    """A parse that another thread or a finalizer interrupts is no error, also where CPython counts depth for all of them."""
+    code = f"x = [{'(' * 30}1{')' * 30}]\n" + "y = {'a': [1, 2, (3, 4)]}\n" * 20
+    before = gc.get_threshold(), sys.getswitchinterval()
+
+    def work(_number: int) -> int:
+        for _ in range(50):
+            [Finalized() for _ in range(3)]
+            syntax_tree(code)
+        return 50
+
+    gc.set_threshold(5)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(work, range(8))) == 400
+    finally:
+        gc.set_threshold(*before[0])
+        sys.setswitchinterval(before[1])
