@@ -100,7 +100,7 @@ class TestServer:
         """What does not answer, or not in this form, is a problem and no crash."""
         assert "refused" in listed_at("http://127.0.0.1:1/v1", None).problem
         assert listed_at("file:///etc", None).problem
-        with pytest.raises(ValueError, match="no list"):
+        with pytest.raises(ValueError, match="not a list"):
             _windows({"data": 1})
 
 
