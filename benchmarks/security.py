@@ -38,6 +38,8 @@ Open = Callable[[Surroundings], AbstractContextManager[Subject]]
 
 # The time limit of a cell of ours (the peer has none), and the time after which a program counts as hung.
 CELL_SECONDS = 5.0
+# By default a search may take a minute, as long as a task here.
+SEARCH_SECONDS = 2
 CAP_SECONDS = 60.0
 MEMORY_BYTES = 256 * 1024 * 1024
 
@@ -104,7 +106,12 @@ def open_ours(around: Surroundings) -> Iterator[Subject]:
     """Opens a session with limits; a folder next to the secret is one of its inputs."""
     from sandbox_runtime import Directory, Limits, open_session
 
-    limits = Limits(cell_seconds=CELL_SECONDS, grace_seconds=1, memory_bytes=MEMORY_BYTES)
+    limits = Limits(
+        cell_seconds=CELL_SECONDS,
+        grace_seconds=1,
+        memory_bytes=MEMORY_BYTES,
+        search_seconds=SEARCH_SECONDS,
+    )
     with open_session(limits, around.tools(), FIELDS) as session:
         inputs = around.folder.with_name("inputs")
         inputs.mkdir(exist_ok=True)
