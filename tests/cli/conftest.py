@@ -62,7 +62,11 @@ def run_here(
         with monkeypatch.context() as patch:
             for name, value in (variables or {}).items():
                 patch.setenv(name, value)
-            code = main(arguments)
+            before = dspy.settings.lm
+            try:
+                code = main(arguments)
+            finally:
+                dspy.configure(lm=before)  # a program may have configured its own
         output = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, code, output.out, output.err)
 

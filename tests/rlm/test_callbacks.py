@@ -209,6 +209,7 @@ class TestARun:
         assert len({call.parent for call in recorder.all("interpreter_tool_call")}) == 1
 
     @both
+    @pytest.mark.sampled(1)
     def test_a_sub_run_is_a_part_of_the_call_that_started_it(self, recorder, play, how):
         """A sub-run, its interpreter and its calls have the starting call as their ancestor."""
         rlm, _ = play(

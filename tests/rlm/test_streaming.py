@@ -204,6 +204,7 @@ class TestStatusMessages:
         assert "broken provider" in caplog.text
 
     @both
+    @pytest.mark.sampled(1)
     def test_a_reader_that_is_slow_misses_nothing(self, play, is_async_program):
         """More messages than the stream holds: they wait, in order, and the prediction overtakes none."""
 
@@ -441,6 +442,7 @@ class TestStream:
         asyncio.run(leave()).send("when all is over")
 
     @pytest.mark.parametrize("calls", [True, False])
+    @pytest.mark.sampled(1)
     def test_what_the_loop_takes_in_its_last_round(self, calls):
         """Work in the loop's last round is dropped or runs once in the caller: no thread waits for an ended loop."""
         over = threading.Event()

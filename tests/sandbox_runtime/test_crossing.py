@@ -486,6 +486,7 @@ class TestRoundTrips:
 class TestSpeed:
     """Large plain values leave at the speed of C."""
 
+    @pytest.mark.nightly
     def test_many_small_lists(self, session):
         """A million pairs take at most a few seconds, even on a slow machine."""
         session.run_cell("pairs = [[i, -i] for i in range(1_000_000)]")

@@ -286,6 +286,7 @@ class TestCost:
     @pytest.mark.parametrize(
         "item", ["[]", "{}", '{"a":0}', "[0]", '"ab"', "300", '{"$":"tuple","of":[]}']
     )
+    @pytest.mark.sampled(2)
     def test_many_small_items(self, item):
         """Small items are counted before they are built; the refusal says what to do."""
         data = f"[{','.join([item] * 400_000)}]".encode()

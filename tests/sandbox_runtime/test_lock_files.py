@@ -209,6 +209,7 @@ class TestLockFile:
             with pytest.raises(SystemExit):
                 __main__.main(arguments)
 
+    @pytest.mark.nightly
     def test_everywhere_that_packages_are_taken(self, locked, opened):
         """Sessions and pools accept a path; a plain string is a name, not a path."""
         path = locked()

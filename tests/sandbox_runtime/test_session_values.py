@@ -109,6 +109,7 @@ class TestAssign:
 
         assert output(session, "rows") == "[1, 2]\n"
 
+    @pytest.mark.nightly
     def test_a_hundred_megabytes_of_text(self, session):
         """Text is sent as raw bytes, once."""
         session.assign("text", "naïve 🙂 " * 10_000_000)

@@ -328,6 +328,7 @@ class TestCells:
 
 
 class TestSize:
+    @pytest.mark.nightly
     def test_a_text_larger_than_the_sandbox(self, opened, tmp_path):
         """A text of 200 MB is read, searched and iterated with 160 MB of memory."""
         file = tmp_path / "large.txt"

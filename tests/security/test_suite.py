@@ -34,6 +34,8 @@ HEAVY = frozenset(
         "a number that is huge",
         "an argument that is huge",
         "a pattern that never ends, on the host",
+        "a pool whose workers wait for the next cell's work",
+        "a trace that lies about lines",
         "garbage that is collected later, and takes its rights itself",
         "nested 100,000 deep in dicts and tuples",
         "weak references to garbage that take their rights themselves",
