@@ -373,7 +373,9 @@ class TestTheEndOfTheTime:
         """A handler for all threads, including those outside of the run's context."""
         before, recorder = dspy.settings.callbacks, Recorder()
         dspy.configure(callbacks=[recorder])
-        yield recorder
+        # Here too, whatever settings this thread has already.
+        with dspy.context(callbacks=[recorder]):
+            yield recorder
         dspy.configure(callbacks=before)
 
     def test_of_an_interpreter_of_somebody_elses(self, recorder, play, kept):
