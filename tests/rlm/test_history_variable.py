@@ -179,10 +179,8 @@ def test_a_summary_is_booked_as_a_call_of_its_own(play):
     player = route(
         (asks_for("code"), moves), otherwise=fields(lambda _: {"summary": "Lines were printed."})
     )
-    with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
-        rlm, _ = play(
-            "q -> a", "unused", history_tokens=6_000, compaction="summary", max_iterations=40
-        )
+    rlm, _ = play("q -> a", "unused", history_tokens=6_000, compaction="summary", max_iterations=40)
+    with PolicyServer({"root": player}) as server:
         with dspy.context(lm=server.lm("root"), adapter=dspy.ChatAdapter()):
             prediction = rlm(q="x")
         requests_ = [e for e in server.requests if "Summarize the steps" in e.request.system]
