@@ -184,7 +184,19 @@ class PeerRepl:
         return output
 
 
-class Peer:
+class OneByOne:
+    """A contender whose cells call one tool after the other, which is the only way."""
+
+    def each(self, tool: str, items: str) -> str:
+        """Calls one after the other, which is the only way."""
+        return f"[{tool}(item) for item in {items}]"
+
+    def at_once(self, tool: str, items: str) -> str:
+        """Calls one after the other, which is the only way."""
+        return self.each(tool, items)
+
+
+class Peer(OneByOne):
     """`dspy.PythonInterpreter` with the patched runner of `peer.py`."""
 
     def __init__(self, runner: Path) -> None:
@@ -215,11 +227,3 @@ class Peer:
     def ready(self) -> Iterator[Borrow]:
         """Opens a new interpreter each time, since none is kept warm."""
         yield self.open
-
-    def each(self, tool: str, items: str) -> str:
-        """Calls one after the other, which is the only way."""
-        return f"[{tool}(item) for item in {items}]"
-
-    def at_once(self, tool: str, items: str) -> str:
-        """Calls one after the other, which is the only way."""
-        return self.each(tool, items)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.contenders import Borrow, CellFailedError, Repl, Tools
+from benchmarks.contenders import Borrow, CellFailedError, OneByOne, Repl, Tools
 
 PACKAGE = "pydantic_monty"
 
@@ -68,7 +68,7 @@ class MontyRepl:
         return "".join(printed)
 
 
-class Monty:
+class Monty(OneByOne):
     """`pydantic_monty.Monty`: a pool of worker processes; each sandbox is a session."""
 
     def __init__(self) -> None:
@@ -102,11 +102,3 @@ class Monty:
             with borrow() as repl:
                 repl.run("print(1)")
             yield borrow
-
-    def each(self, tool: str, items: str) -> str:
-        """Calls one after the other, which is the only way."""
-        return f"[{tool}(item) for item in {items}]"
-
-    def at_once(self, tool: str, items: str) -> str:
-        """Calls one after the other, which is the only way."""
-        return self.each(tool, items)
