@@ -39,8 +39,9 @@ class CellAnswers:
             for digest, replies in self._running.items():
                 self._lost.setdefault(digest, deque()).extend(replies)
             self._running.clear()
-            while sum(map(_chars, self._lost.values())) > MAX_CHARS:
-                del self._lost[next(iter(self._lost))]
+            surplus = sum(map(_chars, self._lost.values())) - MAX_CHARS
+            while surplus > 0:
+                surplus -= _chars(self._lost.pop(next(iter(self._lost))))
 
     def key(self, kind: str, arguments: CallArguments) -> bytes | None:
         """See `AnswerStore`."""
