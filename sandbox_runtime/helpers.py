@@ -3,7 +3,7 @@
 Public, but without the stability promise of the names in `sandbox_runtime` itself: they may change with any release.
 """
 
-from sandbox_runtime.admission import Slot
+from sandbox_runtime.admission import SESSION_BYTES, SESSIONS_A_CORE, Slot
 from sandbox_runtime.engine.assets import engine_key
 from sandbox_runtime.engine.atomic_folder import staging
 from sandbox_runtime.engine.deno import find_deno
@@ -58,6 +58,8 @@ from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
     "HIDDEN",
+    "SESSIONS_A_CORE",
+    "SESSION_BYTES",
     "MAX_MARK_CHARS",
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
