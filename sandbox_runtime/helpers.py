@@ -58,13 +58,13 @@ from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
     "HIDDEN",
-    "SESSIONS_A_CORE",
-    "SESSION_BYTES",
     "MAX_MARK_CHARS",
     "MAX_MATCHED_CHARS",
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
+    "SESSIONS_A_CORE",
+    "SESSION_BYTES",
     "DaemonPool",
     "Deadline",
     "EffortError",

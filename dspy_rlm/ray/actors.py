@@ -6,21 +6,21 @@ Ray would repeat a task whose actor has died without end; what is repeated here,
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dspy_rlm.jobs.engine import WorkerDiedError
 from dspy_rlm.ray.nodes import Node, Place, places
+from dspy_rlm.ray.results import value_of
 from dspy_rlm.ray.worker import WorkerProcess
-from dspy_rlm.ray.workers import WorkerDiedError
-
-logger = logging.getLogger(__name__)
+from dspy_rlm.ray.workers import NodeDiedError
 
 # A worker is mostly waiting for LMs and for its sandboxes, which Ray does not see. Less than one, so that a cluster whose
 # processors are all taken by actors can still read and write data.
 USUAL_CPUS = 0.25
 
-# Seconds for the request that cancels a run, after which the worker is left to itself.
+# Calls beside the runs, such as the one that gets a worker ready.
 _INTERNAL = 1
 
 
@@ -61,7 +61,8 @@ class Actors:
         runs_per_worker: int | None = None,
         num_cpus: float = USUAL_CPUS,
         options: Mapping[str, Any] | None = None,
-        arguments: Mapping[str, Any] | None = None,
+        job: Sequence[Any] = (),
+        on_death: Callable[[str], None] = lambda worker: None,
     ) -> None:
         """Starts nothing yet.
 
@@ -70,13 +71,15 @@ class Actors:
             runs_per_worker: The runs in each at once; None for what the node has room for.
             num_cpus: The processors that Ray counts for a worker.
             options: Further options of `ray.remote` for the actors, such as `resources` or `runtime_env`.
-            arguments: What each worker is created with; see `WorkerProcess`.
+            job: What each worker needs for the rows of a job; see `WorkerProcess.ready`.
+            on_death: Called with the name of a worker that has died.
         """
         self._workers_per_node = workers_per_node
         self._runs_per_worker = runs_per_worker
         self._num_cpus = num_cpus
         self._options = dict(options or {})
-        self._arguments = dict(arguments or {})
+        self._job = list(job)
+        self._on_death = on_death
 
     def wanted(self) -> list[Place]:
         """See `WorkerSource`."""
@@ -88,21 +91,25 @@ class Actors:
         return places(nodes, self._workers_per_node, self._runs_per_worker)
 
     async def start(self, place: Place, *, alone: bool) -> Actor:
-        """See `WorkerSource`."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+        """See `WorkerSource`. Raises the error for which a worker cannot run the job."""
         options = {
-            "num_cpus": 0 if alone else self._num_cpus,  # one more than planned: it must not wait for room
+            "num_cpus": 0
+            if alone
+            else self._num_cpus,  # one more than planned: it must not wait for room
             "max_concurrency": place.runs + _INTERNAL,
             "max_restarts": 0,
             "max_task_retries": 0,
-            # Soft: the node may be gone when the actor starts.
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(place.node, soft=True),
+            "scheduling_strategy": _near(place.node),
             **self._options,
         }
-        actor = Actor(the_ray().remote(**options)(WorkerProcess).remote(**self._arguments))
+        name = uuid.uuid4().hex
+        handle = the_ray().remote(**options)(WorkerProcess).remote(name)
+        actor = Actor(handle, name, self._on_death)
         try:
-            actor.node = await actor.call("ready")
+            actor.node, problem = await actor.call("ready", self._job)
+            error = value_of(problem).error if problem else None
+            if error is not None:
+                raise error
         except BaseException:
             actor.kill()
             raise
@@ -112,9 +119,10 @@ class Actors:
 class Actor:
     """One actor; see `Worker`."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, name: str, on_death: Callable[[str], None]) -> None:
         """Wraps an actor that may not have started."""
         self._handle = handle
+        self._name, self._on_death = name, on_death
         self.node = ""
 
     async def call(self, method: str, *args: Any) -> Any:
@@ -133,7 +141,9 @@ class Actor:
             errors.NodeDiedError,
             errors.OutOfMemoryError,
         ) as error:
-            raise WorkerDiedError(_first_line(error), with_node=self._node_is_gone()) from error
+            self._on_death(self._name)
+            kind = NodeDiedError if self._node_is_gone() else WorkerDiedError
+            raise kind(_first_line(error)) from error
 
     def kill(self) -> None:
         """See `Worker`."""
@@ -143,6 +153,19 @@ class Actor:
         return bool(self.node) and not any(
             one["Alive"] and one["NodeID"] == self.node for one in the_ray().nodes()
         )
+
+
+def _near(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Soft: the node may be gone when the actor starts.
+    return NodeAffinitySchedulingStrategy(node, soft=True)
+
+
+def on_this_node(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options of an actor, with the node of this process as its place."""
+    node = the_ray().get_runtime_context().get_node_id()
+    return {**options, "scheduling_strategy": _near(node)}
 
 
 def _first_line(error: Exception) -> str:

@@ -15,14 +15,16 @@ from typing import Any
 
 import dspy
 
-from dspy_rlm.dspy_bridge.pickling import Portable, packed
+from dspy_rlm.dspy_bridge.pickling import Portable
 from dspy_rlm.ray.actors import USUAL_CPUS, Actors, connect, the_ray
-from dspy_rlm.ray.shipping import (
+from dspy_rlm.ray.results import (
     CallResult,
     Shipped,
+    data_of,
     own_entries,
     sent_settings,
     shipped,
+    value_of,
     with_own_signature,
 )
 from dspy_rlm.ray.worker import KEPT_MODULES
@@ -75,9 +77,9 @@ class Distributed(Portable, dspy.Module):
 
     def _shipment(self, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> tuple[Any, ...]:
         return (
-            shipped("module", self.module),
-            shipped("settings", sent_settings()),
-            packed("inputs", (args, dict(inputs)), clean=False),
+            shipped(self.module),
+            shipped(sent_settings()),
+            data_of((args, dict(inputs))),
             dspy.settings.trace is not None and dspy.settings.max_trace_size > 0,
         )
 
@@ -128,7 +130,7 @@ class Crew:
             answer = await workers.call(
                 "call", [reference], module.digest, settings, inputs, traced
             )
-            result: CallResult = await asyncio.to_thread(answer.unpack)
+            result: CallResult = await asyncio.to_thread(value_of, answer)
             return result
 
         return asyncio.run_coroutine_threadsafe(call(), loop)
@@ -204,4 +206,3 @@ async def _closed(workers: Workers) -> None:
     await workers.close()
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
-

@@ -1,27 +1,33 @@
-"""The process of a worker: calls of modules on its event loop, several at once.
+"""The process of a worker: calls of modules, or rows of a job, on its event loop, several at once.
 
-Its LMs have no keys when they arrive: DSPy reads them from the environment of this process.
+Its LMs have no keys when they arrive: they are read from the environment of this process.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dspy
 from dspy.utils.usage_tracker import track_usage
 
-from dspy_rlm.dspy_bridge.pickling import Packed
+from dspy_rlm.dspy_bridge.arriving_lms import REMEDY
 from dspy_rlm.dspy_internals.credentials import check_key
+from dspy_rlm.jobs.engine import Outcome, Program, Row
+from dspy_rlm.jobs.row_run import run_row
+from dspy_rlm.limiting.job_quota import JobQuota
+from dspy_rlm.limiting.quota import Quota
 from dspy_rlm.lms.sub_lms import named_models
-from dspy_rlm.ray.shipping import (
+from dspy_rlm.ray.results import (
     CallResult,
     Shipped,
+    data_of,
     named_entries,
     predictor_of_signature,
     sendable,
+    value_of,
 )
 from dspy_rlm.rlm import RLM
 
@@ -32,49 +38,73 @@ KEPT_MODULES = 16
 class WorkerProcess:
     """The class of the actors."""
 
-    def __init__(self, setup: Callable[[], None] | None = None) -> None:
-        """Starts with no module. `setup` is called first, once."""
-        if setup is not None:
-            setup()
-        self._modules: OrderedDict[str, Any] = OrderedDict()
+    def __init__(self, name: str) -> None:
+        """Starts with no module and no job. `name` is that of the worker, as the holder of leases."""
+        self._name = name
+        self._kept: OrderedDict[str, Any] = OrderedDict()
+        self._program: Program
+        self._quota: Quota = JobQuota()
 
-    async def ready(self) -> str:
-        """Returns the id of the node."""
+    async def ready(self, job: list[Any]) -> tuple[str, bytes]:
+        """Gets ready for the rows of a job, if there is one.
+
+        Args:
+            job: The reference to the packed program, and the actor that has the quota or None; or nothing.
+
+        Returns:
+            The id of the node, and the packed error for which no row can be run; no bytes without one.
+        """
         import ray
 
-        return str(ray.get_runtime_context().get_node_id())
+        from dspy_rlm.ray.quota import WorkerQuota
+
+        node = str(ray.get_runtime_context().get_node_id())
+        if not job:
+            return node, b""
+        reference, quota = job
+        try:
+            self._program = Program.unpacked(await reference)
+            self._program.check()
+        except Exception as error:  # noqa: BLE001 - raised in the driver
+            return node, sendable(CallResult(error=error))
+        if quota is not None:
+            self._quota = WorkerQuota(quota, self._name, *await quota.terms.remote())
+        return node, b""
+
+    async def row(self, row: Row) -> Outcome:
+        """Runs a row of the job."""
+        return await run_row(self._program, row, self._quota)
 
     async def call(
-        self, module: list[Any], digest: str, settings: Shipped, inputs: Packed, traced: bool
-    ) -> Packed:
+        self, module: list[Any], digest: str, settings: Shipped, inputs: bytes, traced: bool
+    ) -> bytes:
         """Calls a module; returns the packed `CallResult`.
 
         Args:
             module: A list with the reference to the `Shipped` module, which is read only if it is not here.
             digest: The digest of the module.
             settings: The settings of DSPy.
-            inputs: The positional arguments and those by name, as a pair.
+            inputs: The positional arguments and those by name, as a packed pair.
             traced: Whether the caller wants the trace.
         """
-        program = self._modules.get(digest)
+        program = self._kept.get(digest)
         if program is None:
             program = self._keep(digest, (await module[0]).unpack())
-        context = self._modules.get(settings.digest)
+        context = self._kept.get(settings.digest)
         if context is None:
             context = self._keep(settings.digest, settings.unpack())
         missing = missing_key(program, context)
         if missing is not None:
             return sendable(CallResult(error=missing))
-        args, by_name = inputs.unpack()
-        return await asyncio.to_thread(
-            sendable, await called(program, context, args, by_name, traced=traced)
-        )
+        args, by_name = value_of(inputs)
+        result = await called(program, context, args, by_name, traced=traced)
+        return await asyncio.to_thread(sendable, result)
 
     def _keep(self, digest: str, value: Any) -> Any:
-        value = self._modules.setdefault(digest, value)
-        self._modules.move_to_end(digest)
-        while len(self._modules) > KEPT_MODULES:
-            self._modules.popitem(last=False)
+        value = self._kept.setdefault(digest, value)
+        self._kept.move_to_end(digest)
+        while len(self._kept) > KEPT_MODULES:
+            self._kept.popitem(last=False)
         return value
 
 
@@ -109,11 +139,9 @@ def missing_key(module: Any, settings: Mapping[str, Any]) -> Exception | None:
         try:
             check_key(lm)
         except dspy.LMError as error:
-            message = (
-                f"The LM {lm.model} has no key on this worker. Keys are not sent to a cluster: set its variable in the "
-                f"environment of the nodes, or with ray.init(runtime_env={{'env_vars': {{...}}}}). ({error})"
-            )
-            return type(error)(message)
+            text = f"The LM {lm.model} has no key on this worker. {REMEDY}. ({error})"
+            missing: Exception = dspy.LMNotConfiguredError(text)
+            return missing
     return None
 
 
@@ -126,3 +154,6 @@ def _lms_of(module: Any, default: Any) -> Iterator[dspy.BaseLM]:
     for _, rlm in module.named_sub_modules(RLM):
         models = named_models(rlm.sub_lm)
         yield from models.by_name.values() if models else ()
+
+
+__all__ = ["KEPT_MODULES", "WorkerProcess", "called", "data_of", "missing_key"]

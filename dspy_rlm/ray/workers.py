@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from dspy_rlm.errors import RLMError
+from dspy_rlm.jobs.engine import WorkerDiedError
 from dspy_rlm.ray.nodes import Place, missing
 
 logger = logging.getLogger(__name__)
@@ -31,19 +33,17 @@ MOST_LOST_NODES = 20
 # Workers that died before they were ready, one after the other, while none was there.
 MOST_FAILED_STARTS = 5
 
+RETRY_SECONDS = 1.0
+
 # Without a worker after so long, a warning says why that may be.
 PATIENCE_SECONDS = 60.0
 
 
-class WorkerDiedError(Exception):
-    """The worker of a call has died; `with_node` if its node has."""
-
-    def __init__(self, message: str, *, with_node: bool = False) -> None:
-        super().__init__(message)
-        self.with_node = with_node
+class NodeDiedError(WorkerDiedError):
+    """The whole node of the worker has died or was taken away."""
 
 
-class WorkerLostError(RLMError):
+class WorkerLostError(RLMError, WorkerDiedError):
     """A call has no result: each worker that it was sent to has died, the last one with this call alone.
 
     Attributes:
@@ -59,7 +59,7 @@ class Worker(Protocol):
     """A process that performs calls, several at once."""
 
     async def call(self, method: str, *args: Any) -> Any:
-        """Returns the result of a method. Raises `WorkerDiedError`."""
+        """Returns the result of a method. Raises `WorkerDiedError`, or the error of the method."""
 
     def kill(self) -> None:
         """Ends the process."""
@@ -85,14 +85,23 @@ class _Running:
 class Workers:
     """The workers of a job. Starts none before the first call."""
 
-    def __init__(self, source: WorkerSource, *, attempts: int = 2) -> None:
-        """Creates the pool. A call is given up after `attempts` workers have died, of which it was alone in the last."""
+    def __init__(
+        self, source: WorkerSource, *, attempts: int = 2, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
+        """Creates the pool.
+
+        Args:
+            source: The cluster.
+            attempts: A call is given up after so many workers have died, in the last of which it was alone.
+            retry_seconds: The pause before another start after a failed one; it grows with each.
+        """
         self._source = source
+        self._retry_seconds = retry_seconds
         self._attempts = attempts
         self._running: list[_Running] = []
         self._starting: dict[asyncio.Task[None], Place] = {}
         self._waiting: deque[asyncio.Future[_Running]] = deque()
-        self._looked_at = -LOOK_SECONDS
+        self._looked_at = -math.inf
         self._wanted: Sequence[Place] = ()
         self._failed_starts = 0
         self._alone = asyncio.Semaphore(MOST_ALONE)
@@ -113,23 +122,47 @@ class Workers:
         Raises:
             WorkerLostError: Its workers have died.
         """
-        deaths = nodes = 0
+        deaths = 0
         while True:
             try:
-                if deaths:
+                return await self.call_once(method, *args, alone=deaths > 0)
+            except WorkerDiedError as death:
+                deaths += 1
+                if deaths >= self._attempts:
+                    raise WorkerLostError(
+                        f"No result: {deaths} workers have died during this call, the last one with no other call in it. {death}",
+                        attempts=deaths,
+                    ) from death
+
+    async def call_once(self, method: str, *args: Any, alone: bool = False) -> Any:
+        """Returns the result of a method of a worker; with `alone`, of one that has no other call.
+
+        Raises:
+            WorkerDiedError: The worker has died. A call whose node has died is made again instead.
+        """
+        for _ in range(MOST_LOST_NODES):
+            try:
+                if alone:
                     return await self._call_alone(method, *args)
                 return await self._call_beside_others(method, *args)
-            except WorkerDiedError as death:
-                if death.with_node:
-                    nodes += 1
-                else:
-                    deaths += 1
-                if deaths >= self._attempts or nodes >= MOST_LOST_NODES:
-                    raise WorkerLostError(
-                        f"No result: {deaths + nodes} workers have died during this call, the last one with no other call in it. "
-                        f"{death}",
-                        attempts=deaths + nodes,
-                    ) from death
+            except NodeDiedError as death:
+                error = death
+        raise error
+
+    def look_again(self) -> None:
+        """Looks at the nodes at the next call, however long ago it was done."""
+        self._looked_at = -math.inf
+
+    async def started(self) -> None:
+        """Waits for the first worker.
+
+        Raises:
+            WorkerLostError: None could be started.
+            Exception: The job cannot run in it.
+        """
+        one = await self._taken()
+        one.in_flight -= 1
+        self._hand_out()
 
     async def close(self) -> None:
         """Ends all workers. Idempotent."""
@@ -153,7 +186,7 @@ class Workers:
             if one in self._running:
                 self._running.remove(one)
                 one.worker.kill()
-                self._looked_at = -LOOK_SECONDS
+                self.look_again()
             raise
         finally:
             one.in_flight -= 1
@@ -210,15 +243,17 @@ class Workers:
                 )
             worker = await start
         except asyncio.CancelledError:
-            start.cancel()
+            if not start.cancel() and not start.cancelled() and start.exception() is None:
+                start.result().kill()
             raise
         except WorkerDiedError as death:
             self._failed_starts += 1
             if self._failed_starts >= MOST_FAILED_STARTS and not self._running:
                 self._fail(WorkerLostError(f"No worker could be started. {death}"))
                 return
-            self._looked_at = -LOOK_SECONDS
-            asyncio.get_running_loop().call_later(self._failed_starts, self._hand_out)
+            self.look_again()
+            later = self._failed_starts * self._retry_seconds
+            asyncio.get_running_loop().call_later(later, self._hand_out)
             return
         except Exception as error:  # noqa: BLE001 - raised in the calls that wait
             self._fail(error)
@@ -266,4 +301,4 @@ class Workers:
                 place = self._wanted[self._next_place % len(self._wanted)]
                 return await self._source.start(Place(place.node, 1), alone=True)
             await asyncio.sleep(1)
-            self._looked_at = -LOOK_SECONDS
+            self.look_again()

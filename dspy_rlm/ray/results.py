@@ -1,4 +1,4 @@
-"""What travels between the driver and its workers: modules, settings, inputs and results, without the keys of LMs.
+"""What travels between a caller and its workers: modules, settings, inputs and results, without the keys of LMs.
 
 Entries of a trace travel by the name of their predictor, so that those of the caller's own predictors arrive. Knows no Ray.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import dspy
 
-from dspy_rlm.dspy_bridge.pickling import Packed, packed
+from dspy_rlm.dspy_bridge.pickling import pickler, unpickler
+from dspy_rlm.dspy_bridge.shipping import packed, unpacked
 from dspy_rlm.errors import RLMError
 
 # The settings of DSPy that change what a module does. Callbacks, streams and histories stay with the caller.
@@ -36,14 +38,14 @@ class RemoteError(RLMError):
 
 @dataclasses.dataclass(frozen=True)
 class Shipped:
-    """A value as bytes, and their digest."""
+    """A module or settings as bytes, and their digest, by which a worker keeps them."""
 
-    packed: Packed
+    data: bytes
     digest: str
 
     def unpack(self) -> Any:
         """Returns the value."""
-        return self.packed.unpack()
+        return unpacked(self.data)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,17 +63,26 @@ class CallResult:
     usage: Mapping[str, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
 
-def shipped(name: str, value: Any, *, clean: bool = True) -> Shipped:
-    """Returns a value to be sent. With `clean`, secrets in its texts are replaced; not for data.
+def shipped(value: Any) -> Shipped:
+    """Returns a module or settings to be sent. Secrets in their texts are replaced.
 
     Raises:
-        pickle.PicklingError: Something in it cannot be sent; the message says what.
+        Exception: A part cannot be pickled.
     """
-    written = packed(name, value, clean=clean)
-    digest = hashlib.sha256(written.data)
-    for part in written.outside:  # texts without their secrets
-        digest.update(repr(part).encode("utf-8", "replace"))
-    return Shipped(written, digest.hexdigest())
+    data = packed(value)
+    return Shipped(data, hashlib.sha256(data).hexdigest())
+
+
+def data_of(value: Any) -> bytes:
+    """Returns inputs or a result to be sent: LMs in them have no key, and texts are as they were."""
+    file = io.BytesIO()
+    pickler(file).dump(value)
+    return file.getvalue()
+
+
+def value_of(data: bytes) -> Any:
+    """Returns the value from the bytes of `data_of`."""
+    return unpickler(io.BytesIO(data), []).load()
 
 
 def sent_settings() -> dict[str, Any]:
@@ -81,7 +92,7 @@ def sent_settings() -> dict[str, Any]:
 
 def named_entries(module: dspy.Module, trace: Iterable[TraceEntry]) -> list[TraceEntry]:
     """Returns a trace with names instead of the module's own predictors."""
-    names = _names(module)
+    names = {id(predictor): name for name, predictor in module.named_parameters()}
     return [(names.get(id(one), one), inputs, output) for one, inputs, output in trace]
 
 
@@ -116,18 +127,14 @@ def with_own_signature(module: dspy.Module, result: CallResult) -> BaseException
     return error
 
 
-def sendable(result: CallResult) -> Packed:
+def sendable(result: CallResult) -> bytes:
     """Returns a result to be sent. An error that cannot be sent is replaced by its text."""
     try:
-        written = packed("result", result, clean=False)
+        written = data_of(result)
         if result.error is not None:
-            written.unpack()  # many exceptions can be pickled and not be unpickled
-    except Exception as failure:
+            value_of(written)  # many exceptions can be pickled and not be unpickled
+    except Exception as failure:  # noqa: BLE001 - sent as text
         error = result.error or failure
         text = RemoteError(f"{type(error).__name__}: {error}")
-        return packed("error", CallResult(error=text, usage=result.usage), clean=False)
+        return data_of(CallResult(error=text, usage=result.usage))
     return written
-
-
-def _names(module: dspy.Module) -> dict[int, str]:
-    return {id(predictor): name for name, predictor in module.named_parameters()}
