@@ -16,6 +16,7 @@ from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.ray.actors import USUAL_CPUS, Actors, connect, on_this_node, the_ray
 from dspy_rlm.ray.quota import QuotaProcess
+from dspy_rlm.ray.worker import share, unshare
 from dspy_rlm.ray.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class RayEngine:
         self._workers: Workers | None = None
         self._quota = JobQuota()
         self._quota_actor: Any = None
+        self._program: Program | None = None
         self._beating: asyncio.Task[None] | None = None
 
     @property
@@ -71,6 +73,8 @@ class RayEngine:
             self._quota_actor = remote.remote(quota.rates, quota.max_cost)
             await self._beat(0.0)
             self._beating = asyncio.create_task(self._keep_beating())
+        self._program = program
+        await asyncio.to_thread(share, program)
         job = [ray.put(program.packed()), self._quota_actor]
         actors = Actors(**self._settings, job=job, on_death=self._forget)
         self._workers = Workers(actors)
@@ -99,6 +103,8 @@ class RayEngine:
         if self._workers is not None:
             await self._workers.close()
             self._workers = None
+        if self._program is not None:
+            await asyncio.to_thread(unshare, self._program)
         if self._quota_actor is not None:
             the_ray().kill(self._quota_actor)
             self._quota_actor = None

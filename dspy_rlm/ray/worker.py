@@ -6,24 +6,26 @@ Its LMs have no keys when they arrive: they are read from the environment of thi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dspy
 from dspy.utils.usage_tracker import track_usage
+from filelock import AsyncFileLock, Timeout
 
 from dspy_rlm.dspy_bridge.arriving_lms import REMEDY
 from dspy_rlm.dspy_internals.credentials import check_key
 from dspy_rlm.jobs.engine import Outcome, Program, Row
-from dspy_rlm.jobs.row_run import run_row
+from dspy_rlm.jobs.row_run import journal_of, run_row
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.limiting.quota import Quota
 from dspy_rlm.lms.sub_lms import named_models
 from dspy_rlm.ray.results import (
     CallResult,
     Shipped,
-    data_of,
     named_entries,
     predictor_of_signature,
     sendable,
@@ -33,6 +35,11 @@ from dspy_rlm.rlm import RLM
 
 # An optimizer tries many versions of a module, and returns to earlier ones.
 KEPT_MODULES = 16
+
+# A process that still has a row after so long is not ending: it is cut off from the network.
+MOST_LOCKED_SECONDS = 120.0
+
+_MARK = ".shared"
 
 
 class WorkerProcess:
@@ -63,8 +70,9 @@ class WorkerProcess:
             return node, b""
         reference, quota = job
         try:
-            self._program = Program.unpacked(await reference)
-            self._program.check()
+            program = Program.unpacked(await reference)
+            program.check()
+            self._program = program if is_shared(program) else replace(program, runs=None)
         except Exception as error:  # noqa: BLE001 - raised in the driver
             return node, sendable(CallResult(error=error))
         if quota is not None:
@@ -73,7 +81,8 @@ class WorkerProcess:
 
     async def row(self, row: Row) -> Outcome:
         """Runs a row of the job."""
-        return await run_row(self._program, row, self._quota)
+        async with _only_one(self._program, row):
+            return await run_row(self._program, row, self._quota)
 
     async def call(
         self, module: list[Any], digest: str, settings: Shipped, inputs: bytes, traced: bool
@@ -106,6 +115,46 @@ class WorkerProcess:
         while len(self._kept) > KEPT_MODULES:
             self._kept.popitem(last=False)
         return value
+
+
+def share(program: Program) -> None:
+    """Writes the file by which a worker recognizes that it sees the folder of the journals too. Called in the driver."""
+    if program.runs is not None:
+        program.runs.mkdir(parents=True, exist_ok=True)
+        (program.runs / _MARK).write_text(program.runs.as_posix(), "utf-8")
+
+
+def unshare(program: Program) -> None:
+    """Removes that file. Called in the driver."""
+    if program.runs is not None:
+        (program.runs / _MARK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # rows that have not ended
+            program.runs.rmdir()
+
+
+def is_shared(program: Program) -> bool:
+    """Returns whether the folder of the journals of runs is the driver's, on a file system that all nodes have."""
+    return program.runs is not None and (program.runs / _MARK).is_file()
+
+
+@contextlib.asynccontextmanager
+async def _only_one(program: Program, row: Row) -> AsyncIterator[None]:
+    """Waits while another process has the row: one whose node has died goes on for some seconds, and two would write one journal.
+
+    The lock of a process ends with it.
+    """
+    if program.runs is None:
+        yield
+        return
+    path = journal_of(program.runs, row.key).parent
+    path.mkdir(parents=True, exist_ok=True)
+    lock = AsyncFileLock(str(path / ".lock"), timeout=MOST_LOCKED_SECONDS, is_singleton=False)
+    with contextlib.suppress(Timeout):
+        await lock.acquire()
+    try:
+        yield
+    finally:
+        await lock.release()
 
 
 async def called(
@@ -154,6 +203,3 @@ def _lms_of(module: Any, default: Any) -> Iterator[dspy.BaseLM]:
     for _, rlm in module.named_sub_modules(RLM):
         models = named_models(rlm.sub_lm)
         yield from models.by_name.values() if models else ()
-
-
-__all__ = ["KEPT_MODULES", "WorkerProcess", "called", "data_of", "missing_key"]
