@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox_runtime import Directory, TextChangedError, TextFile, open_session
-from sandbox_runtime.texts.kept_index import SUFFIX
+from sandbox_runtime.texts.objects.kept_index import SUFFIX
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
