@@ -59,6 +59,7 @@ def test_examples_are_python(page):
         "journal",
         "live",
         "mcp",
+        "objects",
         "resume",
         "reuse",
         "sessions",
