@@ -78,11 +78,22 @@ def a_sentence_with_the_word(match):
     """A poor reader: of the sentences with the word, it likes one that says what something causes."""
     word, text = match.groups()
     sentences = re.split(r"(?<=[.:])\s+", " ".join(text.split()))
-    prose = [s for s in sentences if re.search(rf"\b{word}\b", s) and not re.search(r"\*\*|::=|<", s)]
-    return next((s for s in prose if re.search("cause|create", s)), max(prose, key=len, default="Nothing."))
+    prose = [
+        s for s in sentences if re.search(rf"\b{word}\b", s) and not re.search(r"\*\*|::=|<", s)
+    ]
+    return next(
+        (s for s in prose if re.search("cause|create", s)), max(prose, key=len, default="Nothing.")
+    )
 
 
-sub = rules([(re.compile(r"what does this text say about `(\w+)`\?\s+(.*)", re.S), a_sentence_with_the_word)])
+sub = rules(
+    [
+        (
+            re.compile(r"what does this text say about `(\w+)`\?\s+(.*)", re.S),
+            a_sentence_with_the_word,
+        )
+    ]
+)
 
 lms = choose_models(root, sub)
 

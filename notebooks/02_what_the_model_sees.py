@@ -108,10 +108,21 @@ import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 axes.loglog(sizes, sizes, "o--", color="#b8860b", label="the whole log in a prompt")
-axes.loglog(sizes, [max(chars) for chars in prompts], "o-", color="#3b82c4", label="largest prompt of the RLM")
+axes.loglog(
+    sizes,
+    [max(chars) for chars in prompts],
+    "o-",
+    color="#3b82c4",
+    label="largest prompt of the RLM",
+)
 axes.axhline(800_000, color="#d9534f", linewidth=1)
 axes.annotate("window of 200,000 tokens, about", (sizes[0], 1e6), color="#d9534f", fontsize=9)
-axes.set(ylim=(1e3, 3e9), xlabel="characters of the log", ylabel="characters of the prompt", title="Input and prompt")
+axes.set(
+    ylim=(1e3, 3e9),
+    xlabel="characters of the log",
+    ylabel="characters of the prompt",
+    title="Input and prompt",
+)
 axes.legend(loc="upper left")
 plt.show()
 
@@ -138,7 +149,9 @@ assert "request served" not in system
 styles = {}
 for style in ("default", "paper", "tools"):
     lms.root.history.clear()
-    dspy_rlm.RLM("log, question -> host: str", style=style)(log=log, question="Which host has most errors?")
+    dspy_rlm.RLM("log, question -> host: str", style=style)(
+        log=log, question="Which host has most errors?"
+    )
     messages = lms.root.history[0]["messages"]
     styles[style] = sum(len(str(m["content"])) for m in messages)
     print(f"{style:8} {styles[style]:,} characters in {len(messages)} messages")

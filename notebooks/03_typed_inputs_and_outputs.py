@@ -74,11 +74,21 @@ due = 'Payment is due within 14 days of receipt.'
 
 @policy
 def root(task):
-    yield Action("What do the mails look like?", "for mail in mails: print(mail[:60])\nprint(type(since), since)")
+    yield Action(
+        "What do the mails look like?",
+        "for mail in mails: print(mail[:60])\nprint(type(since), since)",
+    )
     yield Action("I submit what I have read.", FOUND + "SUBMIT(invoices=found)")
-    yield Action("The terms were missing.", "found[0]['unit'] = 'Euro'\nSUBMIT(invoices=found, terms=due)")
-    yield Action("The unit is EUR.", "found[0]['unit'] = 'EUR'\nfound[1]['total'] = 0\nSUBMIT(invoices=found, terms=due)")
-    yield Action("Nothing costs nothing.", "found[1]['total'] = '310.50'\nSUBMIT(invoices=found, terms=due)")
+    yield Action(
+        "The terms were missing.", "found[0]['unit'] = 'Euro'\nSUBMIT(invoices=found, terms=due)"
+    )
+    yield Action(
+        "The unit is EUR.",
+        "found[0]['unit'] = 'EUR'\nfound[1]['total'] = 0\nSUBMIT(invoices=found, terms=due)",
+    )
+    yield Action(
+        "Nothing costs nothing.", "found[1]['total'] = '310.50'\nSUBMIT(invoices=found, terms=due)"
+    )
     yield Action(
         "Verbatim, so with its line break.",
         "start = mails[0].index('Payment')\nSUBMIT(invoices=found, terms=mails[0][start:])",
@@ -100,9 +110,13 @@ import html
 
 def table(head, rows):
     """Displays rows as a table."""
-    cells = lambda row, tag: "".join(f"<{tag} style='text-align:left;vertical-align:top'>{cell}</{tag}>" for cell in row)
+    cells = lambda row, tag: "".join(
+        f"<{tag} style='text-align:left;vertical-align:top'>{cell}</{tag}>" for cell in row
+    )
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    display(HTML(f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>"))
+    display(
+        HTML(f"<table><thead><tr>{cells(head, 'th')}</tr></thead><tbody>{body}</tbody></table>")
+    )
 
 
 def code(text):
@@ -130,7 +144,9 @@ for invoice in prediction.invoices:
     print(repr(invoice))
 
 quote = prediction.terms
-print(f"{quote.text!r}\n  in {quote.input}{quote.path}, line {quote.line}, characters {quote.start} to {quote.end}")
+print(
+    f"{quote.text!r}\n  in {quote.input}{quote.path}, line {quote.line}, characters {quote.start} to {quote.end}"
+)
 
 # %%
 assert [invoice.number for invoice in prediction.invoices] == ["R-1041", "R-1042"]
@@ -158,6 +174,7 @@ assert len(lms.root.history) == calls
 #
 # A type says what one output looks like. A `validator` says what all of them have to satisfy together; its words go back to the model in the same way.
 
+
 # %%
 def the_total_is_right(invoices, total):
     """The total is the sum of the invoices."""
@@ -167,11 +184,16 @@ def the_total_is_right(invoices, total):
 @policy
 def adds_up(task):
     yield Action("Roughly 1,500.", "SUBMIT(total='1500')")
-    yield Action("I let Python add.", "from decimal import Decimal\nSUBMIT(total=sum(map(Decimal, invoices)))")
+    yield Action(
+        "I let Python add.",
+        "from decimal import Decimal\nSUBMIT(total=sum(map(Decimal, invoices)))",
+    )
 
 
 lms = choose_models(adds_up, quiet=True)
-checked = dspy_rlm.RLM("invoices: list[str] -> total: decimal.Decimal", validators=[the_total_is_right])
+checked = dspy_rlm.RLM(
+    "invoices: list[str] -> total: decimal.Decimal", validators=[the_total_is_right]
+)
 with dspy.context(lm=lms.root):
     result = checked(invoices=["1250.00", "310.50"])
 print(result.run.steps[0].output, "\n\ntotal:", repr(result.total))

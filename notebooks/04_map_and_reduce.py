@@ -118,9 +118,15 @@ begin = calls[0][0]
 
 figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
 for number, (started, seconds, step) in enumerate(calls):
-    axes.barh(number, seconds, left=started - begin, color={1: "#b8860b", 2: "#3b82c4"}.get(step, "grey"))
+    axes.barh(
+        number, seconds, left=started - begin, color={1: "#b8860b", 2: "#3b82c4"}.get(step, "grey")
+    )
 axes.invert_yaxis()
-axes.set(xlabel="seconds", ylabel="calls of the sub-LM", title="Ten calls in a loop, then one batch of all sections")
+axes.set(
+    xlabel="seconds",
+    ylabel="calls of the sub-LM",
+    title="Ten calls in a loop, then one batch of all sections",
+)
 axes.annotate("loop: one at a time", (calls[4][0] - begin + 0.4, 3), color="#b8860b")
 axes.annotate("batch: 16 at a time", (calls[10][0] - begin, 58), color="#3b82c4", ha="right")
 plt.show()
@@ -129,7 +135,10 @@ plt.show()
 # %%
 def together(calls):
     """Returns the largest number of calls that were under way at one time."""
-    return max(sum(start <= moment < start + seconds for start, seconds, _ in calls) for moment, *_ in calls)
+    return max(
+        sum(start <= moment < start + seconds for start, seconds, _ in calls)
+        for moment, *_ in calls
+    )
 
 
 loop = [call for call in calls if call[2] == 1]
@@ -137,7 +146,9 @@ batch = [call for call in calls if call[2] == 2]
 for name, part in ("loop", loop), ("batch", batch):
     wall = max(start + seconds for start, seconds, _ in part) - part[0][0]
     waited = sum(seconds for _, seconds, _ in part)
-    print(f"{name:6} {len(part):3} calls, {waited:5.1f} s of waiting in {wall:4.1f} s; {together(part)} at a time")
+    print(
+        f"{name:6} {len(part):3} calls, {waited:5.1f} s of waiting in {wall:4.1f} s; {together(part)} at a time"
+    )
 
 # %% [markdown]
 # `predict_batched` takes about as long as its slowest rows, not as long as their sum. Rows of equal texts
@@ -169,7 +180,10 @@ SIGNATURE = "section: str -> exceptions: list[str], cause: str"
 
 @policy
 def root(task):
-    yield Action("Some of these will be refused.", f"rows = predict_batched('{SIGNATURE}', list(manual.values()))")
+    yield Action(
+        "Some of these will be refused.",
+        f"rows = predict_batched('{SIGNATURE}', list(manual.values()))",
+    )
     yield Action(
         "The others are good.",
         "SUBMIT(read=len(rows.ok), failed=[str(error) for error in rows.failed.values()])",

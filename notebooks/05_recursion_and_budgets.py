@@ -45,7 +45,10 @@ for name, files in packages.items():
 
 @policy
 def root(task):
-    yield Action("Five packages. How many files?", "print({name: len(files) for name, files in packages.items()})")
+    yield Action(
+        "Five packages. How many files?",
+        "print({name: len(files) for name, files in packages.items()})",
+    )
     yield Action(
         "Each needs a look of its own: one nested run for each.",
         """
@@ -74,7 +77,9 @@ found = [
 print(sorted(found)[-3:])
 """,
     )
-    yield Action("The last one.", "lines, function = max(found)\nSUBMIT(function=function, lines=lines)")
+    yield Action(
+        "The last one.", "lines, function = max(found)\nSUBMIT(function=function, lines=lines)"
+    )
 
 
 slow = Fault(delay_seconds=0.2, times=None)
@@ -110,11 +115,19 @@ for row, run in enumerate(runs):
         if call.run_id == run.run_id:
             for attempt in call.attempts:
                 color = ["#3b82c4", "#2f9e5b"][min(call.depth, 1)]
-                axes.barh(row, attempt.seconds, left=attempt.started_at - begin, color=color, edgecolor="white")
+                axes.barh(
+                    row,
+                    attempt.seconds,
+                    left=attempt.started_at - begin,
+                    color=color,
+                    edgecolor="white",
+                )
 names = ["root run"] + [f"nested run {number}" for number in range(1, len(runs))]
 axes.set_yticks(range(len(runs)), names)
 axes.invert_yaxis()
-axes.set(xlabel="seconds", title="One root run, one nested run for each package; at most four at a time")
+axes.set(
+    xlabel="seconds", title="One root run, one nested run for each package; at most four at a time"
+)
 plt.show()
 
 # %% [markdown]
@@ -134,7 +147,12 @@ import ast
 def longest_function(files):
     """Computes the same on the host, to check the runs."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = [node for text in files.values() for node in ast.walk(ast.parse(text)) if isinstance(node, functions)]
+    nodes = [
+        node
+        for text in files.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, functions)
+    ]
     return max(node.end_lineno - node.lineno + 1 for node in nodes)
 
 
@@ -203,7 +221,9 @@ print(f"{'on_exhausted':14}{'status':11}{'stopped by':16}{'calls':>6}  outputs")
 for on_exhausted in ("extract", "partial", "raise"):
     rlm = dspy_rlm.RLM("packages: dict -> count: int", max_iterations=2, on_exhausted=on_exhausted)
     with dspy.context(lm=lms.root):
-        result = rlm.run(packages=packages)  # like a call, but returns errors instead of raising them
+        result = rlm.run(
+            packages=packages
+        )  # like a call, but returns errors instead of raising them
     calls = sum(usage.calls for usage in result.run.usage)
     print(f"{on_exhausted:14}{result.status:11}{result.stopped_by:16}{calls:>6}  {result.outputs}")
     if lms.scripted:

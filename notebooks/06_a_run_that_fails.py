@@ -60,7 +60,12 @@ def root(task):
 lms = choose_models(root)
 dspy.configure(lm=lms.root)
 folder = Path(tempfile.mkdtemp())
-rlm = dspy_rlm.RLM("changelog -> days: int", max_iterations=5, on_exhausted="raise", journal=folder / "releases.jsonl")
+rlm = dspy_rlm.RLM(
+    "changelog -> days: int",
+    max_iterations=5,
+    on_exhausted="raise",
+    journal=folder / "releases.jsonl",
+)
 
 # %% [markdown]
 # ## 1. The error
@@ -75,7 +80,9 @@ except dspy_rlm.RunFailedError as error:
     report = error.run
     print(error)
 
-print(f"\n{report.status}, stopped by {report.stopped_by}, {report.iterations} steps, turns lost: {dict(report.turns_lost)}")
+print(
+    f"\n{report.status}, stopped by {report.stopped_by}, {report.iterations} steps, turns lost: {dict(report.turns_lost)}"
+)
 
 # %% [markdown]
 # ## 2. The diagnosis
@@ -119,7 +126,11 @@ print(f"{page.name}: {page.stat().st_size // 1000} kB, one file, no network")
 # %%
 with dspy_rlm.open_repl(report.journal, step=3) as repl:
     print(repl.variables(), "\n")
-    print(repl.run("print([text for text in texts if not re.fullmatch(r'\\d{4}-\\d\\d-\\d\\d', text)])").output)
+    print(
+        repl.run(
+            "print([text for text in texts if not re.fullmatch(r'\\d{4}-\\d\\d-\\d\\d', text)])"
+        ).output
+    )
 
 # %% [markdown]
 # One of 24 dates is written differently. The model assumed, where it should have looked.

@@ -47,7 +47,9 @@ def amount(sku: str, warehouse: Literal["north", "south"] = "north") -> int:
         sku: The article's number, such as K12.
         warehouse: The place.
     """
-    row = stock.execute("select amount from goods where sku = ? and warehouse = ?", (sku, warehouse)).fetchone()
+    row = stock.execute(
+        "select amount from goods where sku = ? and warehouse = ?", (sku, warehouse)
+    ).fetchone()
     if row is None:
         raise KeyError(f"there is no article {sku}")
     return row[0]
@@ -55,8 +57,12 @@ def amount(sku: str, warehouse: Literal["north", "south"] = "north") -> int:
 
 @policy
 def root(task):
-    yield Action("Try the tool on one article.", "print(amount('K1'), amount('K1', warehouse='east'))")
-    yield Action("The warehouses are north and south. One that does not exist?", "print(amount('K99'))")
+    yield Action(
+        "Try the tool on one article.", "print(amount('K1'), amount('K1', warehouse='east'))"
+    )
+    yield Action(
+        "The warehouses are north and south. One that does not exist?", "print(amount('K99'))"
+    )
     yield Action(
         "Now all articles at once, in both places.",
         """
@@ -86,7 +92,9 @@ print(prediction.missing, prediction.pieces)
 
 if lms.scripted:
     in_stock = lambda sku: sum(amount(sku, place) for place in ("north", "south"))
-    assert prediction.missing == [sku for sku in ("K1", "K2", "K20", "K40", "K60") if in_stock(sku) == 0]
+    assert prediction.missing == [
+        sku for sku in ("K1", "K2", "K20", "K40", "K60") if in_stock(sku) == 0
+    ]
     assert "east" in prediction.run.steps[0].output and "K99" in prediction.run.steps[1].output
 
 # %% [markdown]
@@ -137,7 +145,10 @@ def asks_the_weather(task):
 
 weather = dspy_rlm.MCP([sys.executable, "weather.py"], cwd=folder, only=["temperature"])
 lms = choose_models(asks_the_weather, quiet=True)
-with dspy_rlm.RLM("cities: list[str] -> warmest: str", tools=[weather]) as rlm, dspy.context(lm=lms.root):
+with (
+    dspy_rlm.RLM("cities: list[str] -> warmest: str", tools=[weather]) as rlm,
+    dspy.context(lm=lms.root),
+):
     print(rlm(cities=["Rome", "Oslo", "Lima"]).warmest)
 
 offered = lms.root.history[-1]["messages"][0]["content"]
@@ -186,10 +197,16 @@ import html
 def row(idea, result):
     """Returns a row of the table: the idea, the error or the output, and how the cell ended."""
     failed = isinstance(result, Failed)
-    text = f"{result.error_type}: {result.message}" if failed else f"printed {result.output.strip()}"
+    text = (
+        f"{result.error_type}: {result.message}" if failed else f"printed {result.output.strip()}"
+    )
     text = text.replace(str(folder), "...")
     cells = (idea, "failed" if failed else "completed", text[:120])
-    return "<tr>" + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+    return (
+        "<tr>"
+        + "".join(f"<td style='text-align:left'>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+    )
 
 
 head = "<tr><th>the idea</th><th>the cell</th><th>its error or output</th></tr>"

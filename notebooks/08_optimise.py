@@ -56,7 +56,11 @@ print(examples[0].ledger[:66], "\n...\nmonth of the highest payment:", examples[
 # %%
 def metric(gold, pred, trace=None, pred_name=None, pred_trace=None):
     right = pred.month == gold.month
-    note = "Right." if right else f"Expected month {gold.month}. In this archive the day comes first: 03/04 is 3 April."
+    note = (
+        "Right."
+        if right
+        else f"Expected month {gold.month}. In this archive the day comes first: 03/04 is 3 April."
+    )
     return feedback(float(right), pred, example=gold, trace=trace, pred_trace=pred_trace, note=note)
 
 
@@ -92,7 +96,9 @@ def reflecting_model(request):
     lesson = "In this archive the day comes first: 03/04 is 3 April."
     known = lesson if lesson in everything else "Work carefully."
     current = prompt.inputs.get("current_policy", "Find the month of the highest payment.")
-    answers = {name: f"{current}\n\n{known}" if "policy" in name else known for name in prompt.outputs}
+    answers = {
+        name: f"{current}\n\n{known}" if "policy" in name else known for name in prompt.outputs
+    }
     return write_answer(answers, in_json=prompt.in_json)
 
 
@@ -131,7 +137,11 @@ import logging
 def quietly():
     """Keeps the progress of optimizers out of the notebook; leave it out to watch them."""
     logging.disable(logging.INFO)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), no_stragglers():
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        no_stragglers(),
+    ):
         yield
     logging.disable(logging.NOTSET)
 
@@ -179,7 +189,12 @@ mipro = dspy.MIPROv2(
 )
 with quietly():
     by_mipro = mipro.compile(
-        rlm, trainset=trainset, valset=valset, num_trials=2, minibatch=False, data_aware_proposer=False
+        rlm,
+        trainset=trainset,
+        valset=valset,
+        num_trials=2,
+        minibatch=False,
+        data_aware_proposer=False,
     )
 after_mipro = scores(by_mipro, testset)
 print(f"right: {sum(after_mipro):.0f} of {len(after_mipro)}")
@@ -190,9 +205,15 @@ import matplotlib.pyplot as plt
 
 results = {"before": before, "MIPROv2": after_mipro, "GEPA with feedback": after_gepa}
 figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
-bars = axes.barh(list(results), [sum(r) / len(r) for r in results.values()], color=["grey", "#b8860b", "#3b82c4"])
+bars = axes.barh(
+    list(results), [sum(r) / len(r) for r in results.values()], color=["grey", "#b8860b", "#3b82c4"]
+)
 axes.bar_label(bars, [f"{sum(r):.0f} of {len(r)}" for r in results.values()], padding=4)
-axes.set(xlim=(0, 1.15), xlabel="share of the test set that the scripted policy got right", title="Scripted policy: the instruction decides")
+axes.set(
+    xlim=(0, 1.15),
+    xlabel="share of the test set that the scripted policy got right",
+    title="Scripted policy: the instruction decides",
+)
 plt.show()
 
 # %% [markdown]
@@ -209,7 +230,9 @@ by_gepa.save(path)
 loaded = dspy_rlm.RLM(signature, max_iterations=8)
 loaded.load(path)
 after_loading = scores(loaded, testset)
-print(f"{path.name}: {path.stat().st_size:,} bytes; right: {sum(after_loading):.0f} of {len(testset)}")
+print(
+    f"{path.name}: {path.stat().st_size:,} bytes; right: {sum(after_loading):.0f} of {len(testset)}"
+)
 
 if lms.scripted:
     assert sum(before) < len(testset) / 2 and sum(after_gepa) == len(testset)

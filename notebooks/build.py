@@ -27,7 +27,9 @@ def build(source: Path) -> float:
         cell.id = f"cell-{number}"
         cell.metadata = {}
     notebook.metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-    client = NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": str(HERE)}})
+    client = NotebookClient(
+        notebook, timeout=120, record_timing=False, resources={"metadata": {"path": str(HERE)}}
+    )
     client.execute()
     for cell in notebook.cells:
         cell.metadata = {}
@@ -44,9 +46,16 @@ def merge_streams(cell: nbformat.NotebookNode) -> None:
     for output in cell.get("outputs", []):
         output.pop("transient", None)
         last = merged[-1] if merged else None
-        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+        if (
+            last is not None
+            and output.output_type == last.output_type == "stream"
+            and output.name == last.name
+        ):
             last.text += output.text
-        elif output.get("data", {}).keys() == {"text/html", "text/plain"} and not output.data["text/html"]:
+        elif (
+            output.get("data", {}).keys() == {"text/html", "text/plain"}
+            and not output.data["text/html"]
+        ):
             continue
         else:
             merged.append(output)
