@@ -100,7 +100,9 @@ def sub(inputs):
 def write_log(path: Path, megabytes: int, errors: int = 8_000) -> Counter:
     """Writes a log whose errors are messages of Python's library; returns how often each occurs."""
     chance = random.Random(3)
-    messages = chance.sample(raised_messages("asyncio", "email", "http", "json", "logging", "urllib"), 40)
+    messages = chance.sample(
+        raised_messages("asyncio", "email", "http", "json", "logging", "urllib"), 40
+    )
     weights = [1 / (n + 1) for n in range(len(messages))]
     filler = "".join(
         f"2026-11-28T{n // 3600 % 24:02}:{n // 60 % 60:02}:{n % 60:02}Z web-{n % 7} INFO http.access GET /item/{n * 37} 200 {n % 90} ms\n"
@@ -113,7 +115,9 @@ def write_log(path: Path, megabytes: int, errors: int = 8_000) -> Counter:
             file.write(filler)
             for _ in range(errors // blocks):
                 kind, text = chance.choices(messages, weights)[0]
-                file.write(f"2026-11-28T00:00:00Z web-{block % 7} ERROR http.worker {kind}: {text} (request {chance.randrange(10**6)})\n")
+                file.write(
+                    f"2026-11-28T00:00:00Z web-{block % 7} ERROR http.worker {kind}: {text} (request {chance.randrange(10**6)})\n"
+                )
                 counts[f"{kind}: {text}"] += 1
     return counts
 
@@ -139,7 +143,9 @@ def main(arguments: list[str] | None = None) -> dspy.Prediction:
         prediction = ask(TextFile(path), choose_models(root, sub))
     print(prediction.summary)
     for incident in prediction.incidents:
-        print(f"{incident.count:6}  lines {incident.first_line:,} to {incident.last_line:,}  {incident.error[:80]}")
+        print(
+            f"{incident.count:6}  lines {incident.first_line:,} to {incident.last_line:,}  {incident.error[:80]}"
+        )
     return prediction
 
 

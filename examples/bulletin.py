@@ -85,7 +85,11 @@ def root(task):
 def sub(inputs):
     """Plays the sub-LM: quotes the first line of prose with the word in question."""
     word = inputs["question"].split("`")[1]
-    lines = [line for line in inputs["page"].splitlines() if word in line.lower() and len(line.split()) > 6]
+    lines = [
+        line
+        for line in inputs["page"].splitlines()
+        if word in line.lower() and len(line.split()) > 6
+    ]
     return {"quote": {"text": lines[0].strip()} if lines else None}
 
 

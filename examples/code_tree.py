@@ -26,7 +26,9 @@ class FindFiles(dspy.Signature):
     code_tree: dict[str, str] = dspy.InputField(desc="source files by path")
     feature: str = dspy.InputField()
     files: list[str] = dspy.OutputField(desc="paths of the tree, at most 25")
-    why: dict[str, str] = dspy.OutputField(desc="for each of these files, the reason in a few words")
+    why: dict[str, str] = dspy.OutputField(
+        desc="for each of these files, the reason in a few words"
+    )
 
 
 def files_are_in_the_tree(files, why, code_tree):
@@ -96,7 +98,11 @@ def root(task):
 
 def judge(match: re.Match[str]) -> str:
     """Plays the sub-LM: a file matters if its outline has a word of the feature."""
-    words = [word for word in re.findall(r"[a-z]{4,}", match[1].lower()) if word not in ("from", "with", "that", "into")]
+    words = [
+        word
+        for word in re.findall(r"[a-z]{4,}", match[1].lower())
+        if word not in ("from", "with", "that", "into")
+    ]
     chosen = []
     for path, outline in re.findall(r"^(\S+\.py): (.*)$", match[2], re.MULTILINE):
         found = [word for word in words if word.rstrip("s") in outline.lower()]
@@ -110,7 +116,9 @@ sub = rules([(re.compile(r"<feature>(.*?)</feature>\n(.*)", re.DOTALL), judge)])
 
 def ask(code_tree: dict[str, str], feature: str, models) -> dspy.Prediction:
     """Finds the files of a tree that matter for a feature."""
-    rlm = dspy_rlm.RLM(FindFiles, sub_lm=models.sub, max_llm_calls=100, validators=[files_are_in_the_tree])
+    rlm = dspy_rlm.RLM(
+        FindFiles, sub_lm=models.sub, max_llm_calls=100, validators=[files_are_in_the_tree]
+    )
     with dspy.context(lm=models.root):
         return rlm(code_tree=code_tree, feature=feature)
 
@@ -119,10 +127,16 @@ def main(arguments: list[str] | None = None) -> dspy.Prediction:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("-f", "--feature", default="read compressed mail archives (gzip, mailbox, zip)")
-    parser.add_argument("--packages", nargs="*", default=[], help="only these packages of the library")
+    parser.add_argument(
+        "-f", "--feature", default="read compressed mail archives (gzip, mailbox, zip)"
+    )
+    parser.add_argument(
+        "--packages", nargs="*", default=[], help="only these packages of the library"
+    )
     options = parser.parse_args(arguments)
-    tree = load_texts([options.folder]).by_path if options.folder else python_files(*options.packages)
+    tree = (
+        load_texts([options.folder]).by_path if options.folder else python_files(*options.packages)
+    )
     print(f"{len(tree)} files, {sum(map(len, tree.values())):,} characters")
     prediction = ask(dict(tree), options.feature, choose_models(root, sub))
     for path in prediction.files:

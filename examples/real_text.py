@@ -39,7 +39,10 @@ def lines_of_text() -> Iterator[str]:
         yield from text.splitlines()
     packages = Path(sysconfig.get_path("purelib"))
     for path in itertools.chain(sorted(LIBRARY.rglob("*.py")), sorted(packages.rglob("*.py"))):
-        if "site-packages" not in path.relative_to(LIBRARY.parent).parts[1:] or packages in path.parents:
+        if (
+            "site-packages" not in path.relative_to(LIBRARY.parent).parts[1:]
+            or packages in path.parents
+        ):
             yield from path.read_text("utf-8", errors="replace").splitlines()
 
 
@@ -48,7 +51,9 @@ def docstrings(*packages: str) -> list[str]:
     found: dict[str, None] = {}
     for text in python_files(*packages).values():
         for node in _nodes(text):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (doc := ast.get_docstring(node)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (
+                doc := ast.get_docstring(node)
+            ):
                 first = " ".join(doc.strip().split("\n\n")[0].split())
                 if 20 <= len(first) <= 120 and first[0].isupper():
                     found[first] = None
@@ -63,14 +68,21 @@ def raised_messages(*packages: str) -> list[tuple[str, str]]:
             call = node.exc if isinstance(node, ast.Raise) else None
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.args:
                 message = call.args[0]
-                if isinstance(message, ast.Constant) and isinstance(message.value, str) and len(message.value) > 15:
+                if (
+                    isinstance(message, ast.Constant)
+                    and isinstance(message.value, str)
+                    and len(message.value) > 15
+                ):
                     found[call.func.id, " ".join(message.value.split())] = None
     return list(found)
 
 
 def remarks(*packages: str) -> list[str]:
     """Returns comments of the library's authors that have an opinion: each a short review of a piece of code."""
-    opinion = re.compile(r"\b(ugly|slow|fast|hack|nice|sadly|unfortunately|safe|broken|efficient|simple|clever|wrong|better|expensive|careful|should|annoying|obscure|painful|stupid|bad|good)\b", re.I)
+    opinion = re.compile(
+        r"\b(ugly|slow|fast|hack|nice|sadly|unfortunately|safe|broken|efficient|simple|clever|wrong|better|expensive|careful|should|annoying|obscure|painful|stupid|bad|good)\b",
+        re.I,
+    )
     found: dict[str, None] = {}
     for text in python_files(*packages).values():
         for block in re.findall(r"(?:^[ \t]*#[^\n]*\n)+", text, re.MULTILINE):

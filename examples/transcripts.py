@@ -26,7 +26,9 @@ from dspy_rlm.testing import Action, choose_models, fields, policy
 class AskTranscripts(dspy.Signature):
     """Answer a question about recordings. Every claim needs a moment: a whole line, verbatim, with its time and its speaker."""
 
-    transcripts = dspy.InputField(desc="one file for each recording; lines are `[h:mm:ss] Speaker: words`")
+    transcripts = dspy.InputField(
+        desc="one file for each recording; lines are `[h:mm:ss] Speaker: words`"
+    )
     question: str = dspy.InputField()
     answer: str = dspy.OutputField()
     moments: list[Quote] = dspy.OutputField(desc="at most 10 lines, the most telling first")
@@ -71,7 +73,9 @@ def root(task):
         "draft = ['[0:00:07]' + moments[0][moments[0].index(']') + 1:], *moments[1:]]\n"
         "SUBMIT(answer=answer, moments=draft)",
     )
-    yield Action("Lines must be verbatim, with their times.", "SUBMIT(answer=answer, moments=moments)")
+    yield Action(
+        "Lines must be verbatim, with their times.", "SUBMIT(answer=answer, moments=moments)"
+    )
 
 
 @fields
