@@ -38,12 +38,9 @@ def lines_of_text() -> Iterator[str]:
     for text in topics.values():
         yield from text.splitlines()
     packages = Path(sysconfig.get_path("purelib"))
-    for path in itertools.chain(sorted(LIBRARY.rglob("*.py")), sorted(packages.rglob("*.py"))):
-        if (
-            "site-packages" not in path.relative_to(LIBRARY.parent).parts[1:]
-            or packages in path.parents
-        ):
-            yield from path.read_text("utf-8", errors="replace").splitlines()
+    library = (path for path in sorted(LIBRARY.rglob("*.py")) if "site-packages" not in path.parts)
+    for path in itertools.chain(library, sorted(packages.rglob("*.py"))):
+        yield from path.read_text("utf-8", errors="replace").splitlines()
 
 
 def docstrings(*packages: str) -> list[str]:
