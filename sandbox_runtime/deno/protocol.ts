@@ -11,7 +11,7 @@ import { type Frame, type Part, ProtocolError } from "./frames.ts";
 import type { Head } from "./writer.ts";
 
 /** Changes with every change of a message, so that two incompatible ends refuse each other. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** The kinds of the host's frames. */
 export const FROM_HOST = { run: 1, answer: 2, interrupted: 3, request: 4 };
@@ -94,7 +94,7 @@ export type Request =
   | { method: "assign"; id: number; params: Assign; attachments: Part[] }
   | { method: "register"; id: number; params: Register }
   | { method: "run"; id: number; params: Run }
-  | { method: "settle"; id: number }
+  | { method: "settle"; id: number; interrupts: number }
   | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
@@ -141,6 +141,7 @@ export function parseRequest(frame: Frame): Request {
         },
       };
     case "settle":
+      return { method: "settle", id, interrupts: asNumber(params.interrupts, "interrupts") };
     case "checkpoint":
     case "compiled":
       return { method: body.method, id };

@@ -148,7 +148,7 @@ async function answer(request: Request): Promise<void> {
     }
     case "settle":
       ready = prepared;
-      signals.settle();
+      signals.settle(request.interrupts);
       return respond(request.id);
     case "checkpoint":
       harness.restore();

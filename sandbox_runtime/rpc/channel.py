@@ -168,7 +168,7 @@ class Channel:
         self._write_lock = threading.Lock()
         self._calls = OpenCalls()
         self._relayed = engine.relayed
-        self._signalled = False  # since the last `Settle`
+        self._interrupts = 0  # sent since the last `Settle`
         # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
@@ -254,9 +254,9 @@ class Channel:
         if self._inbox:
             self._fail("protocol", "it sent messages after its answer")
         runs = isinstance(trip.request, Run)
-        if runs and self._signalled:
-            self._signalled = False
-            self._round_trip(RoundTrip(Settle(), parse_done, trip.patience))
+        if runs and self._interrupts:
+            settle, self._interrupts = Settle(self._interrupts), 0
+            self._round_trip(RoundTrip(settle, parse_done, trip.patience))
         watch = _Watch(self._process, trip.most_seconds)
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
@@ -321,10 +321,11 @@ class Channel:
                 return
             if (call := self._calls.claim_blocking()) is not None:
                 self._write_now(self._connection.answer(ToolInterrupted(call)))
-            elif self._relayed:
+                return
+            self._interrupts += 1
+            if self._relayed:
                 self._write_now(self._connection.notification(Interrupt()))
             else:
-                self._signalled = True
                 self._process.interrupt()
 
     def close(self) -> None:

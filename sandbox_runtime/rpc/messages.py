@@ -17,7 +17,7 @@ from sandbox_runtime.rpc.frames import Frame
 from sandbox_runtime.sandbox import FrontKind
 
 # Increased with every change of a message, so that ends of different versions refuse each other.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 # The highest line of a cell that a call is said to come from.
 MAX_LINE = 10_000_000
@@ -182,9 +182,11 @@ class Run(Message):
 
 @dataclasses.dataclass(frozen=True)
 class Settle(Message):
-    """Waits until the sandbox has seen the signals sent so far: they are for cells that have ended."""
+    """Waits until the sandbox has handled the interrupts that were sent to cells that have ended."""
 
     method: ClassVar[str] = "settle"
+    interrupts: int
+    """How many were sent since the last `Settle`."""
 
 
 @dataclasses.dataclass(frozen=True)
