@@ -72,7 +72,7 @@ def _without_code(text: str, work: Work) -> str:
     for block in found.blocks:
         if has_element("\n".join(lines[: block.first])):
             break
-        if not block.is_vague and not block.is_python or not work.compiles(block.code):
+        if (not block.is_vague and not block.is_python) or not work.compiles(block.code):
             continue
         lines[block.first : block.end] = [""] * (block.end - block.first)
     return "\n".join(lines)
