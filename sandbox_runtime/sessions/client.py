@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
-from sandbox_runtime.rpc.channel import BACKSTOP_SECONDS, Channel, RoundTrip, ServeCall
+from sandbox_runtime.rpc.cell_watch import BACKSTOP_SECONDS
+from sandbox_runtime.rpc.channel import Channel, RoundTrip, ServeCall
 from sandbox_runtime.rpc.messages import (
     Assign,
     CellEnd,
