@@ -26,25 +26,27 @@ from sandbox_runtime.rpc.cell_watch import LOOK_SECONDS, CellWatch
 from sandbox_runtime.rpc.deaths import death_error, exit_cause, sentence
 from sandbox_runtime.rpc.messages import (
     Asset,
-    FromSandbox,
     Initialize,
     Interrupt,
     Notification,
-    Output,
-    Refusal,
-    Reply,
     Request,
     Run,
     Settle,
-    ToolCall,
     ToolInterrupted,
     ToolRaised,
     ToolReturned,
-    parse_done,
 )
 from sandbox_runtime.rpc.open_calls import OpenCalls
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection
+from sandbox_runtime.rpc.sandbox_messages import (
+    FromSandbox,
+    Output,
+    Refusal,
+    Reply,
+    ToolCall,
+    parse_done,
+)
 from sandbox_runtime.threads import start_thread
 from sandbox_runtime.truncation import printable
 

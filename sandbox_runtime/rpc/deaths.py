@@ -6,7 +6,7 @@ import signal
 
 from sandbox_runtime.errors import SandboxDiedError
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import EXIT_REASONS
+from sandbox_runtime.rpc.sandbox_messages import EXIT_REASONS
 from sandbox_runtime.truncation import plain
 
 # The signals with which a process is ended from outside; other signals have a cause in the process itself, such as a
