@@ -1,8 +1,8 @@
 /**
  * The wire protocol, without I/O: frames in, messages out, and back.
  *
- * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes. Knows
- * the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
+ * The mirror of `../rpc/messages.py` and `../rpc/sandbox_messages.py`; the golden frames in `tests/golden` hold both ends
+ * to the same bytes. Knows the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
  *
  * @module
  */

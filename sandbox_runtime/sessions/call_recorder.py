@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.replay import CallRecord, CellRecord
 from sandbox_runtime.texts.calls import TEXT_CALL
 from sandbox_runtime.tools.host_tools import HostTools

@@ -18,7 +18,8 @@ from sandbox_runtime.host_costs import (
     MAX_REPLAY_SECONDS,
     MEBIBYTE,
 )
-from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 
 Answer = ToolReturned | ToolRaised

@@ -22,7 +22,8 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration
+from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after

@@ -17,23 +17,20 @@ from sandbox_runtime.rpc.messages import (
     Discard,
     Initialize,
     Interrupt,
-    Output,
     Piece,
-    Refusal,
     Register,
-    Reply,
     Reserve,
     Room,
     Run,
     Settle,
     TakeCompiled,
     TakeImage,
-    ToolCall,
     ToolDeclaration,
     ToolInterrupted,
     ToolRaised,
     ToolReturned,
 )
+from sandbox_runtime.rpc.sandbox_messages import Output, Refusal, Reply, ToolCall
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
