@@ -161,7 +161,7 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 # The modules that are attributes of the package without an import of their own.
-_PUBLIC_MODULES = frozenset({"errors", "journal", "report", "run_result", "tracing"})
+_PUBLIC_MODULES = frozenset({"errors", "journal", "ray", "report", "run_result", "tracing"})
 
 
 def __getattr__(name: str) -> Any:
