@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
+    from dspy_rlm.dspy_bridge.shipping import without_keys
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
     from dspy_rlm.errors import (
         BudgetExceededError,
         InputError,
+        JobError,
+        JobStoppedError,
         RLMError,
         RunExhaustedError,
         RunFailedError,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         ValidatorError,
     )
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.limiting.quota import Rate
     from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
     from dspy_rlm.replaying.compare import compare
@@ -63,12 +67,15 @@ __all__ = [
     "Directory",
     "HandleType",
     "InputError",
+    "JobError",
+    "JobStoppedError",
     "Limits",
     "OutputListener",
     "PackageError",
     "Pool",
     "Quote",
     "RLMError",
+    "Rate",
     "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
@@ -94,16 +101,20 @@ __all__ = [
     "open_repl",
     "replay",
     "uninstall",
+    "without_keys",
 ]
 
 _MODULES = {
     "dspy_rlm.configuring": ("configure",),
     "dspy_rlm.drop_in": ("install", "uninstall"),
     "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),
+    "dspy_rlm.dspy_bridge.shipping": ("without_keys",),
     "dspy_rlm.dspy_bridge.streaming": ("OutputListener", "StatusMessages"),
     "dspy_rlm.errors": (
         "BudgetExceededError",
         "InputError",
+        "JobError",
+        "JobStoppedError",
         "RLMError",
         "RunExhaustedError",
         "RunFailedError",
@@ -114,6 +125,7 @@ _MODULES = {
         "ValidatorError",
     ),
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.limiting.quota": ("Rate",),
     "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
     "dspy_rlm.replaying.compare": ("compare",),

@@ -22,6 +22,7 @@ import cloudpickle
 import dspy
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.dspy_bridge.arriving_lms import warn_of_missing_key
 from dspy_rlm.dspy_bridge.saved_lms import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.settings.config import RLMConfig
@@ -269,9 +270,21 @@ class _Unpickler(pickle.Unpickler):
         return self._outside[at]
 
 
+def pickler(file: io.BytesIO, hidden: Sequence[str] = ()) -> _Pickler:
+    """Returns a pickler that writes LMs without keys, and without the `hidden` secrets."""
+    return _Pickler(file, hidden)
+
+
+def unpickler(file: io.BytesIO, outside: list[Any]) -> _Unpickler:
+    """Returns the unpickler of what `pickler` wrote; `outside` are the objects that it left out."""
+    return _Unpickler(file, outside)
+
+
 def _lm_again(state: dict[str, Any]) -> Any:
     # Loading a custom LM class is no more dangerous than unpickling the data around it.
-    return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+    lm = dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+    warn_of_missing_key(lm)
+    return lm
 
 
 def _no_pool() -> None:
