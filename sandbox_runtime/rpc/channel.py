@@ -315,37 +315,36 @@ class Channel:
 
     def _next(self, trip: RoundTrip[Any], watch: CellWatch) -> FromSandbox:
         """Returns the next message. Raises `SandboxDiedError` when there are no more."""
-        silent_at = full_until = time.monotonic() + trip.patience
+        now = time.monotonic()
+        silent_at = full_until = now + trip.patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if watch.sees_too_much():
+            if watch.sees_too_much(now):
                 self._fail("cellSeconds", sentence("cellSeconds", "", self.limits))
             # Unread data stays in the pipe, and the sandbox blocks. The time is bounded: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if (
                 not trip.room(LOOK_SECONDS)
-                and time.monotonic() < full_until
+                and (now := time.monotonic()) < full_until
                 and self._process.running
             ):
-                silent_at = time.monotonic() + trip.patience
+                silent_at = now + trip.patience
                 continue
-            if self._wait(trip, watch):
+            started = time.monotonic()
+            arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
+            now = time.monotonic()
+            busy = trip.busy()
+            if not busy:
+                watch.waited(now - started)
+            if arrived:
                 self._read()
-            elif time.monotonic() < silent_at:
+            elif now < silent_at:
                 continue
-            elif not trip.busy():
+            elif not busy:
                 self._fail("silent", sentence("silent", "", self.limits))
-            silent_at = time.monotonic() + trip.patience
+            silent_at = now + trip.patience
         return self._inbox.popleft()
-
-    def _wait(self, trip: RoundTrip[Any], watch: CellWatch) -> bool:
-        """Waits for bytes of the sandbox, for a while."""
-        started = time.monotonic()
-        arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
-        if not trip.busy():
-            watch.waited(time.monotonic() - started)
-        return arrived
 
     def _fail(self, reason: str, text: str) -> NoReturn:
         self._process.kill()

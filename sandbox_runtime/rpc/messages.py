@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.sandbox import FrontKind
@@ -227,8 +227,7 @@ Notification = Asset | Piece | Discard | Interrupt
 # ---- Answers of the host to tool calls -------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class ToolReturned:
+class ToolReturned(NamedTuple):
     """The value of a tool call, encoded as in `Assign`; a small JSON value or text is `inline`."""
 
     call: int
@@ -237,8 +236,7 @@ class ToolReturned:
     attachments: Sequence[Part] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ToolRaised:
+class ToolRaised(NamedTuple):
     """A tool call failed: the exception's name, its nearest builtin base, and its text."""
 
     call: int

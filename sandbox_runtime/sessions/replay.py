@@ -24,6 +24,9 @@ from sandbox_runtime.sessions.checkpoint import Checkpoint
 
 Answer = ToolReturned | ToolRaised
 
+# Calls up to this length are told apart by their text; longer ones by its digest, which takes longer to compute.
+MAX_PLAIN_QUESTION = 100
+
 # A checkpoint takes at most this share of the time since the previous one.
 LARGEST_SHARE = 0.05
 
@@ -57,7 +60,7 @@ class CellRecord:
 
     cell: int
     code: str
-    calls: dict[bytes, list[CallRecord]] = dataclasses.field(default_factory=dict)
+    calls: dict[bytes | str, list[CallRecord]] = dataclasses.field(default_factory=dict)
     """Its calls of the host, grouped by equal calls, in order."""
 
     output: str = ""
@@ -114,12 +117,14 @@ class CellRecord:
             if not records:
                 raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() differently")
             recorded = records.pop(0).answer
-            return None if recorded is None else dataclasses.replace(recorded, call=call.id)
+            return None if recorded is None else recorded._replace(call=call.id)
 
         return answer
 
 
-def _question(call: ToolCall) -> bytes:
+def _question(call: ToolCall) -> bytes | str:
+    if not call.attachments and len(call.inline) <= MAX_PLAIN_QUESTION:
+        return f"{call.mode} {call.tool}\0{call.inline}"
     digest = hashlib.sha256(f"{call.mode} {call.tool}\0".encode())
     for part in call.arguments:
         digest.update(part)
