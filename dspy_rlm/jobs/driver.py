@@ -21,7 +21,8 @@ from dspy_rlm.jobs.engine import Engine, Outcome, Program, Row, Verdict, WorkerD
 from dspy_rlm.jobs.job_journal import JobJournal
 from dspy_rlm.jobs.results.job_report import FINISHED, NO_MONEY
 from dspy_rlm.jobs.results.progress import JobProgress, Observer, ProgressLine
-from dspy_rlm.jobs.row_run import clean, forget_run
+from dspy_rlm.jobs.row_run import clean, forget_run, journal_of
+from dspy_rlm.jobs.unfinished import spent_by_run
 from dspy_rlm.limiting.job_quota import JobQuota
 from sandbox_runtime.helpers import DaemonPool
 
@@ -32,8 +33,9 @@ LONGEST_PAUSE_SECONDS = 60.0
 # If so many rows in a row have failed because an LM could not be reached, the others would too.
 LEAST_UNREACHED = 8
 
-# The journals of rows that have ended are removed after so many rows.
+# The journals of rows that have ended are looked at after so many rows, and removed after this time.
 CLEANED_ROWS = 500
+CLEANED_AFTER_SECONDS = 10.0
 
 # The last of them are removed after this time, which their last fsync takes.
 LAST_SYNC_SECONDS = 0.3
@@ -204,8 +206,7 @@ class Driver:
         try:
             while True:
                 if deaths >= tries:
-                    error = f"WorkerDiedError: its process died {deaths} times while it ran"
-                    await self._end(row, Outcome("given_up", error=error), attempt)
+                    await self._give_up(row, deaths, attempt)
                     return
                 attempt += 1
                 self._journal.begin(row.key, attempt)
@@ -231,6 +232,14 @@ class Driver:
         except OSError as error:
             raise JobError(f"The journal of the job cannot be written: {error}") from error
 
+    async def _give_up(self, row: Row, deaths: int, attempts: int) -> None:
+        """Ends a row whose processes died, with the money that its journal says it spent."""
+        cost = 0.0
+        if self._runs is not None:
+            cost = await asyncio.to_thread(spent_by_run, journal_of(self._runs, row.key))
+        error = f"WorkerDiedError: its process died {deaths} times while it ran"
+        await self._end(row, Outcome("given_up", error=error, cost=cost), attempts)
+
     async def _end(self, row: Row, outcome: Outcome, attempts: int) -> None:
         """Writes a row that has ended, and forgets what would be needed to go on with it."""
         again = outcome.verdict is Verdict.AGAIN
@@ -252,7 +261,7 @@ class Driver:
             forget_run(self._runs, row.key)
             self._ended += 1
             if self._ended % CLEANED_ROWS == 0:
-                await asyncio.to_thread(clean, self._runs)
+                await asyncio.to_thread(clean, self._runs, CLEANED_AFTER_SECONDS)
         self._active.discard(row.key)
         self.done += 1
         self.counts[outcome.status] += 1

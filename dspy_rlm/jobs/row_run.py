@@ -136,9 +136,11 @@ def forget_run(runs: Path, key: str) -> None:
         folder.rename(folder.with_name(f"{ENDED}{folder.name}-{time.time_ns()}"))
 
 
-def clean(runs: Path) -> None:
-    """Removes the journals of rows that have ended, and the folder if nothing else is in it."""
+def clean(runs: Path, older_than: float = 0.0) -> None:
+    """Removes the journals of rows that have ended so many seconds ago, and the folder if nothing else is in it."""
+    latest = time.time_ns() - int(older_than * 1e9)
     for folder in runs.glob(f"{ENDED}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+        if int(folder.name.rpartition("-")[2]) <= latest:
+            shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         runs.rmdir()

@@ -26,11 +26,12 @@ def spent_by_unfinished(runs: Path, journal: JobJournal) -> float:
         if journal.is_closed(digest):
             shutil.rmtree(path.parent, ignore_errors=True)
         elif not journal.has_cost_of(digest):
-            total += _spent(path)
+            total += spent_by_run(path)
     return total
 
 
-def _spent(path: Path) -> float:
+def spent_by_run(path: Path) -> float:
+    """Returns the US dollars of the calls in a row's journal; 0 without one."""
     try:
         calls = load(path).calls()
     except (JournalError, OSError):

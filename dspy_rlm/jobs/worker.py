@@ -17,7 +17,10 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import IO, Any
 
+from dspy_rlm.dspy_bridge.arriving_lms import keys_follow
+from dspy_rlm.jobs.binding import lms_of
 from dspy_rlm.jobs.engine import Program
+from dspy_rlm.jobs.row_run import run_row
 from dspy_rlm.limiting.quota import Lease
 from sandbox_runtime.helpers import start_thread
 
@@ -101,10 +104,8 @@ def main() -> None:
                 quota.answered(*wire.receive())
         os._exit(1)  # nobody would get the outcome; the sandbox ends with this process
 
-    program = Program.unpacked(packed)
-    from dspy_rlm.jobs.binding import lms_of
-    from dspy_rlm.jobs.row_run import run_row
-
+    with keys_follow():
+        program = Program.unpacked(packed)
     for lm, its in zip(lms_of(program.rlm), options, strict=False):
         lm.kwargs.update(its)
     start_thread(listen, "rlm-job-parent")
