@@ -129,7 +129,7 @@ def parse_frame(frame: Frame) -> FromSandbox:
     if body[-1:] != _LINE_FEED:
         raise ProtocolError("The sandbox sent a frame whose body has no end.")
     if kind == CALL:
-        return _parse_call(frame_id, arg, bytes(body), attachments)
+        return _parse_call(frame_id, arg, body, attachments)
     if kind == END:
         return Reply(frame_id, _parse_record(body), attachments)
     if kind == REFUSED:
@@ -140,15 +140,20 @@ def parse_frame(frame: Frame) -> FromSandbox:
     raise ProtocolError("The sandbox sent a message of an unknown kind.")
 
 
-def _parse_call(call: int, request: int, body: bytes, attachments: Sequence[bytearray]) -> ToolCall:
+def _parse_call(
+    call: int, request: int, body: bytes | bytearray, attachments: Sequence[bytearray]
+) -> ToolCall:
     """Parses the mode as one digit, the tool's name, the line and the arguments, with a zero byte between each."""
     mode = _MODES.get(body[0])
-    tool, _, rest = body[1:-1].partition(b"\0")
-    line, end, inline = rest.partition(b"\0")
-    if mode is None or not end or not (line.isdigit() and len(line) <= MAX_LINE_DIGITS):
+    tool, _, rest = _decode(body[1:-1]).partition("\0")
+    line, end, inline = rest.partition("\0")
+    if (
+        mode is None
+        or not end
+        or not (line.isdecimal() and line.isascii() and len(line) <= MAX_LINE_DIGITS)
+    ):
         raise ProtocolError(f"The sandbox calls a tool in an unknown way: {body[:40]!r}.")
-    said = min(int(line), MAX_LINE)
-    return ToolCall(call, request, _decode(tool), mode, _decode(inline), attachments, said)
+    return ToolCall(call, request, tool, mode, inline, attachments, min(int(line), MAX_LINE))
 
 
 def _decode(data: bytes | bytearray) -> str:

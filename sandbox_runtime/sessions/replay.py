@@ -46,7 +46,7 @@ class AssignRecord:
     value: Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class CallRecord:
     """A recorded call of a cell."""
 
@@ -79,7 +79,11 @@ class CellRecord:
         """Records a call, with its answer if there is one; a later answer goes to `answered`."""
         record = CallRecord()
         if not self.forgotten:
-            self.calls.setdefault(_question(call), []).append(record)
+            question = _question(call)
+            if (records := self.calls.get(question)) is None:
+                self.calls[question] = [record]
+            else:
+                records.append(record)
             self._keep(BYTES_PER_REMEMBERED_CALL)
         if answer is not None:
             self.answered(record, answer)
@@ -253,6 +257,8 @@ class ReplayLog:
 def _size(answer: Answer) -> int:
     if isinstance(answer, ToolRaised):
         return len(answer.message)
+    if not answer.attachments:
+        return len(answer.inline)
     return len(answer.inline) + sum(memoryview(part).nbytes for part in answer.attachments)
 
 

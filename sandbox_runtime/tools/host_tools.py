@@ -37,6 +37,9 @@ from sandbox_runtime.zones import serve_zone
 
 Work = Callable[[Running | None], Any]
 
+# To ask `inspect` takes longer than to encode most results.
+_NOT_AWAITABLE = frozenset({str, int, float, bool, bytes, list, dict, tuple, type(None)})
+
 
 class HostTools:
     """The tools of one session. `serve` runs in the cell's thread, other methods in any."""
@@ -201,7 +204,7 @@ class HostTools:
                 if error is raised:
                     raise
             else:
-                if inspect.isawaitable(result):
+                if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
                     return self._coroutines.wait(name, result, running)
                 return result
             raise error
@@ -306,11 +309,11 @@ class _Both(Call):
 
 
 def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
-    kinds = [type(part) for part in arguments] if isinstance(arguments, list) else []
-    if kinds != [list, dict]:
-        raise TypeError(f"{call.tool}() was called without arguments to read")
-    args, kwargs = arguments
-    return args, kwargs
+    if type(arguments) is list and len(arguments) == 2:
+        args, kwargs = arguments
+        if type(args) is list and type(kwargs) is dict:
+            return args, kwargs
+    raise TypeError(f"{call.tool}() was called without arguments to read")
 
 
 def _outcome(future: Future[Any]) -> Outcome:
