@@ -36,6 +36,9 @@ if TYPE_CHECKING:
         ValidatorError,
     )
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.jobs.batch import batch
+    from dspy_rlm.jobs.results.job_report import JobReport
+    from dspy_rlm.jobs.results.progress import JobProgress
     from dspy_rlm.limiting.quota import Rate
     from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
@@ -68,6 +71,8 @@ __all__ = [
     "HandleType",
     "InputError",
     "JobError",
+    "JobProgress",
+    "JobReport",
     "JobStoppedError",
     "Limits",
     "OutputListener",
@@ -93,6 +98,7 @@ __all__ = [
     "Usage",
     "ValidatorError",
     "ValueType",
+    "batch",
     "branches",
     "compare",
     "configure",
@@ -125,6 +131,9 @@ _MODULES = {
         "ValidatorError",
     ),
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.jobs.batch": ("batch",),
+    "dspy_rlm.jobs.results.job_report": ("JobReport",),
+    "dspy_rlm.jobs.results.progress": ("JobProgress",),
     "dspy_rlm.limiting.quota": ("Rate",),
     "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
@@ -152,7 +161,7 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 # The modules that are attributes of the package without an import of their own.
-_PUBLIC_MODULES = frozenset({"errors", "journal", "report", "run_result", "tracing"})
+_PUBLIC_MODULES = frozenset({"errors", "journal", "ray", "report", "run_result", "tracing"})
 
 
 def __getattr__(name: str) -> Any:

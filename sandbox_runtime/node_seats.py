@@ -14,10 +14,9 @@ import logging
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-import platformdirs
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +99,8 @@ class NodeSeats:
     def _opened(self) -> Path | None:
         """Returns the folder of the lock files; None if there can be none."""
         if self._ready is None and not self._is_off:
-            folder = self._folder or _folder_of_user()
             try:
+                folder = self._folder or _folder_of_user()
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 owner = folder.stat(follow_symlinks=False)
                 if not stat.S_ISDIR(owner.st_mode) or owner.st_uid != os.geteuid():
@@ -135,7 +134,10 @@ class NodeSeats:
 def _folder_of_user() -> Path:
     if configured := os.environ.get(FOLDER_VARIABLE):
         return Path(configured) / "seats"
-    return Path(platformdirs.user_runtime_dir("dspy-rlm", appauthor=False), "seats")
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}")
+    if runtime.is_dir() and os.access(runtime, os.W_OK):
+        return runtime / "dspy-rlm" / "seats"
+    return Path(tempfile.gettempdir()) / f"dspy-rlm-{os.geteuid()}" / "seats"
 
 
 def _lock(handle: int, *, shared: bool = False) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from dspy_rlm.dspy_bridge.pickling import pickler, unpickler
 from dspy_rlm.lms.secrets import secrets_of_lm
-from sandbox_runtime.helpers import environment_secrets
+from sandbox_runtime.helpers import environment_secrets, forms_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def packed(value: Any) -> bytes:
         Exception: A part of it cannot be pickled.
     """
     data, lms = _written(value, ())
-    secrets = [*environment_secrets(), *(secret for lm in lms for secret in secrets_of_lm(lm))]
+    secrets = forms_of([*environment_secrets(), *(one for lm in lms for one in secrets_of_lm(lm))])
     held = [secret for secret in secrets if secret.encode("utf-8", "replace") in data]
     if held:
         logger.warning(

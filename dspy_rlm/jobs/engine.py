@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from dspy_rlm.limiting.quota import Quota
+from dspy_rlm.dspy_bridge.shipping import packed, unpacked
+from dspy_rlm.jobs.binding import check_lms
+from dspy_rlm.limiting.job_quota import JobQuota
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Row:
 
     problem: str = ""
     """The reason for which the row cannot be run, such as a missing key."""
+
+
+def key_digest(key: str) -> bytes:
+    """Returns a digest of a row's key: short, and valid in the name of a file."""
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class Verdict(enum.Enum):
@@ -96,15 +104,11 @@ class Program:
 
     def packed(self) -> bytes:
         """Returns the program as bytes for another process, with its LMs and without their keys."""
-        from dspy_rlm.dspy_bridge.shipping import packed
-
         return packed(self)
 
     @staticmethod
     def unpacked(data: bytes) -> Program:
         """Returns the program from the bytes of `packed`. Only for bytes that this program wrote."""
-        from dspy_rlm.dspy_bridge.shipping import unpacked
-
         program: Program = unpacked(data)
         return program
 
@@ -114,8 +118,6 @@ class Program:
         Raises:
             LMNotConfiguredError: There is no LM, or one has no key in this process.
         """
-        from dspy_rlm.jobs.binding import check_lms
-
         check_lms(self.rlm)
 
 
@@ -131,7 +133,7 @@ class Engine(Protocol):
     def concurrency(self) -> int:
         """The rows that can run at the same time. Known after `start`; it may change while the job runs."""
 
-    async def start(self, program: Program, quota: Quota) -> None:
+    async def start(self, program: Program, quota: JobQuota) -> None:
         """Gets ready to run rows: starts workers, and has each call `program.check`.
 
         Args:
@@ -143,11 +145,16 @@ class Engine(Protocol):
             Exception: The job cannot run; no row was begun.
         """
 
-    async def run(self, row: Row) -> Outcome:
+    async def run(self, row: Row, *, alone: bool = False) -> Outcome:
         """Runs one row to its end.
 
+        Args:
+            row: The row.
+            alone: True for a row that was there when a process died: no other row may be in its process. The call waits
+                until that is so, or takes a process of its own.
+
         Raises:
-            WorkerDiedError: Its process died. The driver tries the row again alone.
+            WorkerDiedError: Its process died. The driver tries the row again, alone.
             CancelledError: The driver has cancelled the call.
         """
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import hashlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,12 +19,15 @@ import dspy
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.errors import InputError, JobStoppedError, RunPausedError
-from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
+from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict, key_digest
 from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.limiting.quota import SETTING, Quota
 from dspy_rlm.lms.faults import is_passing, is_permanent
 from dspy_rlm.reports.report import RunReport
 from sandbox_runtime import SandboxDiedError, SandboxStartError
+
+# The beginning of the names of folders of rows that have ended.
+ENDED = "ended-"
 
 # The longest text of an error in a row.
 MAX_ERROR_CHARS = 2_000
@@ -124,11 +126,21 @@ def _verdict(error: Exception) -> Verdict:
 
 def journal_of(runs: Path, key: str) -> Path:
     """Returns the journal of a row that is under way. In a folder of its own, with the values beside it."""
-    return (
-        runs / hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32] / "run.jsonl"
-    )
+    return runs / key_digest(key).hex() / "run.jsonl"
 
 
 def forget_run(runs: Path, key: str) -> None:
-    """Removes the journal of a row that has ended."""
-    shutil.rmtree(journal_of(runs, key).parent, ignore_errors=True)
+    """Marks the journal of a row that has ended. `clean` removes it later: a thread may still call fsync for it."""
+    folder = journal_of(runs, key).parent
+    with contextlib.suppress(OSError):
+        folder.rename(folder.with_name(f"{ENDED}{folder.name}-{time.time_ns()}"))
+
+
+def clean(runs: Path, older_than: float = 0.0) -> None:
+    """Removes the journals of rows that have ended so many seconds ago, and the folder if nothing else is in it."""
+    latest = time.time_ns() - int(older_than * 1e9)
+    for folder in runs.glob(f"{ENDED}*"):
+        if int(folder.name.rpartition("-")[2]) <= latest:
+            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        runs.rmdir()
