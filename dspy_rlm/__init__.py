@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspy_rlm.comparing.compare import compare
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from dspy_rlm.evidence.quotes import Quote, Span
     from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
-    from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
@@ -97,6 +97,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "dspy_rlm.comparing.compare": ("compare",),
     "dspy_rlm.configuring": ("configure",),
     "dspy_rlm.drop_in": ("install", "uninstall"),
     "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),
@@ -116,7 +117,6 @@ _MODULES = {
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
     "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
-    "dspy_rlm.replaying.compare": ("compare",),
     "dspy_rlm.replaying.fork": ("fork",),
     "dspy_rlm.replaying.open_repl": ("open_repl",),
     "dspy_rlm.replaying.replay": ("replay",),
