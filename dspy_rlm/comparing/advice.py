@@ -64,7 +64,7 @@ def _advice(found: Bin, margin: float) -> Advice:
         text = f"{head}: use {chosen.system}. {_as_good(found, chosen, best)}"
         return Advice(found.low, found.high, found.items, "use", chosen.system, text)
     # A system that may be as good matters only if it is cheaper.
-    price = _price_of(found.systems)
+    price = _price_of([best, *open_])
     cheaper = [one for one in open_ if price(one) < price(best)]
     dearer = [one for one in open_ if price(one) >= price(best)]
     if cheaper:
@@ -166,6 +166,8 @@ def _but_dearer(one: Summary, other: Summary) -> str:
     noun = "as much" if unit == "cost" else "as many tokens"
     if 0.95 < times < 1.05:
         return f"; it {takes} {noun}"
+    if times < 1:
+        return f"; it {'is' if unit == 'cost' else takes} {_times(1 / times, unit)}"
     return f"; it {takes} {_factor(times)} times {noun}"
 
 

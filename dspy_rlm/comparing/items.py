@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.errors import InputError
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
 from sandbox_runtime import TextFile
+from sandbox_runtime.helpers import text_of
 
 Metric = Callable[..., Any]
 
@@ -127,3 +128,21 @@ def _chars(value: Any) -> int:
     if isinstance(value, (list, tuple, set, frozenset)):
         return sum(map(_chars, value))
     return len(str(value))
+
+
+def as_texts(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns inputs with the texts of files in their place, for a system that has no sandbox to read them in."""
+    return {
+        name: _text_of(value) if isinstance(value, TextFile) else value
+        for name, value in inputs.items()
+    }
+
+
+# A longer text does not fit into any prompt.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
+
+
+def _text_of(file: TextFile) -> str:
+    if file.encoding is not None:
+        return file.path.read_text(file.encoding, "replace")
+    return text_of(file.path.read_bytes(), file.path.name, MAX_TEXT_BYTES)

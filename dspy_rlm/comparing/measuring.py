@@ -12,13 +12,12 @@ import dspy
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.budget.budget import Budget
-from dspy_rlm.comparing.items import Item, Metric
+from dspy_rlm.comparing.items import Item, Metric, as_texts
 from dspy_rlm.comparing.rows import Row
 from dspy_rlm.comparing.systems import System
 from dspy_rlm.errors import BudgetExceededError, RunFailedError
 from dspy_rlm.reports.report import RunReport, added
 from dspy_rlm.rlm import RLM
-from sandbox_runtime import TextFile
 from sandbox_runtime.helpers import abridged, environment_secrets, redact_secrets
 
 # Characters of a text in a row's outputs, and of an error.
@@ -60,8 +59,7 @@ class _Entries(list[Any]):
                 self.totals.cached += 1
                 return
             tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            own = self._prices.price(str(entry.get("model")))
-            cost = entry.get("cost") if own is None or None in tokens else own.of(*tokens)
+            cost = _priced(self._prices, str(entry.get("model")), tokens, entry.get("cost"))
             self.totals.calls += 1
             self.totals.input_tokens = added(self.totals.input_tokens, tokens[0])
             self.totals.output_tokens = added(self.totals.output_tokens, tokens[1])
@@ -85,7 +83,8 @@ def measure(system: System, setup: str, item: Item, metric: Metric, prices: Budg
     report: RunReport | None = None
     failure = error = ""
     try:
-        inputs = _inputs(item, system.call)
+        # An RLM reads files itself.
+        inputs = dict(item.inputs) if isinstance(system.call, RLM) else as_texts(item.inputs)
         began = time.monotonic()  # reading a file as text is not the system's time
         with dspy.context(caller_modules=callers, **_WITH_HISTORY):
             prediction = system.call(**inputs)
@@ -118,18 +117,6 @@ def measure(system: System, setup: str, item: Item, metric: Metric, prices: Budg
         error=error,
         outputs=_outputs(prediction),
     )
-
-
-def _inputs(item: Item, system: Any) -> dict[str, Any]:
-    """Returns the inputs; files as their texts for a system that has no sandbox to read them in."""
-    if isinstance(system, RLM):
-        return dict(item.inputs)
-    return {
-        name: value.path.read_text(value.encoding or "utf-8", "replace")
-        if isinstance(value, TextFile)
-        else value
-        for name, value in item.inputs.items()
-    }
 
 
 def failure_of(error: BaseException) -> str:
@@ -171,14 +158,23 @@ def _spent(entries: Totals, report: RunReport | None, prices: Budget) -> Totals:
     total = Totals()
     for usage in report.usage:
         tokens = usage.input_tokens, usage.output_tokens
-        own = prices.price(usage.model)
-        cost = usage.cost if own is None or None in tokens else own.of(*tokens)
+        cost = _priced(prices, usage.model, tokens, usage.cost)
         total.calls += usage.calls
         total.cached += usage.cached
         total.input_tokens = added(total.input_tokens, tokens[0])
         total.output_tokens = added(total.output_tokens, tokens[1])
         total.cost = added(total.cost, cost)
     return total
+
+
+def _priced(
+    prices: Budget, model: str, tokens: tuple[int | None, int | None], cost: float | None
+) -> float | None:
+    """Returns the cost by the caller's price, where there is one; else the cost as reported."""
+    own, (sent, received) = prices.price(model), tokens
+    if own is None:
+        return cost
+    return None if sent is None or received is None else own.of(sent, received)
 
 
 def _turns(prediction: Any, report: RunReport | None) -> int | None:

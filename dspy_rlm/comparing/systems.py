@@ -108,16 +108,17 @@ _OF_TRANSPORT = frozenset({"api_base", "base_url", "timeout", "cache", "num_retr
 
 
 def _described(value: Any, depth: int) -> Any:
+    cls: Any = value
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if depth > _DEPTH:
         return type(value).__qualname__
     if isinstance(value, type) and issubclass(value, dspy.Signature):
-        fields = {**value.input_fields, **value.output_fields}
+        fields = {**cls.input_fields, **cls.output_fields}
         described = {
             name: [str(one.annotation), str(one.json_schema_extra)] for name, one in fields.items()
         }
-        return [value.instructions, described]
+        return [cls.instructions, described]
     if isinstance(value, type):
         return value.__qualname__
     if isinstance(value, dspy.BaseLM):
@@ -142,6 +143,8 @@ def _settings(value: Any) -> dict[str, Any]:
     if isinstance(value, dspy.Module):
         names = [name for name in vars(value) if not name.startswith("_")]
         names += ["_config"] if isinstance(value, RLM) else []
+        # A property of `dspy.Predict`.
+        names += ["signature"] if hasattr(value, "signature") else []
     elif dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
