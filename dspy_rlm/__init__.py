@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspy_rlm.comparing.compare import compare
+    from dspy_rlm.comparing.result import ComparisonResult
+    from dspy_rlm.comparing.router import Router
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
@@ -60,6 +62,7 @@ __all__ = [
     "BudgetExceededError",
     "Call",
     "CodeType",
+    "ComparisonResult",
     "Directory",
     "HandleType",
     "InputError",
@@ -69,6 +72,7 @@ __all__ = [
     "Pool",
     "Quote",
     "RLMError",
+    "Router",
     "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
@@ -98,6 +102,8 @@ __all__ = [
 
 _MODULES = {
     "dspy_rlm.comparing.compare": ("compare",),
+    "dspy_rlm.comparing.result": ("ComparisonResult",),
+    "dspy_rlm.comparing.router": ("Router",),
     "dspy_rlm.configuring": ("configure",),
     "dspy_rlm.drop_in": ("install", "uninstall"),
     "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import dspy
+from dspy import LMError
 from pydantic_core import to_jsonable_python
 
 from dspy_rlm.budget.budget import Budget
@@ -16,6 +17,7 @@ from dspy_rlm.comparing.items import Item, Metric, as_texts
 from dspy_rlm.comparing.rows import Row
 from dspy_rlm.comparing.systems import System
 from dspy_rlm.errors import BudgetExceededError, RunFailedError
+from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.reports.report import RunReport, added
 from dspy_rlm.rlm import RLM
 from sandbox_runtime.helpers import abridged, environment_secrets, redact_secrets
@@ -121,6 +123,8 @@ def measure(system: System, setup: str, item: Item, metric: Metric, prices: Budg
 
 def failure_of(error: BaseException) -> str:
     """Returns the kind of a failure: the class of the error, and for a run that failed its reason."""
+    if isinstance(error, LMError) and is_overflow(error):
+        return "ContextWindowExceededError"  # also of servers whose words DSPy does not know
     kind = type(error).__name__
     if isinstance(error, BudgetExceededError):
         return f"{kind} ({error.limit})"

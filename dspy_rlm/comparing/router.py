@@ -7,12 +7,13 @@ import logging
 from typing import Any, Literal, Self
 
 import dspy
-from dspy import ContextWindowExceededError
+from dspy import LMError
 
 from dspy_rlm.comparing.items import as_texts, length_of
 from dspy_rlm.comparing.result import ComparisonResult
 from dspy_rlm.dspy_bridge.pickling import module_state
 from dspy_rlm.errors import InputError
+from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.rlm import RLM
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,9 @@ class Router(dspy.Module):
         if self.route(**inputs) == "direct":
             try:
                 return self.direct(**as_texts(inputs))
-            except ContextWindowExceededError:
+            except LMError as error:
+                if not is_overflow(error):
+                    raise
                 self._note_overflow()
         return self.rlm(**inputs)
 
@@ -93,7 +96,9 @@ class Router(dspy.Module):
         if self.route(**inputs) == "direct":
             try:
                 return await self.direct.acall(**as_texts(inputs))
-            except ContextWindowExceededError:
+            except LMError as error:
+                if not is_overflow(error):
+                    raise
                 self._note_overflow()
         return await self.rlm.acall(**inputs)
 

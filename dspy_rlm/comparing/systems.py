@@ -124,12 +124,12 @@ def _described(value: Any, depth: int) -> Any:
     if isinstance(value, dspy.BaseLM):
         options = {
             k: _described(v, depth + 1)
-            for k, v in value.kwargs.items()
-            if k not in _OF_TRANSPORT and not is_secret_name(k)
+            for k, v in _without_secrets(value.kwargs).items()
+            if k not in _OF_TRANSPORT
         }
         return [value.model, options]
     if isinstance(value, Mapping):
-        return {str(key): _described(part, depth + 1) for key, part in value.items()}
+        return {str(k): _described(v, depth + 1) for k, v in _without_secrets(value).items()}
     if isinstance(value, (list, tuple)):
         return [_described(part, depth + 1) for part in value]
     if (code := getattr(value, "__code__", None)) is not None:
@@ -143,16 +143,19 @@ def _settings(value: Any) -> dict[str, Any]:
     if isinstance(value, dspy.Module):
         names = [name for name in vars(value) if not name.startswith("_")]
         names += ["_config"] if isinstance(value, RLM) else []
-        # A property of `dspy.Predict`.
-        names += ["signature"] if hasattr(value, "signature") else []
     elif dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     else:
         return {}
+    return _without_secrets({name: getattr(value, name) for name in names if name not in _CHANGING})
+
+
+def _without_secrets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values without texts under the name of a secret: a new key does not change a system."""
     return {
-        name: getattr(value, name)
-        for name in names
-        if name not in _CHANGING and not is_secret_name(name)
+        name: value
+        for name, value in values.items()
+        if not (isinstance(value, str) and is_secret_name(name))
     }
 
 

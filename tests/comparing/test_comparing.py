@@ -144,11 +144,13 @@ class TestRows:
         assert row.calls == 2
         assert len(reader.history) <= 2
 
-    def test_answers_of_a_cache_cost_nothing_and_are_reported(self, server):
+    def test_answers_of_a_cache_cost_nothing_and_are_reported(self, server, tmp_path):
         """A comparison that was answered by a cache says that its costs are too low."""
+        # DSPy's cache is kept on disk: the text must be a new one.
+        new = [dspy.Example(text=f"{tmp_path} word", answer="word").with_inputs("text")]
         with dspy.context(lm=server.lm("reader", cache=True)):
-            first = compare(items(1), ["direct"], exact, signature="text -> answer", prices=PRICES)
-            again = compare(items(1), ["direct"], exact, signature="text -> answer", prices=PRICES)
+            first = compare(new, ["direct"], exact, signature="text -> answer", prices=PRICES)
+            again = compare(new, ["direct"], exact, signature="text -> answer", prices=PRICES)
 
         assert (first.rows[0].calls, again.rows[0].calls) == (1, 0)
         assert (again.rows[0].cached, again.rows[0].cost) == (1, 0.0)
