@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _described(value: Any) -> Any:
 
 def length_of(inputs: Mapping[str, Any]) -> int:
     """Returns the tokens of inputs, estimated at four characters a token."""
-    return round(sum(map(_chars, inputs.values())) / CHARS_A_TOKEN)
+    return math.ceil(sum(map(_chars, inputs.values())) / CHARS_A_TOKEN)
 
 
 def _chars(value: Any) -> int:

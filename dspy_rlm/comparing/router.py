@@ -78,7 +78,9 @@ class Router(dspy.Module):
 
     def route(self, **inputs: Any) -> Route:
         """Returns the way that these inputs take."""
-        return "direct" if 0 < length_of(inputs) <= self.threshold else "rlm"
+        if self.threshold and length_of(inputs) <= self.threshold:
+            return "direct"
+        return "rlm"
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Answers by the way of these inputs; by the RLM too if they do not fit the window of the direct call's LM."""

@@ -164,7 +164,7 @@ class TestRows:
 
         (row,) = compare([example], ["direct"], exact, signature="text -> answer").rows
 
-        assert (row.score, row.length) == (1.0, 4)
+        assert (row.score, row.length) == (1.0, 5)
 
     @pytest.mark.parametrize(
         ("result", "score"),
