@@ -83,11 +83,8 @@ __all__ = [
     "Pool",
     "Quote",
     "RLMError",
-<<<<<<< HEAD
-    "Router",
-=======
     "Rate",
->>>>>>> main
+    "Router",
     "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
