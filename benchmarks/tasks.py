@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.task_policies.failing import FAILURES, extract, reactions
 from benchmarks.task_policies.honest import CEILING, HONEST
@@ -110,8 +111,8 @@ class FailedRow:
     reported: list[str]
 
 
-def failures(names: Sequence[str], tokens: int) -> Iterator[FailedRow]:
-    """Yields a row for each task and each way to fail that applies to it."""
+def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[FailedRow]:
+    """Yields a row for each task and each way to fail that applies to it. Runs are recorded in the folder `journal`."""
     for name in names:
         task = _counting(tasks.load(name, tokens=tokens, n=8, seed=1))
         (good,) = run(task, HONEST[name])
@@ -120,7 +121,7 @@ def failures(names: Sequence[str], tokens: int) -> Iterator[FailedRow]:
                 continue
             player = extract(name)
             (bad,) = run(
-                task, failure.make(name), extract=player, diagnosed=True, **failure.settings
+                task, failure.make(name), extract=player, journal=journal, **failure.settings
             )
             yield FailedRow(
                 name,
@@ -231,7 +232,8 @@ def main(arguments: Sequence[str]) -> int:
         )
         rows += [row for _, row in large]
     if options.part in (None, "failures"):
-        failed += failures(options.only, FAILING_TOKENS)
+        with TemporaryDirectory() as folder:
+            failed += failures(options.only, FAILING_TOKENS, Path(folder))
         print("\n" + "\n".join(failed_table(failed)))
     print(f"\n{time.perf_counter() - start:.0f} s")
     if options.json:

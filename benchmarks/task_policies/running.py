@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dspy
@@ -45,7 +44,7 @@ def run(
     script: Script,
     *,
     extract: Player | None = None,
-    diagnosed: bool = False,
+    journal: Path | None = None,
     **settings: Any,
 ) -> list[Outcome]:
     """Runs a policy on each example of a task, through a real server.
@@ -54,15 +53,14 @@ def run(
         task: The task.
         script: The policy that plays the root LM.
         extract: The player of the request for outputs when no turn is left.
-        diagnosed: Whether to record each run and look for waste in the record.
+        journal: The folder to record runs in, to look for waste in the record. It has to outlive the call.
         settings: More arguments of the RLM.
     """
     root: Player = policy(script)
     if extract is not None:
         root = route((asks_for("code"), root), otherwise=extract)
     options = {"max_llm_calls": 200, "limits": Limits(cell_seconds=120), **settings}
-    with PolicyServer({"root": root, "sub": SUB}) as server, TemporaryDirectory() as folder:
-        journal = Path(folder) if diagnosed else None
+    with PolicyServer({"root": root, "sub": SUB}) as server:
         sub = server.lm("sub")
         rlm = RLM(task.signature, tools=list(task.tools), sub_lm=sub, journal=journal, **options)
         with dspy.context(lm=server.lm("root"), adapter=dspy.ChatAdapter()):

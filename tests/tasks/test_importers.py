@@ -191,7 +191,7 @@ def test_rows_of_another_form_are_refused(tmp_path, name, row, complaint):
 
 def test_files_that_are_none_are_refused(tmp_path):
     """An unknown format, another kind of file, rows that are no objects, a file that is not there."""
-    with pytest.raises(ValueError, match="There is no format 'x'. Choose one of: oolong"):
+    with pytest.raises(ValueError, match=r"There is no format 'x'\. Choose one of: oolong"):
         tasks.read("x", tmp_path)
     with pytest.raises(
         InputError, match=r"is not a file of rows: \.csv, \.json, \.jsonl, \.parquet can be read"
