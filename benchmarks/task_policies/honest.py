@@ -212,21 +212,24 @@ founder = re.search(rf"{company} was founded by (.+?) in", fetch(ids[company]))[
 print(company, founder)""",
 )
 
-HONEST: dict[str, Script] = {
-    "s-niah": script(_NEEDLES, "SUBMIT(answer=values[0])"),
-    "mk-niah": script(_NEEDLES, "SUBMIT(answer=values[0])"),
-    "mv-niah": script(_NEEDLES, "SUBMIT(answer=values)"),
-    "niah-no-overlap": script(_VISITORS, "SUBMIT(answer=names[0])"),
-    "variable-tracking": script(_VARIABLES, "SUBMIT(answer=found)"),
-    "common-words": script(_WORDS, "SUBMIT(answer=common)"),
-    "oolong-counting": script(LABEL_LINES, _COUNT, "SUBMIT(answer=answer)"),
-    "oolong-users": script(LABEL_LINES, _BEST_USER, "SUBMIT(answer=answer)"),
-    "oolong-timeline": script(LABEL_LINES, _BEST_MONTH, "SUBMIT(answer=answer)"),
-    "oolong-pairs": script(LABEL_LINES, _PAIRS, "SUBMIT(answer=pairs)"),
-    "code-qa": script(_FILES, _CODE, "SUBMIT(answer=answer)"),
-    "function-search": script(_FILES, _FUNCTION, "SUBMIT(answer=names[0])"),
-    "mrcr": script(_TURNS, "SUBMIT(answer=prefix + found[number])"),
-    "graphwalks": script(_GRAPH, "SUBMIT(answer=found)"),
-    "browsecomp": script(_HOPS, "SUBMIT(answer=founder)"),
-    "browsecomp-fetch": script(*_FETCHED_HOPS, "SUBMIT(answer=founder)"),
+# The cells of each policy after the first look; the last one submits.
+CELLS: dict[str, tuple[str, ...]] = {
+    "s-niah": (_NEEDLES, "SUBMIT(answer=values[0])"),
+    "mk-niah": (_NEEDLES, "SUBMIT(answer=values[0])"),
+    "mv-niah": (_NEEDLES, "SUBMIT(answer=values)"),
+    "niah-no-overlap": (_VISITORS, "SUBMIT(answer=names[0])"),
+    "variable-tracking": (_VARIABLES, "SUBMIT(answer=found)"),
+    "common-words": (_WORDS, "SUBMIT(answer=common)"),
+    "oolong-counting": (LABEL_LINES, _COUNT, "SUBMIT(answer=answer)"),
+    "oolong-users": (LABEL_LINES, _BEST_USER, "SUBMIT(answer=answer)"),
+    "oolong-timeline": (LABEL_LINES, _BEST_MONTH, "SUBMIT(answer=answer)"),
+    "oolong-pairs": (LABEL_LINES, _PAIRS, "SUBMIT(answer=pairs)"),
+    "code-qa": (_FILES, _CODE, "SUBMIT(answer=answer)"),
+    "function-search": (_FILES, _FUNCTION, "SUBMIT(answer=names[0])"),
+    "mrcr": (_TURNS, "SUBMIT(answer=prefix + found[number])"),
+    "graphwalks": (_GRAPH, "SUBMIT(answer=found)"),
+    "browsecomp": (_HOPS, "SUBMIT(answer=founder)"),
+    "browsecomp-fetch": (*_FETCHED_HOPS, "SUBMIT(answer=founder)"),
 }
+
+HONEST: dict[str, Script] = {name: script(*cells) for name, cells in CELLS.items()}
