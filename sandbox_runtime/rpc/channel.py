@@ -118,7 +118,7 @@ class Channel:
         self._write_lock = threading.Lock()
         self._calls = OpenCalls()
         self._relayed = engine.relayed
-        self._signalled = False  # since the last `Settle`
+        self._interrupts = 0  # sent since the last `Settle`
         # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
@@ -204,9 +204,9 @@ class Channel:
         if self._inbox:
             self._fail("protocol", "it sent messages after its answer")
         runs = isinstance(trip.request, Run)
-        if runs and self._signalled:
-            self._signalled = False
-            self._round_trip(RoundTrip(Settle(), parse_done, trip.patience))
+        if runs and self._interrupts:
+            settle, self._interrupts = Settle(self._interrupts), 0
+            self._round_trip(RoundTrip(settle, parse_done, trip.patience))
         watch = CellWatch(self._process, trip.most_seconds)
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
@@ -271,10 +271,11 @@ class Channel:
                 return
             if (call := self._calls.claim_blocking()) is not None:
                 self._write_now(self._connection.answer(ToolInterrupted(call)))
-            elif self._relayed:
+                return
+            self._interrupts += 1
+            if self._relayed:
                 self._write_now(self._connection.notification(Interrupt()))
             else:
-                self._signalled = True
                 self._process.interrupt()
 
     def close(self) -> None:
@@ -314,37 +315,36 @@ class Channel:
 
     def _next(self, trip: RoundTrip[Any], watch: CellWatch) -> FromSandbox:
         """Returns the next message. Raises `SandboxDiedError` when there are no more."""
-        silent_at = full_until = time.monotonic() + trip.patience
+        now = time.monotonic()
+        silent_at = full_until = now + trip.patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if watch.sees_too_much():
+            if watch.sees_too_much(now):
                 self._fail("cellSeconds", sentence("cellSeconds", "", self.limits))
             # Unread data stays in the pipe, and the sandbox blocks. The time is bounded: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if (
                 not trip.room(LOOK_SECONDS)
-                and time.monotonic() < full_until
+                and (now := time.monotonic()) < full_until
                 and self._process.running
             ):
-                silent_at = time.monotonic() + trip.patience
+                silent_at = now + trip.patience
                 continue
-            if self._wait(trip, watch):
+            started = time.monotonic()
+            arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
+            now = time.monotonic()
+            busy = trip.busy()
+            if not busy:
+                watch.waited(now - started)
+            if arrived:
                 self._read()
-            elif time.monotonic() < silent_at:
+            elif now < silent_at:
                 continue
-            elif not trip.busy():
+            elif not busy:
                 self._fail("silent", sentence("silent", "", self.limits))
-            silent_at = time.monotonic() + trip.patience
+            silent_at = now + trip.patience
         return self._inbox.popleft()
-
-    def _wait(self, trip: RoundTrip[Any], watch: CellWatch) -> bool:
-        """Waits for bytes of the sandbox, for a while."""
-        started = time.monotonic()
-        arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
-        if not trip.busy():
-            watch.waited(time.monotonic() - started)
-        return arrived
 
     def _fail(self, reason: str, text: str) -> NoReturn:
         self._process.kill()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.sandbox import FrontKind
 
 # Increased with every change of a message, so that ends of different versions refuse each other.
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 # The kinds of the host's frames. A request with the id 0 is a notification, which has no answer.
 RUN, ANSWER, INTERRUPTED, REQUEST = 1, 2, 3, 4
@@ -162,9 +162,11 @@ class Run(Message):
 
 @dataclasses.dataclass(frozen=True)
 class Settle(Message):
-    """Waits until the sandbox has seen the signals sent so far: they are for cells that have ended."""
+    """Waits until the sandbox has handled the interrupts that were sent to cells that have ended."""
 
     method: ClassVar[str] = "settle"
+    interrupts: int
+    """How many were sent since the last `Settle`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,8 +227,7 @@ Notification = Asset | Piece | Discard | Interrupt
 # ---- Answers of the host to tool calls -------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class ToolReturned:
+class ToolReturned(NamedTuple):
     """The value of a tool call, encoded as in `Assign`; a small JSON value or text is `inline`."""
 
     call: int
@@ -235,8 +236,7 @@ class ToolReturned:
     attachments: Sequence[Part] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ToolRaised:
+class ToolRaised(NamedTuple):
     """A tool call failed: the exception's name, its nearest builtin base, and its text."""
 
     call: int

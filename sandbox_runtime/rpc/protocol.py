@@ -92,9 +92,8 @@ class Connection:
         return self._reader.space()
 
     def received(self, count: int) -> Iterator[FromSandbox]:
-        """Yields the messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
-        for frame in self._reader.advance(count):
-            yield parse_frame(frame)
+        """Returns an iterator over the messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
+        return map(parse_frame, self._reader.advance(count))
 
 
 def _encode_request(request_id: int, message: Request | Notification) -> list[Part]:

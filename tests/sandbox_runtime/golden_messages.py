@@ -62,7 +62,7 @@ FROM_HOST = {
     "register-nothing": Register([], None),
     "register-no-outputs": Register([], {}),
     "run": Run(7, 'print("naïve")\n1 + 1\n'),
-    "settle": Settle(),
+    "settle": Settle(2),
     "checkpoint": TakeImage(),
     "compiled": TakeCompiled(),
     "interrupt": Interrupt(),

@@ -105,7 +105,7 @@ class TestRequests:
         """A checkpoint request has no parameters."""
         assert golden.FROM_HOST["checkpoint"].params() == {}
         assert golden.FROM_HOST["compiled"].params() == {}
-        assert golden.FROM_HOST["settle"].params() == {}
+        assert golden.FROM_HOST["settle"].params() == {"interrupts": 2}
 
 
 class TestFromSandbox:
