@@ -39,7 +39,9 @@ NAMES = (
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], tuple[ModuleType, Models]]]:
+def example(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[str], tuple[ModuleType, Models]]]:
     """Imports an example, and serves its scripted models."""
     monkeypatch.syspath_prepend(EXAMPLES)
     servers: list[PolicyServer] = []
