@@ -252,6 +252,11 @@ def find_engine() -> Engine:
     )
 
 
+def python_library() -> Path:
+    """Returns the archive with the sources of the standard library that cells import. Raises an `EngineError`."""
+    return find_engine().folder / "python_stdlib.zip"
+
+
 def cache_root() -> Path:
     """Returns the folder in the user's cache for all versions of the engine."""
     return Path(platformdirs.user_cache_dir("dspy-rlm", appauthor=False))

@@ -132,6 +132,7 @@ class TestLend:
             assert session is not victim
             assert session.run_cell("1") == Completed("1\n")
 
+    @pytest.mark.nightly  # five sessions; borrowers one after another are tested above
     def test_many_borrowers_at_once(self, pool):
         """Each borrower gets its own session; the pool's size bounds the warm ones."""
 
@@ -285,6 +286,7 @@ def test_a_text_is_no_list_of_packages(take):
 class TestKinds:
     """Sessions of several specifications share the pool's size."""
 
+    @pytest.mark.nightly  # four sessions; that another specification has other sessions is tested above
     def test_the_kind_of_the_last_loan_has_the_room(self):
         """The least recently lent specification is evicted, and not opened again without a loan."""
         pool = Pool(1)
