@@ -428,6 +428,21 @@ class TestAfterTheCell:
         assert run(session, "1") == "1\n"
         assert begun == len(slow.began) == 4
 
+    def test_a_batch_beside_a_call_that_blocks_a_thread(self, opened):
+        """It is over when its items are, although its other threads still wait for a place."""
+        slow = Slow()
+        session = opened(
+            limits=Limits(concurrent_calls=2),
+            tools={"slow": slow, "half": half, "release": slow.release.set},
+        )
+        code = (
+            "import asyncio\ntask = asyncio.create_task(slow.aio(1))\nawait asyncio.sleep(0)\n"
+            "print(half.batched([2, 4, 6]))\nawait asyncio.sleep(0.01)\n"
+            "print(half.batched(list(range(0, 200, 2))) == list(range(100)))\nrelease()\n_ = await task"
+        )
+
+        assert run(session, code) == "[1, 2, 3]\nTrue\n"
+
     def test_a_batch_that_was_interrupted(self, opened):
         """Its other items never begin."""
         slow = Slow()
