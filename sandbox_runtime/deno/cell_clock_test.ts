@@ -65,6 +65,33 @@ Deno.test("the clock stands while the cell only awaits answers of the host", () 
   assertEquals(stands(), false);
 });
 
+Deno.test("the clock notes how long a cell sleeps, or waits for no answer of the host", () => {
+  const { clock, reader } = clocks();
+  const rests = (): boolean => {
+    const before = reader.look()!;
+    pass(1);
+    const { spent, rested } = reader.look()!;
+    return rested - before.rested >= 1 && spent - before.spent >= 1;
+  };
+  clock.begin();
+  assertEquals(rests(), false);
+  clock.sleeps = true;
+  assertEquals(rests(), true);
+  clock.sleeps = false;
+  assertEquals(rests(), false);
+  clock.idle = true;
+  assertEquals(rests(), true);
+  clock.awaits = true;
+  assertEquals(rests(), false); // its clock stands
+  clock.awaits = false;
+  assertEquals(rests(), true);
+  const { spent, rested } = reader.look()!;
+  assertEquals(rested >= 3 && spent >= rested + 2, true);
+  clock.end();
+  clock.begin();
+  assertEquals([rests(), reader.look()!.rested], [false, 0]);
+});
+
 Deno.test("the clock knows whether the cell has waited for the event loop", () => {
   const { clock } = clocks();
   const marks: ((clock: CellClock) => void)[] = [
