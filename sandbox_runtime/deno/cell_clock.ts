@@ -43,6 +43,7 @@ export class CellClock {
   #blocked = false;
   #idle = false;
   #awaits = false;
+  #waited = false;
 
   constructor({ clock, times }: Shared) {
     this.#clock = clock;
@@ -68,6 +69,7 @@ export class CellClock {
   /** Starts the clock of a cell. */
   begin(): void {
     this.#blocked = this.#idle = this.#awaits = false;
+    this.#waited = false;
     this.#change(() => {
       this.#times[WORKED] = 0;
       this.#times[SINCE] = timeNow();
@@ -89,14 +91,21 @@ export class CellClock {
     this.#update();
   }
 
+  /** True if the cell has waited in `await`, or has begun a call that it may await. */
+  get waited(): boolean {
+    return this.#waited;
+  }
+
   /** Sets whether the cell waits in `await`, and no Python runs. */
   set idle(idle: boolean) {
+    this.#waited = true;
     this.#idle = idle;
     this.#update();
   }
 
   /** Sets whether it awaits answers of the host. */
   set awaits(awaits: boolean) {
+    this.#waited = true;
     this.#awaits = awaits;
     this.#update();
   }

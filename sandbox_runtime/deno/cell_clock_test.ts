@@ -65,6 +65,24 @@ Deno.test("the clock stands while the cell only awaits answers of the host", () 
   assertEquals(stands(), false);
 });
 
+Deno.test("the clock knows whether the cell has waited for the event loop", () => {
+  const { clock } = clocks();
+  const marks: ((clock: CellClock) => void)[] = [
+    (clock) => clock.idle = true,
+    (clock) => clock.awaits = true,
+  ];
+  for (const mark of marks) {
+    clock.begin();
+    clock.blocked = true;
+    clock.blocked = false;
+    assertEquals(clock.waited, false);
+    mark(clock);
+    assertEquals(clock.waited, true);
+  }
+  clock.begin();
+  assertEquals(clock.waited, false);
+});
+
 Deno.test("a cell does not inherit the state of the last one", () => {
   const { clock, reader } = clocks();
   clock.begin();

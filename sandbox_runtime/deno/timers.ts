@@ -27,6 +27,7 @@ const { setTimeout, clearTimeout, setInterval, clearInterval } = globalThis;
 /** The timers of the running cell. */
 export class Timers {
   #open = true;
+  #used = false;
   #lastId = 0;
   #timers = new Map<number, Timer>();
   #soon: number[] = [];
@@ -54,9 +55,15 @@ export class Timers {
     return this.#timers.size;
   }
 
+  /** True if the cell has set a timer. */
+  get used(): boolean {
+    return this.#used;
+  }
+
   /** Allows timers: a cell begins. */
   open(): void {
     this.#open = true;
+    this.#used = false;
   }
 
   /** Drops the timers that wait, and allows no more: the cell has ended. */
@@ -95,6 +102,7 @@ export class Timers {
       free(callback);
       return 0;
     }
+    this.#used = true;
     const id = ++this.#lastId;
     const timer: Timer = { callback, args, handle: null, repeats };
     if (repeats) {

@@ -29,7 +29,7 @@ from sandbox_runtime.host_costs import (
     MEBIBYTE,
 )
 from sandbox_runtime.limits import LARGEST_MEMORY
-from sandbox_runtime.rpc.messages import Reply
+from sandbox_runtime.rpc.sandbox_messages import Reply
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 2

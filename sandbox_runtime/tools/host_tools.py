@@ -22,19 +22,23 @@ from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration
+from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, calling_line, current_call
 from sandbox_runtime.tools.coroutines import Coroutines, Running
-from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
+from sandbox_runtime.tools.declarations import Arity, declarations, function_of, signature_of
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.zones import serve_zone
 
 Work = Callable[[Running | None], Any]
+
+# To ask `inspect` takes longer than to encode most results.
+_NOT_AWAITABLE = frozenset({str, int, float, bool, bytes, list, dict, tuple, type(None)})
 
 
 class HostTools:
@@ -53,6 +57,7 @@ class HostTools:
         self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
+        self._arities: dict[str, Arity] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._open: dict[Future[Any], int] = {}
@@ -76,6 +81,7 @@ class HostTools:
         self._registered = dict(tools)
         self._tools = {name: function_of(tool) for name, tool in tools.items()}
         self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
+        self._arities = {name: Arity.of(one) for name, one in self._signatures.items()}
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -127,7 +133,9 @@ class HostTools:
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
-                with Call(self._part_of()).current():
+                own = Call(self._part_of())
+                own.check()  # this sandbox may be one of a call whose cell has ended
+                with own.current():
                     return returned(self._border, call, work(None))
             return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
@@ -177,7 +185,7 @@ class HostTools:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
-        if signature is not None:
+        if signature is not None and not self._arities[name].fits(args, kwargs):
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -198,7 +206,7 @@ class HostTools:
                 if error is raised:
                     raise
             else:
-                if inspect.isawaitable(result):
+                if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
                     return self._coroutines.wait(name, result, running)
                 return result
             raise error
@@ -303,11 +311,11 @@ class _Both(Call):
 
 
 def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
-    kinds = [type(part) for part in arguments] if isinstance(arguments, list) else []
-    if kinds != [list, dict]:
-        raise TypeError(f"{call.tool}() was called without arguments to read")
-    args, kwargs = arguments
-    return args, kwargs
+    if type(arguments) is list and len(arguments) == 2:
+        args, kwargs = arguments
+        if type(args) is list and type(kwargs) is dict:
+            return args, kwargs
+    raise TypeError(f"{call.tool}() was called without arguments to read")
 
 
 def _outcome(future: Future[Any]) -> Outcome:

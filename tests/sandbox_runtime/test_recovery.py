@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sandbox_runtime.host_costs import MAX_REMEMBERED_BYTES, MAX_REPLAY_SECONDS
-from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 from sandbox_runtime.sessions.replay import (
     FIRST_GUESS_SECONDS,
