@@ -63,6 +63,7 @@ def test_examples_are_python(page):
         "resume",
         "reuse",
         "sessions",
+        "tasks",
         "tracing",
         "values",
     ],
