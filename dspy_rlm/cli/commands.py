@@ -31,6 +31,7 @@ COMMANDS = (
     Command("ask", "ask a model about files", "options:describe_ask", "ask_command:ask"),
     Command("demo", "see it work, without a key and without network", "options:describe_demo", "demo.command:demo"),
     Command("run", "run an RLM of a program, or a program that uses dspy.RLM", "programs.options:describe_run", "programs.command:run"),
+    Command("batch", "run an RLM over many rows, with a journal and limits of the whole job", "batching.options:describe_batch", "batching.command:batch"),
     Command("runs", "list, show, count, diagnose or delete recorded runs", "recorded.options:describe_runs"),
     Command("view", "show a recorded run in the browser", "recorded.view_options:describe_view", "recorded.view:view_run"),
     Command("replay", "repeat a recorded run with its recorded answers", "recorded.options:describe_replay", "recorded.again:replay_run"),

@@ -105,7 +105,7 @@ def batch(
     with _locked(folder):
         check_identity(folder, identity_of(program.rlm))
         journal = JobJournal(folder)
-        spent = journal.past.cost + spent_by_unfinished(folder / "runs", journal)
+        spent = journal.totals.cost + spent_by_unfinished(folder / "runs", journal)
         quota = JobQuota(rates, max_cost, spent)
         driver = Driver(
             *(source, count_of(rows), worker, program, journal, quota, options, observer),
@@ -128,14 +128,14 @@ def batch(
             out=str(folder),
             result=str(result),
             stopped_by=driver.stopped_by,
-            counts=dict(+driver.counts),
+            counts=dict(+journal.totals.counts),
             total=driver.total,
             skipped=driver.skipped,
             duplicates=driver.duplicates,
             unfinished=driver.unfinished,
             cost=quota.spent,
-            cost_is_exact=quota.is_exact and journal.past.is_exact,
-            llm_calls=driver.llm_calls,
+            cost_is_exact=quota.is_exact and journal.totals.is_exact,
+            llm_calls=journal.totals.llm_calls,
             seconds=round(time.monotonic() - began, 3),
             errors=dict(driver.errors.most_common()),
             outputs=tuple(program.rlm.signature.output_fields),

@@ -82,8 +82,6 @@ class Driver:
         self.stopped_by = FINISHED
         self.skipped = self.duplicates = self.unfinished = self.done = 0
         self.errors: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter(journal.past.counts)
-        self.llm_calls = journal.past.llm_calls
         self._rows = self._left(rows)
         self._engine, self._program, self._journal = engine, program, journal
         self._quota, self._options, self._observer = quota, options, observer
@@ -200,7 +198,7 @@ class Driver:
     async def _run_row(self, row: Row) -> None:
         """Runs a row until it has ended, whatever it takes."""
         tries = self._options.attempts
-        past = self._journal.past
+        past = self._journal.totals
         deaths = attempt = past.deaths[row.key]
         alone = deaths > 0 or row.key in past.suspects
         try:
@@ -264,8 +262,6 @@ class Driver:
                 await asyncio.to_thread(clean, self._runs, CLEANED_AFTER_SECONDS)
         self._active.discard(row.key)
         self.done += 1
-        self.counts[outcome.status] += 1
-        self.llm_calls += outcome.llm_calls
         self._spent_by_rows += outcome.cost or 0.0
         if outcome.error:
             self.errors[outcome.error.partition(":")[0]] += 1
@@ -314,7 +310,7 @@ class Driver:
             skipped=self.skipped,
             total=self.total,
             running=len(self._running),
-            counts=dict(self.counts),
+            counts=dict(self._journal.totals.counts),
             cost=self._quota.spent,
             max_cost=self._quota.max_cost,
             seconds=self._clock() - self._began,

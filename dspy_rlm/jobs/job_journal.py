@@ -38,8 +38,8 @@ FAILED = frozenset({"failed", "given_up"})
 
 
 @dataclasses.dataclass
-class Past:
-    """What the journal of a job says of the processes before this one."""
+class Totals:
+    """The totals of a job, of all processes that worked on it."""
 
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     """Rows by status."""
@@ -73,7 +73,7 @@ class JobJournal:
         self._size = 0
         self._synced_to = 0
         self._lock = asyncio.Lock()  # one flush at a time
-        self.past = Past(parts=len(self._parts))
+        self.totals = Totals(parts=len(self._parts))
         for at, path in enumerate(self._parts):
             self._read(at, path)
         self._first = len(self._numbers)  # the index of the first row that this process ends
@@ -82,33 +82,33 @@ class JobJournal:
         return len(self._index)
 
     def _read(self, at: int, path: Path) -> None:
-        past, running = self.past, set[str]()
+        totals, running = self.totals, set[str]()
         for offset, line in _lines(path):
             kind, key = line.get("e"), str(line.get("key"))
             if kind == _BEGUN:
                 running.add(key)
             elif kind == _DIED:
-                past.deaths[key] += 1
+                totals.deaths[key] += 1
             elif kind == _LEFT:
                 running.discard(key)
             elif kind == _ENDED:
                 running.discard(key)
-                past.suspects.discard(key)
-                past.deaths.pop(key, None)
+                totals.suspects.discard(key)
+                totals.deaths.pop(key, None)
                 self._count(key_digest(key), line)
                 self._place(key_digest(key), line, at, offset)
-        past.suspects |= running
+        totals.suspects |= running
 
     def _count(self, digest: bytes, line: Mapping[str, Any]) -> None:
         """Counts a row that has ended; one that ended before counts once, and its cost too if its run went on."""
-        past = self.past
+        totals = self.totals
         if (before := self._index.get(digest)) is not None:
-            past.counts[STATUSES[self._statuses[before]]] -= 1
+            totals.counts[STATUSES[self._statuses[before]]] -= 1
         cost, calls = self._open_again.get(digest, (0.0, 0))
-        past.counts[str(line.get("status"))] += 1
-        past.cost += float(line.get("cost") or 0.0) - cost
-        past.is_exact = past.is_exact and line.get("cost") is not None
-        past.llm_calls += int(line.get("llm_calls") or 0) - calls
+        totals.counts[str(line.get("status"))] += 1
+        totals.cost += float(line.get("cost") or 0.0) - cost
+        totals.is_exact = totals.is_exact and line.get("cost") is not None
+        totals.llm_calls += int(line.get("llm_calls") or 0) - calls
 
     # ---- Keys ----
 
@@ -190,6 +190,7 @@ class JobJournal:
         if again:
             line = {**line, "again": True}
         offset = self._write({"e": _ENDED, **line})
+        self._count(key_digest(str(line["key"])), line)
         self._place(key_digest(str(line["key"])), line, len(self._parts) - 1, offset)
         await self._synced(offset)
 

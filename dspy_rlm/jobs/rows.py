@@ -152,18 +152,22 @@ def _of_path(path: Path) -> Iterator[Any]:
 def _of_lines(path: Path) -> Iterator[Any]:
     opened: Any = gzip.open if path.name.endswith(".gz") else open
     with opened(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
+        yield from lines_of(file)
+
+
+def lines_of(file: Iterable[bytes]) -> Iterator[Any]:
+    """Yields the records of JSON lines. A line that is none is an `UnreadableRow`."""
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield orjson.loads(line)
+        except orjson.JSONDecodeError:
             try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError:
-                try:
-                    yield json.loads(line)  # infinities and large integers
-                except (ValueError, RecursionError) as error:
-                    yield UnreadableRow(
-                        f"line:{number}", f"InputError: line {number} is no JSON: {error}"
-                    )
+                yield json.loads(line)  # infinities and large integers
+            except (ValueError, RecursionError) as error:
+                problem = f"InputError: line {number} is no JSON: {error}"
+                yield UnreadableRow(f"line:{number}", problem)
 
 
 def _line_count(path: Path) -> int:

@@ -133,7 +133,9 @@ class HostTools:
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
-                with Call(self._part_of()).current():
+                own = Call(self._part_of())
+                own.check()  # this sandbox may be one of a call whose cell has ended
+                with own.current():
                     return returned(self._border, call, work(None))
             return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it

@@ -468,6 +468,29 @@ class TestAfterTheCell:
         assert "its cell has ended" in seen[0]
         check_call()  # nobody's call
 
+    def test_a_sandbox_that_a_tool_has_opened(self, opened, lent):
+        """Cells in it call no tool once the outer cell has ended."""
+        began, outcomes, ended = [], [], threading.Event()
+        inner = opened(tools={"look": lambda: began.append("look")})
+
+        def nest():
+            ended.wait(30)
+            outcomes.append(inner.run_cell("look()"))
+
+        session = lent(tools={"nest": nest})
+        run(
+            session,
+            "import asyncio\nt = asyncio.ensure_future(nest.aio())\nawait asyncio.sleep(0.3)",
+        )
+        ended.set()
+        for _ in range(1000):
+            if outcomes:
+                break
+            time.sleep(0.01)
+
+        assert outcomes[0].error_type == "InterruptedError"
+        assert began == []
+
     def test_coroutines_that_waited(self, opened):
         """Never begin either."""
         began, release = [], threading.Event()

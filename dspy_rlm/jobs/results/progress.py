@@ -78,7 +78,7 @@ class JobProgress:
         ]
         if self.left:
             ahead = [
-                f"about {_time(self.seconds_left)}" if self.seconds_left is not None else "",
+                f"about {time_text(self.seconds_left)}" if self.seconds_left is not None else "",
                 f"{dollars(self.cost_left)}" if self.cost_left is not None else "",
             ]
             if any(ahead):
@@ -95,9 +95,8 @@ class JobProgress:
 Observer: TypeAlias = Callable[[JobProgress], object]
 
 
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
+def time_text(seconds: float) -> str:
+    """Returns a time in words: `1 h 05 min`, `3 min 20 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
