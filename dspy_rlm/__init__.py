@@ -16,6 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspy_rlm.comparing.compare import compare
+    from dspy_rlm.comparing.result import ComparisonResult
+    from dspy_rlm.comparing.router import Router
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from dspy_rlm.limiting.quota import Rate
     from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
-    from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
@@ -68,6 +70,7 @@ __all__ = [
     "BudgetExceededError",
     "Call",
     "CodeType",
+    "ComparisonResult",
     "Directory",
     "HandleType",
     "InputError",
@@ -82,6 +85,7 @@ __all__ = [
     "Quote",
     "RLMError",
     "Rate",
+    "Router",
     "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
@@ -113,6 +117,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "dspy_rlm.comparing.compare": ("compare",),
+    "dspy_rlm.comparing.result": ("ComparisonResult",),
+    "dspy_rlm.comparing.router": ("Router",),
     "dspy_rlm.configuring": ("configure",),
     "dspy_rlm.drop_in": ("install", "uninstall"),
     "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),
@@ -139,7 +146,6 @@ _MODULES = {
     "dspy_rlm.limiting.quota": ("Rate",),
     "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
-    "dspy_rlm.replaying.compare": ("compare",),
     "dspy_rlm.replaying.fork": ("fork",),
     "dspy_rlm.replaying.open_repl": ("open_repl",),
     "dspy_rlm.replaying.replay": ("replay",),

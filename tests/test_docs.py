@@ -54,6 +54,8 @@ def test_examples_are_python(page):
 @pytest.mark.parametrize(
     "name",
     [
+        "batch",
+        "compare",
         "context",
         "inputs",
         "journal",
@@ -63,6 +65,7 @@ def test_examples_are_python(page):
         "resume",
         "reuse",
         "sessions",
+        "tasks",
         "tracing",
         "values",
     ],

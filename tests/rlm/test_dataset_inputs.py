@@ -11,7 +11,7 @@ import pytest
 import dspy_rlm
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.testing import Action, Observation, PolicyServer, Task, policy
-from dspy_rlm.values.conversion import DEFAULT_RULES
+from dspy_rlm.values.previews import DEFAULT_RULES
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
