@@ -55,6 +55,7 @@ def test_examples_are_python(page):
     "name",
     [
         "batch",
+        "compare",
         "context",
         "inputs",
         "journal",
@@ -63,6 +64,7 @@ def test_examples_are_python(page):
         "resume",
         "reuse",
         "sessions",
+        "tasks",
         "tracing",
         "values",
     ],

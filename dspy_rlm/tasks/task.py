@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -162,10 +162,18 @@ def digest_of(items: Iterable[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
         row = [item.id, item.question, item.answer]
-        digest.update(json.dumps(row, ensure_ascii=True, separators=(",", ":")).encode())
+        # Dates of imported answers are written as text.
+        digest.update(json.dumps(row, separators=(",", ":"), default=str).encode())
         digest.update(item.context.encode("utf-8", "surrogatepass"))
         digest.update(b"\0")
     return digest.hexdigest()
+
+
+def as_lines(task: Task) -> Iterator[str]:
+    """Yields the examples as JSON lines: `id`, `context`, `question`, `answer`."""
+    for example in task.examples:
+        row = {name: example[name] for name in ("id", *INPUTS, "answer")}
+        yield json.dumps(row, default=str) + "\n"
 
 
 def metric_of(scorer: Scorer) -> Metric:
