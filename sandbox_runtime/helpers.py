@@ -3,7 +3,7 @@
 Public, but without the stability promise of the names in `sandbox_runtime` itself: they may change with any release.
 """
 
-from sandbox_runtime.admission import Slot
+from sandbox_runtime.admission import SESSION_BYTES, SESSIONS_A_CORE, Slot
 from sandbox_runtime.engine.assets import engine_key, python_library
 from sandbox_runtime.engine.atomic_folder import staging
 from sandbox_runtime.engine.deno import find_deno
@@ -63,6 +63,8 @@ __all__ = [
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
+    "SESSIONS_A_CORE",
+    "SESSION_BYTES",
     "DaemonPool",
     "Deadline",
     "EffortError",

@@ -54,6 +54,7 @@ def test_examples_are_python(page):
 @pytest.mark.parametrize(
     "name",
     [
+        "batch",
         "context",
         "inputs",
         "journal",

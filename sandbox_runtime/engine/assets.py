@@ -52,6 +52,7 @@ WORKER_PARTS = (
     "function_table.ts",
     "image.ts",
     "disk.ts",
+    "word_table.ts",
     "integrity.ts",
     "packages.ts",
     "value_buffers.ts",
