@@ -76,7 +76,7 @@ def honest(names: Sequence[str], lengths: Sequence[int]) -> Iterator[Row]:
     """Yields a row for each task and length."""
     for tokens in lengths:
         for name in names:
-            task = tasks.load(name, tokens=tokens, n=2 if tokens < 500_000 else 1, seed=1)
+            task = tasks.load(name, tokens=tokens, n=2 if tokens < 100_000 else 1, seed=1)
             yield row_of(task, tokens, run(task, HONEST[name]))
 
 
