@@ -54,15 +54,18 @@ def test_examples_are_python(page):
 @pytest.mark.parametrize(
     "name",
     [
+        "batch",
         "compare",
         "context",
         "inputs",
         "journal",
         "live",
         "mcp",
+        "objects",
         "resume",
         "reuse",
         "sessions",
+        "tasks",
         "tracing",
         "values",
     ],

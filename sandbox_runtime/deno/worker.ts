@@ -50,7 +50,7 @@ const writer = new FrameWriter(Deno.stdout.writeSync.bind(Deno.stdout));
 const files = new IncomingFiles();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
-const timers = new Timers();
+const timers = new Timers((milliseconds) => clock?.noteTimer(milliseconds));
 const finalizers = new DeferredFinalizers();
 const submission = new Submission();
 const output = new CellOutput((text) => writer.send(...outputMessage(calls.request, text)));

@@ -207,7 +207,7 @@ class Channel:
         if runs and self._interrupts:
             settle, self._interrupts = Settle(self._interrupts), 0
             self._round_trip(RoundTrip(settle, parse_done, trip.patience))
-        watch = CellWatch(self._process, trip.most_seconds)
+        watch = CellWatch(trip.most_seconds, time.monotonic())
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
         self._room = self.limits.output_chars
@@ -320,7 +320,7 @@ class Channel:
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if watch.sees_too_much(now):
+            if watch.is_due(now) and watch.sees_too_much(now, self._process.thread_times()):
                 self._fail("cellSeconds", sentence("cellSeconds", "", self.limits))
             # Unread data stays in the pipe, and the sandbox blocks. The time is bounded: calls may wait for
             # one another, and the end of the cell is in the pipe too.

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
-from sandbox_runtime.rpc.cell_watch import BACKSTOP_SECONDS
+from sandbox_runtime.rpc.cell_watch import BACKSTOP_SECONDS, WALL_FACTOR
 from sandbox_runtime.rpc.channel import Channel, RoundTrip, ServeCall
 from sandbox_runtime.rpc.messages import (
     Assign,
@@ -128,7 +128,7 @@ def run(
         RoundTrip(
             Run(cell, code),
             _cell_end,
-            patience=most + BACKSTOP_SECONDS,
+            patience=WALL_FACTOR * most + BACKSTOP_SECONDS,
             serve=serve,
             busy=busy,
             room=room,
