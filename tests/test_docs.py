@@ -54,6 +54,8 @@ def test_examples_are_python(page):
 @pytest.mark.parametrize(
     "name",
     [
+        "batch",
+        "compare",
         "context",
         "inputs",
         "journal",
@@ -62,6 +64,7 @@ def test_examples_are_python(page):
         "resume",
         "reuse",
         "sessions",
+        "tasks",
         "tracing",
         "values",
     ],

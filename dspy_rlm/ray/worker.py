@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any
 
 import dspy
-from dspy.utils.usage_tracker import track_usage
 from filelock import AsyncFileLock, Timeout
 
 from dspy_rlm.dspy_bridge.arriving_lms import REMEDY
@@ -167,7 +166,7 @@ async def called(
 ) -> CallResult:
     """Calls a module on this event loop, with these settings of DSPy; returns what came of it, also if it failed."""
     trace: list[Any] | None = [] if traced else None
-    with dspy.context(**settings, trace=trace), track_usage() as usage:
+    with dspy.context(**settings, trace=trace), dspy.track_usage() as usage:
         prediction, error = None, None
         try:
             prediction = await module.acall(*args, **inputs)

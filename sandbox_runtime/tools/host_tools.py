@@ -22,7 +22,7 @@ from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
-from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
+from sandbox_runtime.host_costs import BYTES_PER_CALL, BYTES_PER_PART, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
 from sandbox_runtime.rpc.sandbox_messages import ToolCall
@@ -127,7 +127,8 @@ class HostTools:
                 return self._serve_batch(call)
             if call.mode == "aio":
                 # Arguments wait in encoded form: decoded, they may be many times as large.
-                size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
+                parts = call.arguments
+                size = BYTES_PER_CALL + BYTES_PER_PART * len(parts) + sum(map(nbytes, parts))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
                 future.add_done_callback(
                     lambda done: reply(answer(self._border, call, _outcome(done)))

@@ -12,6 +12,9 @@ import time
 import pytest
 
 from sandbox_runtime import Completed, Failed, Limits, check_call, open_session
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
+from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.values.encoder import ValueCodec
 from tests.measuring import Cost
 
 WHO = contextvars.ContextVar("who", default="nobody")
@@ -565,3 +568,26 @@ class TestMemory:
             assert run(session, "len(one.batched(range(60_000)))") == "60000\n"
 
         assert cost.peak_bytes < 60 * 1024 * 1024
+
+
+class TestRoomForCalls:
+    """The host reads no further calls while those that wait take too much memory."""
+
+    @pytest.mark.parametrize(
+        "attachments", [[bytearray()] * 16_000, [bytearray(1_000_000)]], ids=["empty", "large"]
+    )
+    def test_attachments_count(self, attachments):
+        """Empty attachments take memory as well."""
+        tools = HostTools(Limits(frame_bytes=4 * 1024 * 1024, concurrent_calls=1))
+        slow = Slow()
+        tools.replace({"slow": slow}, ValueCodec())
+        served = 0
+        try:
+            while tools.wait_for_room(0) and served < 100:
+                served += 1
+                tools.serve(ToolCall(served, 1, "slow", "aio", "", attachments), lambda _: None)
+        finally:
+            slow.release.set()
+            tools.close()
+
+        assert served < 10
