@@ -18,6 +18,7 @@ This is a scripted policy, not a language model: it demonstrates the engine and 
 from dspy_rlm.testing.chat import Called, ChatRequest, Counted, Message
 from dspy_rlm.testing.faults import Fault
 from dspy_rlm.testing.history import Action, HistoryError, Observation
+from dspy_rlm.testing.models import Models, choose_models
 from dspy_rlm.testing.players import NoPlayerError, Player, Predicate, asks_for, fields, route
 from dspy_rlm.testing.policies import Move, Policy, Raw, Task, policy, scripted
 from dspy_rlm.testing.prompts import PromptError
@@ -33,6 +34,7 @@ __all__ = [
     "Fault",
     "HistoryError",
     "Message",
+    "Models",
     "Move",
     "NoPlayerError",
     "Observation",
@@ -45,6 +47,7 @@ __all__ = [
     "Rule",
     "Task",
     "asks_for",
+    "choose_models",
     "fields",
     "policy",
     "route",
