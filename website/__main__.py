@@ -78,7 +78,8 @@ def stage(config: dict[str, Any], folder: Path) -> None:
         _write(docs / page, with_code(text, programs) if programs else text)
     for page, text in write_pages(ROOT).items():
         _write(docs / page, text)
-    shutil.copyfile(ROOT / "website" / "site.css", docs / "site.css")
+    for name in ("site.css", "site.js"):
+        shutil.copyfile(ROOT / "website" / name, docs / name)
     own = CONFIG.read_text("utf-8").partition("# Not an option of Zensical")[0]
     _write(folder / "zensical.toml", own.replace('paths = ["../.."]', f'paths = ["{ROOT.as_posix()}"]'))
 

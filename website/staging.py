@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 _PARTS = re.compile(r"^(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|^[^\n]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _LIST_ITEM = re.compile(r"^(?:[-*+]|\d{1,3}\.) ")
-_MARK = re.compile(r"^<!-- (?P<what>not run|output of): (?P<text>.*?) -->$")
-_CAPTIONS = {"not run": "Not run by the tests: {}", "output of": "Output of <code>{}</code>"}
+_MARK = re.compile(r"^<!-- not run: (?P<text>.*?) -->$")
 
 
 def adapt(
@@ -50,7 +49,7 @@ def adapt(
             lines.append("")
         mark = _MARK.match(block)
         lines.append(_caption(mark) if mark else _LINK.sub(link, block))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _starts_list(lines: list[str]) -> bool:
@@ -64,8 +63,8 @@ def _starts_list(lines: list[str]) -> bool:
 
 
 def _caption(mark: re.Match[str]) -> str:
-    words = _CAPTIONS[mark["what"]].format(html.escape(mark["text"]))
-    return f'<p class="block-note">{words}</p>\n'
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(mark["text"]))
+    return f'<p class="block-note">Not run by the tests: {text}.</p>\n'
 
 
 def with_code(text: str, programs: Mapping[str, str]) -> str:
