@@ -19,7 +19,10 @@ COMMITS = ["4be1d07", "9f2c1ab", "c5d20e9"]
 
 def build_log() -> str:
     """Returns the log of a night of builds: half a million lines, and three failures of two kinds."""
-    lines = [f"{n // 3600:04}:{n % 3600:04} worker-{n % 17:02} compiled unit {n * 7919 % 99_991}" for n in range(500_000)]
+    lines = [
+        f"{n // 3600:04}:{n % 3600:04} worker-{n % 17:02} compiled unit {n * 7919 % 99_991}"
+        for n in range(500_000)
+    ]
     lines[88_122] = "0024:1722 worker-13 ERROR: disk quota reached while linking 4be1d07, retrying"
     lines[88_123] = "0024:1723 worker-14 ERROR: undefined symbol `flush_all` since 9f2c1ab"
     lines[90_550] = "0025:0550 worker-08 ERROR: 3 tests failed, first bad commit: 9f2c1ab"
@@ -79,7 +82,9 @@ def main() -> None:
     print("answer:", prediction.answer, prediction.lines)
     run = prediction.run
     sent = sum(call.chars_in for call in run.sub_calls)
-    print(f"{len(run.steps)} turns, {len(run.sub_calls)} calls of the sub-LM with {sent} characters in all")
+    print(
+        f"{len(run.steps)} turns, {len(run.sub_calls)} calls of the sub-LM with {sent} characters in all"
+    )
 
 
 if __name__ == "__main__":

@@ -21,14 +21,18 @@ PAGES = sorted(
 )
 
 PROGRAMS = frozenset({"python", "console", "bash"})
-DATA = frozenset({"text", "json", "jsonl", "toml", "yaml", "ini", "csv", "html", "mermaid", "markdown", "diff"})
+DATA = frozenset(
+    {"text", "json", "jsonl", "toml", "yaml", "ini", "csv", "html", "mermaid", "markdown", "diff"}
+)
 
 _BLOCK = re.compile(
     r"(?:^(?P<indent> *)<!-- not run: (?P<reason>[^\n]+?) -->\n+)?"
     r"^(?P<space> *)(?P<fence>`{3,})(?P<language>[^\n`]*)\n(?P<code>.*?)^(?P=space)(?P=fence) *$",
     re.DOTALL | re.MULTILINE,
 )
-_PAGE_MARK = re.compile(r"^<!-- run by (?P<test>[\w/]+\.py)(?:: (?P<languages>[\w, ]+))? -->$", re.MULTILINE)
+_PAGE_MARK = re.compile(
+    r"^<!-- run by (?P<test>[\w/]+\.py)(?:: (?P<languages>[\w, ]+))? -->$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)

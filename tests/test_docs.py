@@ -31,7 +31,19 @@ FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 
 # The others take longer than their share of a push.
 EACH_PUSH = {
-    *("index", "context", "inputs", "journal", "live", "mcp", "resume", "reuse", "sessions", "tracing", "values"),
+    *(
+        "index",
+        "context",
+        "inputs",
+        "journal",
+        "live",
+        "mcp",
+        "resume",
+        "reuse",
+        "sessions",
+        "tracing",
+        "values",
+    ),
     "one-run",
 }
 

@@ -34,7 +34,9 @@ def test_a_page_without_a_section_is_named():
 
 
 @pytest.mark.parametrize(
-    ("module", "groups"), [(dspy_rlm, DSPY_RLM), (sandbox_runtime, SANDBOX_RUNTIME)], ids=lambda value: getattr(value, "__name__", "")
+    ("module", "groups"),
+    [(dspy_rlm, DSPY_RLM), (sandbox_runtime, SANDBOX_RUNTIME)],
+    ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_public_name_is_in_the_reference(module, groups):
     """Each name of `__all__` has one heading, and each name of a heading is public."""
@@ -83,7 +85,9 @@ def test_links_between_files_become_links_between_pages():
 
 def test_blocks_stay_and_marks_become_notes():
     """Links in code are text; a list directly below a paragraph gets the empty line that it needs."""
-    text = "A list:\n- [x](y.md)\n- z\n\n<!-- not run: needs `a` & b -->\n```python\n[x](y.md)\n```\n"
+    text = (
+        "A list:\n- [x](y.md)\n- z\n\n<!-- not run: needs `a` & b -->\n```python\n[x](y.md)\n```\n"
+    )
     assert adapt(text, "docs/a.md", "a.md", {"docs/y.md": "y2.md"}, lambda _: None) == (
         "A list:\n\n- [x](y2.md)\n- z\n\n"
         '<p class="block-note">Not run by the tests: needs <code>a</code> &amp; b.</p>\n\n'

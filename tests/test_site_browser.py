@@ -78,7 +78,11 @@ def opened(chromium: Any, address: str, page: str, **options: Any) -> tuple[Any,
     view.on("requestfailed", lambda request: misdeeds.append(f"failed: {request.url}"))
     view.on(
         "request",
-        lambda request: None if request.url.startswith((address, "data:", "blob:")) else misdeeds.append(f"request: {request.url}"),
+        lambda request: (
+            None
+            if request.url.startswith((address, "data:", "blob:"))
+            else misdeeds.append(f"request: {request.url}")
+        ),
     )
     view.goto(f"{address}/{page}.html", wait_until="load")
     view.wait_for_timeout(150)  # scripts that run after that
@@ -91,7 +95,9 @@ def test_every_public_name_has_an_anchor(site: Path):
         text = (site / "api" / f"{module.__name__}.html").read_text("utf-8")
         missing = [name for name in module.__all__ if f'id="{module.__name__}.{name}"' not in text]
         assert missing == []
-    assert "US dollars for all LMs of a run together" in (site / "api" / "dspy_rlm.html").read_text("utf-8")
+    assert "US dollars for all LMs of a run together" in (site / "api" / "dspy_rlm.html").read_text(
+        "utf-8"
+    )
 
 
 def test_no_page_complains(site: Path, address: str, chromium: Any):
@@ -129,9 +135,13 @@ def test_axe_finds_nothing_serious(address: str, chromium: Any, page: str, schem
 def test_search_finds_a_page(address: str, chromium: Any, size: dict[str, int]):
     """A word of one page leads to it."""
     view, misdeeds = opened(chromium, address, "index", viewport=size)
-    view.locator(".md-search__button, label.md-header__button[for='__search']").filter(visible=True).first.click()
+    view.locator(".md-search__button, label.md-header__button[for='__search']").filter(
+        visible=True
+    ).first.click()
     view.keyboard.type("max_llm_calls", delay=20)
-    hit = view.locator("a[href*='sub-calls'], a[href*='reference'], a[href*='troubleshooting']").filter(visible=True)
+    hit = view.locator(
+        "a[href*='sub-calls'], a[href*='reference'], a[href*='troubleshooting']"
+    ).filter(visible=True)
     hit.first.wait_for(timeout=15_000)
     assert misdeeds == []
     view.close()

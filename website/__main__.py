@@ -73,7 +73,9 @@ def stage(config: dict[str, Any], folder: Path) -> None:
 
     for source, page in pages.items():
         text = (ROOT / source).read_text("utf-8")
-        programs = {name: (ROOT / name).read_text("utf-8") for name in dict.fromkeys(_PROGRAM.findall(text))}
+        programs = {
+            name: (ROOT / name).read_text("utf-8") for name in dict.fromkeys(_PROGRAM.findall(text))
+        }
         text = adapt(text, source, page, targets, attach)
         _write(docs / page, with_code(text, programs) if programs else text)
     for page, text in write_pages(ROOT).items():
@@ -81,7 +83,9 @@ def stage(config: dict[str, Any], folder: Path) -> None:
     for name in ("site.css", "site.js"):
         shutil.copyfile(ROOT / "website" / name, docs / name)
     own = CONFIG.read_text("utf-8").partition("# Not an option of Zensical")[0]
-    _write(folder / "zensical.toml", own.replace('paths = ["../.."]', f'paths = ["{ROOT.as_posix()}"]'))
+    _write(
+        folder / "zensical.toml", own.replace('paths = ["../.."]', f'paths = ["{ROOT.as_posix()}"]')
+    )
 
 
 def _write(path: Path, text: str) -> None:
@@ -99,7 +103,16 @@ def build(folder: Path = STAGE) -> Path:
     if found := check_navigation(config):
         raise SiteError("\n".join(found))
     stage(config, folder)
-    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "-f", "zensical.toml"]
+    command = [
+        sys.executable,
+        "-m",
+        "zensical",
+        "build",
+        "--clean",
+        "--strict",
+        "-f",
+        "zensical.toml",
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
     if done.returncode or _WARNING.search(output):
@@ -111,9 +124,13 @@ def build(folder: Path = STAGE) -> Path:
 
 def main() -> int:
     """Builds the site, and serves it if wanted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--to", type=Path, default=STAGE, help="the folder to build in")
-    parser.add_argument("--serve", type=int, metavar="PORT", help="serve the site on 127.0.0.1 until Ctrl-C")
+    parser.add_argument(
+        "--serve", type=int, metavar="PORT", help="serve the site on 127.0.0.1 until Ctrl-C"
+    )
     options = parser.parse_args()
     try:
         site = build(options.to.resolve())

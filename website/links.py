@@ -21,7 +21,9 @@ class _Page(HTMLParser):
                 continue
             if name == "id" or (tag == "a" and name == "name"):
                 self.anchors.add(value)
-            elif (tag in {"a", "link"} and name == "href") or (tag in {"img", "script"} and name == "src"):
+            elif (tag in {"a", "link"} and name == "href") or (
+                tag in {"img", "script"} and name == "src"
+            ):
                 self.addresses.append(value)
 
 
@@ -44,6 +46,8 @@ def broken_links(site: Path) -> list[str]:
             if target.is_dir():
                 target /= "index.html"
             anchor = unquote(parts.fragment)
-            if not target.exists() or (anchor and target in pages and anchor not in pages[target].anchors):
+            if not target.exists() or (
+                anchor and target in pages and anchor not in pages[target].anchors
+            ):
                 broken.append(f"{path.relative_to(site.resolve())}: {address}")
     return broken

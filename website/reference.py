@@ -19,8 +19,21 @@ DSPY_RLM: Groups = {
     "Recorded runs": ("replay", "fork", "branches", "compare", "open_repl"),
     "Streaming": ("OutputListener", "StatusMessages"),
     "Errors": (
-        *("RLMError", "SignatureError", "InputError", "RunFailedError", "RunPausedError", "RunExhaustedError"),
-        *("BudgetExceededError", "SubCallError", "ToolServerError", "ValidatorError", "PackageError"),
+        *(
+            "RLMError",
+            "SignatureError",
+            "InputError",
+            "RunFailedError",
+            "RunPausedError",
+            "RunExhaustedError",
+        ),
+        *(
+            "BudgetExceededError",
+            "SubCallError",
+            "ToolServerError",
+            "ValidatorError",
+            "PackageError",
+        ),
     ),
 }
 SANDBOX_RUNTIME: Groups = {
@@ -46,7 +59,10 @@ class Module:
 
 PAGES: Mapping[str, tuple[str, Sequence[Module]]] = {
     "api/dspy_rlm.md": ("API: `dspy_rlm`", [Module("dspy_rlm", DSPY_RLM)]),
-    "api/sandbox_runtime.md": ("API: `sandbox_runtime`", [Module("sandbox_runtime", SANDBOX_RUNTIME)]),
+    "api/sandbox_runtime.md": (
+        "API: `sandbox_runtime`",
+        [Module("sandbox_runtime", SANDBOX_RUNTIME)],
+    ),
     "api/modules.md": (
         "API: other public modules",
         [
@@ -67,7 +83,9 @@ def public_names(module: Any) -> list[str]:
     return sorted(
         name
         for name, member in module.members.items()
-        if not name.startswith("_") and not member.is_alias and (member.is_function or member.is_class)
+        if not name.startswith("_")
+        and not member.is_alias
+        and (member.is_function or member.is_class)
     )
 
 
@@ -104,7 +122,10 @@ def _module(module: Module, loaded: Any, *, alone: bool) -> list[str]:
     lines = [] if alone else [f"## `{module.name}`", ""]
     names = public_names(loaded)
     if alone:
-        lines += [f"Everything that `from {module.name} import ...` has. Only these names are public.", ""]
+        lines += [
+            f"Everything that `from {module.name} import ...` has. Only these names are public.",
+            "",
+        ]
         for heading, members in sections(names, module.groups).items():
             lines += [f"## {heading}", "", *_entries(module.name, loaded, members)]
         return lines
@@ -116,5 +137,10 @@ def _entries(module: str, loaded: Any, names: Sequence[str]) -> list[str]:
     lines = []
     for name in names:
         member = loaded.members[name]
-        lines += [f'<span id="{module}.{name}"></span>', "", f"::: {member.canonical_path if member.is_alias else member.path}", ""]
+        lines += [
+            f'<span id="{module}.{name}"></span>',
+            "",
+            f"::: {member.canonical_path if member.is_alias else member.path}",
+            "",
+        ]
     return lines

@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 
 # A fence and everything up to its end, or one line of prose.
-_PARTS = re.compile(r"^(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|^[^\n]*$", re.DOTALL | re.MULTILINE)
+_PARTS = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|^[^\n]*$", re.DOTALL | re.MULTILINE
+)
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
 _LIST_ITEM = re.compile(r"^(?:[-*+]|\d{1,3}\.) ")
 _MARK = re.compile(r"^<!-- not run: (?P<text>.*?) -->$")
@@ -70,7 +72,8 @@ def _caption(mark: re.Match[str]) -> str:
 def with_code(text: str, programs: Mapping[str, str]) -> str:
     """Returns the page with the whole text of the programs that it names, folded, at its end."""
     folded = [
-        f'??? example "{name}"\n\n' + "\n".join(f"    {line}".rstrip() for line in f"```python\n{code}```".splitlines())
+        f'??? example "{name}"\n\n'
+        + "\n".join(f"    {line}".rstrip() for line in f"```python\n{code}```".splitlines())
         for name, code in programs.items()
     ]
     return "\n\n".join([text.rstrip("\n"), *folded]) + "\n"

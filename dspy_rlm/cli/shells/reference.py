@@ -169,7 +169,8 @@ def _paragraphs(text: str) -> str:
     """Returns a text whose lines are joined within paragraphs; those that are indented stay."""
     parts = [part for part in text.strip().split("\n\n") if part.strip()]
     return "\n\n".join(
-        f"```text\n{part}\n```" if part.startswith("  ") else " ".join(part.split()) for part in parts
+        f"```text\n{part}\n```" if part.startswith("  ") else " ".join(part.split())
+        for part in parts
     )
 
 
