@@ -51,6 +51,16 @@ test *arguments:
 nightly:
     {{python}} -m pytest -m nightly
 
+# Run the notebooks with nbmake, offline; needs `pip install -e ".[dev,notebooks]"`. Arguments go to pytest.
+[positional-arguments]
+notebooks *arguments:
+    {{python}} -m pytest --nbmake --nbmake-timeout=120 -n 0 -p no:randomly notebooks "$@"
+
+# Run the notebooks and write them with their outputs; arguments are the numbers of those to write, e.g. `01 07`.
+[positional-arguments]
+write-notebooks *numbers:
+    {{python}} notebooks/build.py "$@"
+
 # Run the hostile programs against our sandbox and DSPy's.
 [positional-arguments]
 security *arguments:

@@ -4,7 +4,7 @@
     python -m benchmarks.prompt --rlms-python /venv/bin/python      # an environment with `rlms` and `predict-rlm`
 
 A scripted policy plays the root LM: it runs the same cells in every system, written in the form that the system's
-prompt asks for. So the figures say what a turn costs, and nothing about the quality of answers. A token is counted
+prompt asks for. "Static" is the system message, which is the same at each turn. So the figures say what a turn costs, and nothing about the quality of answers. A token is counted
 as four characters. "Cached" is the share of each prompt that the next one begins with, which a provider can serve
 from its cache.
 """
@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,30 @@ CASES = (
     ),
 )
 
+# Tasks of `dspy_rlm.tasks` that need no sub-LM, whose name differs from system to system.
+TASKS = ("s-niah", "code-qa", "browsecomp", "graphwalks")
+TASK_TOKENS = 32_000
+
+
+def task_case(name: str) -> Case:
+    """Returns the first example of a task, with the cells of its honest policy."""
+    from benchmarks.task_policies.honest import CELLS, LOOK
+    from dspy_rlm import tasks
+
+    (example,) = tasks.load(name, tokens=TASK_TOKENS, n=1, seed=1).examples
+    *cells, submit = (LOOK, *CELLS[name])
+    answer = submit.removeprefix("SUBMIT(answer=").removesuffix(")")
+    title = f"{name}, {TASK_TOKENS:,} tokens"
+    return Case(
+        title, {"context": example.context}, example.question, tuple(cells), f"str({answer})"
+    )
+
+
+def cases() -> Iterator[Case]:
+    """Yields all cases."""
+    yield from CASES
+    yield from map(task_case, TASKS)
+
 
 @dataclass
 class Prompts:
@@ -132,7 +156,11 @@ def _cells(case: Case, system: str) -> Iterator[str]:
         system, _sections
     )
     # The implementation of the paper has one variable.
-    rename = f"{next(iter(case.inputs))} = context\n" if system == "rlms" else ""
+    rename = ""
+    if system == "rlms" and "context" not in case.inputs:
+        rename = f"{next(iter(case.inputs))} = context\n"
+    elif system == "rlms":
+        rename = f"question = {case.question!r}\n"
     for number, code in enumerate(case.cells):
         yield write(rename + code if number == 0 else code)
     if system == "rlms":
@@ -232,9 +260,14 @@ def measure(system: str, case: Case, python: Path | None) -> Prompts:
     with PolicyServer({"root": play}) as server:
         url = server.base_url
         if system in _FOREIGN:
-            command = [str(python), "-m", "benchmarks.prompt", "--client", system, case.name, url]
+            command = [str(python), "-m", "benchmarks.prompt", "--client", system, url]
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+                command,
+                input=json.dumps(asdict(case)),
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=Path(__file__).parents[1],
             )
             prompts.answer = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
             if done.returncode:
@@ -249,8 +282,8 @@ def table(case: Case, results: dict[str, Prompts]) -> list[str]:
     lines = [
         f"**{case.name}**",
         "",
-        "| system | turns | static, characters | tokens of each turn | tokens in all | ratio | cached |",
-        "|---|---|---|---|---|---|---|",
+        "| system | turns | static tokens | tokens of each turn | tokens a turn | tokens in all | ratio | cached |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     ours = results["ours"].chars
     for system, prompts in results.items():
@@ -261,7 +294,8 @@ def table(case: Case, results: dict[str, Prompts]) -> list[str]:
         if len(turns) > 5:
             shown.insert(2, "...")
         lines.append(
-            f"| {system} | {len(turns)} | {prompts.system:,} | {', '.join(shown)} | "
+            f"| {system} | {len(turns)} | {prompts.system // CHARS_A_TOKEN:,} | {', '.join(shown)} | "
+            f"{prompts.chars // CHARS_A_TOKEN // max(len(turns), 1):,} | "
             f"{prompts.chars // CHARS_A_TOKEN:,} | {prompts.chars / ours:.2f}x | {prompts.cached:.1%} |"
         )
     return [*lines, ""]
@@ -275,16 +309,15 @@ def main(arguments: Sequence[str]) -> None:
         type=Path,
         help="the Python of an environment with `rlms` and `predict-rlm`",
     )
-    parser.add_argument("--client", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--client", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.client:
-        system, name, url = options.client
-        case = next(case for case in CASES if case.name == name)
-        print(SYSTEMS[system](case, url))
+        system, url = options.client
+        print(SYSTEMS[system](Case(**json.load(sys.stdin)), url))
         return
     systems = [name for name in SYSTEMS if options.rlms_python or name not in _FOREIGN]
     print("A scripted policy plays the root LM. A token is counted as four characters.\n")
-    for case in CASES:
+    for case in cases():
         results = {name: measure(name, case, options.rlms_python) for name in systems}
         print("\n".join(table(case, results)))
         for name, prompts in results.items():

@@ -16,13 +16,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dspy_rlm.comparing.compare import compare
+    from dspy_rlm.comparing.result import ComparisonResult
+    from dspy_rlm.comparing.router import Router
     from dspy_rlm.configuring import configure
     from dspy_rlm.drop_in import install, uninstall
     from dspy_rlm.dspy_bridge.interpreter import SandboxInterpreter
+    from dspy_rlm.dspy_bridge.shipping import without_keys
     from dspy_rlm.dspy_bridge.streaming import OutputListener, StatusMessages
     from dspy_rlm.errors import (
         BudgetExceededError,
         InputError,
+        JobError,
+        JobStoppedError,
         RLMError,
         RunExhaustedError,
         RunFailedError,
@@ -33,9 +39,12 @@ if TYPE_CHECKING:
         ValidatorError,
     )
     from dspy_rlm.evidence.quotes import Quote, Span
+    from dspy_rlm.jobs.batch import batch
+    from dspy_rlm.jobs.results.job_report import JobReport
+    from dspy_rlm.jobs.results.progress import JobProgress
+    from dspy_rlm.limiting.quota import Rate
     from dspy_rlm.mcp_tools.server import MCP
     from dspy_rlm.replaying.branches import branches
-    from dspy_rlm.replaying.compare import compare
     from dspy_rlm.replaying.fork import fork
     from dspy_rlm.replaying.open_repl import open_repl
     from dspy_rlm.replaying.replay import replay
@@ -60,15 +69,22 @@ __all__ = [
     "BudgetExceededError",
     "Call",
     "CodeType",
+    "ComparisonResult",
     "Directory",
     "HandleType",
     "InputError",
+    "JobError",
+    "JobProgress",
+    "JobReport",
+    "JobStoppedError",
     "Limits",
     "OutputListener",
     "PackageError",
     "Pool",
     "Quote",
     "RLMError",
+    "Rate",
+    "Router",
     "RunExhaustedError",
     "RunFailedError",
     "RunPausedError",
@@ -86,6 +102,7 @@ __all__ = [
     "Usage",
     "ValidatorError",
     "ValueType",
+    "batch",
     "branches",
     "compare",
     "configure",
@@ -94,16 +111,23 @@ __all__ = [
     "open_repl",
     "replay",
     "uninstall",
+    "without_keys",
 ]
 
 _MODULES = {
+    "dspy_rlm.comparing.compare": ("compare",),
+    "dspy_rlm.comparing.result": ("ComparisonResult",),
+    "dspy_rlm.comparing.router": ("Router",),
     "dspy_rlm.configuring": ("configure",),
     "dspy_rlm.drop_in": ("install", "uninstall"),
     "dspy_rlm.dspy_bridge.interpreter": ("SandboxInterpreter",),
+    "dspy_rlm.dspy_bridge.shipping": ("without_keys",),
     "dspy_rlm.dspy_bridge.streaming": ("OutputListener", "StatusMessages"),
     "dspy_rlm.errors": (
         "BudgetExceededError",
         "InputError",
+        "JobError",
+        "JobStoppedError",
         "RLMError",
         "RunExhaustedError",
         "RunFailedError",
@@ -114,9 +138,12 @@ _MODULES = {
         "ValidatorError",
     ),
     "dspy_rlm.evidence.quotes": ("Quote", "Span"),
+    "dspy_rlm.jobs.batch": ("batch",),
+    "dspy_rlm.jobs.results.job_report": ("JobReport",),
+    "dspy_rlm.jobs.results.progress": ("JobProgress",),
+    "dspy_rlm.limiting.quota": ("Rate",),
     "dspy_rlm.mcp_tools.server": ("MCP",),
     "dspy_rlm.replaying.branches": ("branches",),
-    "dspy_rlm.replaying.compare": ("compare",),
     "dspy_rlm.replaying.fork": ("fork",),
     "dspy_rlm.replaying.open_repl": ("open_repl",),
     "dspy_rlm.replaying.replay": ("replay",),
@@ -140,7 +167,7 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 # The modules that are attributes of the package without an import of their own.
-_PUBLIC_MODULES = frozenset({"errors", "journal", "report", "run_result", "tracing"})
+_PUBLIC_MODULES = frozenset({"errors", "journal", "ray", "report", "run_result", "tracing"})
 
 
 def __getattr__(name: str) -> Any:

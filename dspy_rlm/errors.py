@@ -12,6 +12,8 @@ A mistake of the LM is an observation for the LM, never an exception. The tree:
     ├── ToolServerError       an MCP server cannot be started or reached
     ├── ValidatorError        a validator failed with an exception that is no objection
     ├── RunEndedError         a call for a run that has ended; raised in the threads that outlive it
+    ├── JobStoppedError       a call for a job whose money is used up; the cause of a `RunFailedError`
+    ├── JobError              a job of `dspy_rlm.batch` cannot begin or go on; no row was lost
     ├── RunInterruptedError   a signal has stopped the work of a run that may still answer; never leaves the run
     └── RunFailedError        a run ended without outputs; carries its report
         ├── RunExhaustedError a limit allows no further turn, and `on_exhausted="raise"`
@@ -102,6 +104,22 @@ class ValidatorError(RLMError):
 
 class RunEndedError(RLMError):
     """The run of a call has ended or was cancelled. Nothing was sent."""
+
+
+class JobStoppedError(RLMError):
+    """The job that the run is a part of has stopped: its `max_cost` is used up. Nothing was sent, and the run can be resumed."""
+
+
+class JobError(RLMError):
+    """A job of `dspy_rlm.batch` cannot begin or go on. Finished rows are kept.
+
+    Attributes:
+        report: The report so far; None if no row was begun.
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class RunInterruptedError(RLMError):

@@ -31,7 +31,7 @@ from sandbox_runtime.errors import (
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.open import open_session, resolve_packages
 from sandbox_runtime.packages.resolve import Package, PackageSet
-from sandbox_runtime.pool import Pool, default_pool
+from sandbox_runtime.pool import Pool, default_pool, set_default_pool
 from sandbox_runtime.sandbox import (
     CellResult,
     Completed,
@@ -95,4 +95,5 @@ __all__ = [
     "default_pool",
     "open_session",
     "resolve_packages",
+    "set_default_pool",
 ]

@@ -10,6 +10,8 @@ moved for `STALL_SECONDS` admits one more than the bound: a holder can wait for 
 visible here (a thread of its own, another pool, a second session opened by hand), and a program that
 finishes is worth more than the bound. Each such slot doubles the time until the next one, so slow runs
 do not undo the bound.
+
+The bound is that of the node: each slot within it also takes a seat that all processes share (`node_seats.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from pathlib import Path
+
+from sandbox_runtime.machine import cpus, memory_bytes
+from sandbox_runtime.node_seats import NodeSeats
+from sandbox_runtime.threads import start_thread
 
 # Memory of a warm session with some data in it.
 SESSION_BYTES = 256 * 1024 * 1024
@@ -37,41 +43,30 @@ FEWEST = 4
 STALL_SECONDS = 30.0
 
 
-def default_bound() -> int:
-    """Returns how many sessions fit this machine: half of its memory, at most 8 per core."""
-    room = (_memory_bytes() or 0) // 2 // SESSION_BYTES
-    return max(FEWEST, min(room, SESSIONS_A_CORE * (os.cpu_count() or 1)))
+# The number of sandboxes of all processes of a node together, instead of the computed one.
+BOUND_VARIABLE = "DSPY_RLM_MAX_SESSIONS"
+
+# While a request waits for a seat of the node, it is looked at this often whether another process has freed one.
+LOOK_SECONDS = 0.1
+
+# A process that frees a seat takes no other one for so long while others wait.
+YIELD_SECONDS = 3 * LOOK_SECONDS
 
 
-def _memory_bytes() -> int | None:
-    """Returns the memory this process may use, the cgroup's limit included; None if unknown."""
-    limits = []
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with contextlib.suppress(OSError, ValueError):  # of a container
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
-    return min(limits, default=None)
+def default_bound(system: Path = Path("/")) -> int:
+    """Returns how many sessions fit this node: half of its memory, at most 8 per core; those of the container, if it has limits.
 
-
-def available_bytes(system: Path = Path("/")) -> int | None:
-    """Returns the memory that new processes can take without swapping, the cgroup's limit included; None if unknown.
-
-    `system` is the root of the file system, whose `/proc` and `/sys` say it.
+    Raises:
+        ValueError: `DSPY_RLM_MAX_SESSIONS` is set, and is not a number of 1 or more.
     """
-    rooms = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        text = (system / "proc/meminfo").read_text("ascii")
-        rooms.append(1024 * int(text.partition("MemAvailable:")[2].split()[0]))
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # of a container; the files that it caches can go
-        group = system / "sys/fs/cgroup"
-        most = int((group / "memory.max").read_text("ascii"))
-        used = int((group / "memory.current").read_text("ascii"))
-        fields = (line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
-        cached = sum(int(size) for name, size in fields if name in ("active_file", "inactive_file"))
-        rooms.append(max(most - used + cached, 0))
-    return min(rooms, default=None)
+    if configured := os.environ.get(BOUND_VARIABLE, ""):
+        if not configured.isascii() or not configured.isdigit() or int(configured) < 1:
+            raise ValueError(
+                f"{BOUND_VARIABLE} must be a whole number, 1 or more, not {configured!r}."
+            )
+        return int(configured)
+    room = (memory_bytes(system) or 0) // 2 // SESSION_BYTES
+    return max(FEWEST, min(room, int(SESSIONS_A_CORE * cpus(system))))
 
 
 class Slot:
@@ -81,6 +76,8 @@ class Slot:
         self.parent = parent
         self.granted: Future[None] = Future()
         self.released = False
+        self.seat: int | None = None
+        """The seat of the node that it holds; None: it was admitted beyond the bound."""
         self._queue = queue
 
     @property
@@ -112,10 +109,29 @@ class Slot:
 class AdmissionQueue:
     """A bounded number of slots and the queue for them. Thread-safe, also across event loops."""
 
-    def __init__(self, most: int, stall_seconds: float = STALL_SECONDS) -> None:
+    def __init__(
+        self,
+        most: int,
+        stall_seconds: float = STALL_SECONDS,
+        seats: NodeSeats | None = None,
+        *,
+        needs_seat: bool = True,
+    ) -> None:
+        """Creates an empty queue.
+
+        Args:
+            most: The slots at the same time.
+            stall_seconds: See `STALL_SECONDS`.
+            seats: The seats of the node; None: this queue counts by itself.
+            needs_seat: False to take seats while there are free ones, and to go on without.
+        """
         self.most = most
         self.stall_seconds = stall_seconds
         self._lock = threading.Lock()  # guards everything below
+        self._seats = seats
+        self._needs_seat = needs_seat
+        self._yields_until = 0.0
+        self._looks = False  # whether a thread looks for seats
         self._waiting: list[Slot] = []
         self._held: set[Slot] = set()
         self._beyond: set[Slot] = set()  # those admitted beyond the bound because nothing moved
@@ -149,6 +165,7 @@ class AdmissionQueue:
                 self._held.discard(slot)
                 self._beyond.discard(slot)
                 self._moved_at = time.monotonic()
+                self._free_seat(slot)
             elif slot in self._waiting:
                 self._waiting.remove(slot)
             slot.granted.cancel()
@@ -160,13 +177,64 @@ class AdmissionQueue:
             stalled = self.stall_seconds * 2 ** len(self._beyond)
             if self._waiting and time.monotonic() - self._moved_at >= stalled:
                 first = self._in_order()[0]
+                self._take_seat(first)
                 self._grant(first)
                 self._beyond.add(first)
 
+    def forget(self) -> None:
+        """Closes the files of seats in a forked child: they are those of its parent."""
+        if self._seats is not None:
+            self._seats.forget()
+
     def _admit(self) -> None:
         for slot in self._in_order():
-            if len(self._held) < self.most or self._is_first_child(slot):
+            if self._is_first_child(slot):
+                self._take_seat(slot)
                 self._grant(slot)
+            elif len(self._held) < self.most:
+                if not self._take_seat(slot) and self._needs_seat:
+                    self._look_again()
+                    break
+                self._grant(slot)
+        if self._seats is not None and not self._waiting:
+            self._seats.wait(False)
+
+    def _take_seat(self, slot: Slot) -> bool:
+        """Takes a seat of the node for a slot; returns whether there was one."""
+        if self._seats is None:
+            return True
+        if self._needs_seat and self._held and time.monotonic() < self._yields_until:
+            return False
+        slot.seat = self._seats.take()
+        return slot.seat is not None
+
+    def _free_seat(self, slot: Slot) -> None:
+        if self._seats is None or slot.seat is None:
+            return
+        self._seats.release(slot.seat)
+        slot.seat = None
+        # Otherwise this process would always be the first to take it again.
+        if self._waiting and self._seats.others_wait():
+            self._yields_until = time.monotonic() + YIELD_SECONDS
+
+    def _look_again(self) -> None:
+        """Has a thread admit what waits for a seat, once another process has freed one."""
+        if self._seats is not None:
+            self._seats.wait(True)
+        if not self._looks:
+            self._looks = True
+            start_thread(self._look, "sandbox-seats")
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            with self._lock:
+                if not self._waiting or len(self._held) >= self.most:
+                    self._looks = False  # the next release admits
+                    if self._seats is not None:
+                        self._seats.wait(False)
+                    return
+                self._admit()
 
     def _in_order(self) -> list[Slot]:
         """Returns the queue with children first: other slots wait for them."""

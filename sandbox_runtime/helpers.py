@@ -3,8 +3,8 @@
 Public, but without the stability promise of the names in `sandbox_runtime` itself: they may change with any release.
 """
 
-from sandbox_runtime.admission import Slot
-from sandbox_runtime.engine.assets import engine_key
+from sandbox_runtime.admission import SESSION_BYTES, SESSIONS_A_CORE, Slot
+from sandbox_runtime.engine.assets import engine_key, python_library
 from sandbox_runtime.engine.atomic_folder import staging
 from sandbox_runtime.engine.deno import find_deno
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
@@ -63,6 +63,8 @@ __all__ = [
     "MAX_PATTERN_CHARS",
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
+    "SESSIONS_A_CORE",
+    "SESSION_BYTES",
     "DaemonPool",
     "Deadline",
     "EffortError",
@@ -104,6 +106,7 @@ __all__ = [
     "omission_at",
     "omission_in",
     "open_regular",
+    "python_library",
     "ready_packages",
     "redact_secrets",
     "run_in_thread",

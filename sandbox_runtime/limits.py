@@ -27,11 +27,12 @@ class Limits:
     """
 
     cell_seconds: float = 60.0
-    """Seconds that one cell may run; time in host calls does not count. After that the cell is
-    interrupted: its code sees an exception, the variables stay."""
+    """Seconds of processor time that one cell may take, and may sleep; time in host calls does not count, nor
+    time in which a busy machine does not run it. After that the cell is interrupted: its code sees an exception, the
+    variables stay. On a machine that hardly ever runs it, it is interrupted after ten times as many seconds."""
 
     grace_seconds: float = 2.0
-    """Seconds for an interrupted cell to stop before its process is killed."""
+    """Seconds for an interrupted cell to stop before its process is killed, counted in the same way."""
 
     memory_bytes: int = 2048 * MEBIBYTE
     """The interpreter's memory. Beyond it Python raises MemoryError, and the session continues."""

@@ -23,11 +23,12 @@ from sandbox_runtime.admission import (
     SESSION_BYTES,
     AdmissionQueue,
     Slot,
-    available_bytes,
     default_bound,
 )
 from sandbox_runtime.errors import SandboxDiedError, SandboxError
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.machine import available_bytes
+from sandbox_runtime.node_seats import NodeSeats
 from sandbox_runtime.open import open_session, ready_packages
 from sandbox_runtime.packages.resolve import PackageSet, Wanted
 from sandbox_runtime.sandbox import HostTool
@@ -96,7 +97,8 @@ class Pool:
             packages: Packages that cells can import; `lend` can override them.
             idle_seconds: How long a session waits for a borrower.
             max_sessions: Sessions lent at the same time to callers that hold a `slot`, as every run of an RLM
-                does; the others queue. Warm sessions come on top. None: as many as fit this machine.
+                does; the others queue. Warm sessions come on top. None: as many as fit this node, those of the user's
+                other processes included.
             require_wall: Refuse to lend if the operating system cannot confine the process, whatever the
                 limits of a loan say.
             available: Returns the memory that is left on the machine, in bytes; None if it is not known. While it is
@@ -112,6 +114,7 @@ class Pool:
             )
         self.size = size
         self.max_sessions = default_bound() if max_sessions is None else max_sessions
+        self._has_own_bound = max_sessions is not None
         self.limits = limits or Limits()
         if require_wall:
             self.limits = dataclasses.replace(self.limits, require_wall=True)
@@ -134,7 +137,11 @@ class Pool:
         self._warm: dict[_SessionSpec, _WarmSessions] = {}
         self._maintainer: threading.Thread | None = None
         self._closed = False
-        self.queue = AdmissionQueue(self.max_sessions)
+        self.queue = AdmissionQueue(
+            self.max_sessions,
+            seats=NodeSeats(self.max_sessions),
+            needs_seat=not self._has_own_bound,
+        )
 
     def slot(self, parent: Slot | None = None) -> Slot:
         """Requests a slot. Wait for it, borrow and close the session, then release the slot.
@@ -350,11 +357,23 @@ def _registered(
     return session
 
 
-@functools.cache
 def default_pool() -> Pool:
     """Returns the pool that all RLMs of this process share. It starts nothing before its first loan."""
+    return _chosen_pool or _usual_pool()
+
+
+def set_default_pool(pool: Pool | None) -> None:
+    """Makes a pool that of all RLMs of this process that have none of their own. None: the usual one again."""
+    global _chosen_pool
+    _chosen_pool = pool
+
+
+@functools.cache
+def _usual_pool() -> Pool:
     return Pool()
 
+
+_chosen_pool: Pool | None = None
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -373,6 +392,7 @@ def _close_all() -> None:
 def _forget_in_child() -> None:
     """A forked child has no threads and must not touch its parent's processes."""
     for pool in list(_pools):
+        pool.queue.forget()
         pool._reset()
 
 

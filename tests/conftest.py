@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 
 # Otherwise DSPy downloads a price list when it is imported.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+# The sandboxes of other programs of this user must not make tests wait. Workers and child processes inherit the folder.
+if "DSPY_RLM_RUNTIME_DIR" not in os.environ:
+    os.environ["DSPY_RLM_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="rlm-seats-")
+    atexit.register(shutil.rmtree, os.environ["DSPY_RLM_RUNTIME_DIR"], ignore_errors=True)
 
 # A shell makes background jobs ignore it, and their child processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -81,6 +89,8 @@ def deno_children() -> Callable[..., set[int]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_running() -> Iterator[None]:
+    # Nothing is opened ahead for a borrower that may not come: a warm session takes 0.7 s of processor time.
+    default_pool().size = 0
     yield
     default_pool().close()
     assert faults.deno_children() == set(), "tests left sandboxes running"

@@ -17,7 +17,12 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted(
-    [*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md"), PROJECT / "benchmarks" / "README.md"]
+    [
+        *PROJECT.glob("*.md"),
+        *PROJECT.glob("docs/**/*.md"),
+        PROJECT / "benchmarks" / "README.md",
+        PROJECT / "notebooks" / "README.md",
+    ]
 )
 
 PROGRAMS = frozenset({"python", "console", "bash"})

@@ -32,7 +32,10 @@ FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 # The others take longer than their share of a push.
 EACH_PUSH = {
     *(
+        "batch",
+        "compare",
         "index",
+        "tasks",
         "context",
         "inputs",
         "journal",

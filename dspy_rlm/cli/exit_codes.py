@@ -48,6 +48,7 @@ _CODES = (
     (("dspy_rlm", "JournalError"), INPUT),
     (("dspy_rlm", "InputError"), INPUT),
     (("dspy_rlm", "ViewerError"), CONFIGURATION),
+    (("dspy_rlm", "JobError"), CONFIGURATION),
     (("dspy_rlm", "SignatureError"), USAGE),
     (("dspy_rlm", "ToolServerError"), CONFIGURATION),
     (("dspy", "LMAuthError"), AUTHENTICATION),

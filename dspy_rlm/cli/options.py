@@ -95,15 +95,17 @@ def describe_models(ask: argparse.ArgumentParser) -> None:
     models.add_argument("--api-base", metavar="URL", help="address of an OpenAI-compatible server")
 
 
-def describe_budgets(ask: argparse.ArgumentParser) -> None:
-    """Adds the flags for the limits of a run."""
-    budgets = ask.add_argument_group("budgets")
+def describe_budgets(
+    ask: argparse.ArgumentParser, max_cost: str = "--max-cost", title: str = "budgets"
+) -> None:
+    """Adds the flags for the limits of a run. `max_cost` is the name of that for dollars."""
+    budgets = ask.add_argument_group(title)
     whole = {"type": int, "metavar": "N"}
     amount = {"type": float, "metavar": "N"}
     budgets.add_argument("--max-iterations", help="turns of the LM that writes code (20)", **whole)  # type: ignore[arg-type]
     budgets.add_argument("--max-llm-calls", help="LM calls of the code (50)", **whole)  # type: ignore[arg-type]
     budgets.add_argument("--max-depth", help="levels of sub-runs (1)", **whole)  # type: ignore[arg-type]
-    budgets.add_argument("--max-cost", help="US dollars of all LMs together", **amount)  # type: ignore[arg-type]
+    budgets.add_argument(max_cost, dest="max_cost", help="US dollars of all LMs together", **amount)  # type: ignore[arg-type]
     budgets.add_argument("--max-tokens", help="tokens of all LMs together", **whole)  # type: ignore[arg-type]
     budgets.add_argument("--max-seconds", help="wall time", **amount)  # type: ignore[arg-type]
     budgets.add_argument("--max-errors", help="failed turns in a row", **whole)  # type: ignore[arg-type]

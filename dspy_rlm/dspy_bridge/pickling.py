@@ -22,11 +22,12 @@ import cloudpickle
 import dspy
 
 from dspy_rlm.budget.budget import Budget
+from dspy_rlm.dspy_bridge.arriving_lms import warn_of_missing_key
 from dspy_rlm.dspy_bridge.saved_lms import lm_state
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.settings.config import RLMConfig
 from sandbox_runtime import Limits, PackageSet, Pool
-from sandbox_runtime.helpers import environment_secrets, redact_secrets
+from sandbox_runtime.helpers import environment_secrets, forms_of, redact_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -131,10 +132,13 @@ def packed_state(module: Any) -> dict[str, Any]:
         written = {name: _pack(name, state[name], ()) for name in unsafe}
         lms = [lm for _, value_lms in written.values() for lm in value_lms]
         lms += [getattr(predictor, "lm", None) for _, predictor in module.named_parameters()]
-        secrets = [
-            *environment_secrets(),
-            *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
-        ]
+        # Keys of local servers, such as `none`, are no secrets: the word is in many texts.
+        secrets = forms_of(
+            [
+                *environment_secrets(),
+                *(secret for lm in lms if lm for secret in secrets_of_lm(lm)),
+            ]
+        )
         for name, (packed, _) in written.items():
             held = [
                 secret for secret in secrets if secret.encode("utf-8", "replace") in packed.data
@@ -240,11 +244,12 @@ class _Pickler(cloudpickle.Pickler):
 
     def _index_of_cleaned(self, value: str | bytes) -> int | None:
         """Returns the index of the text without its secrets; None if it has none."""
-        text = value if isinstance(value, str) else value.decode("utf-8", "replace")
+        text = value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
         if not any(secret in text for secret in self._hidden):
             return None
         clean = redact_secrets(text, self._hidden)
-        self.outside.append(clean if isinstance(value, str) else clean.encode())
+        cleaned = clean.encode("utf-8", "surrogateescape") if isinstance(value, bytes) else clean
+        self.outside.append(cleaned)
         return len(self.outside) - 1
 
     def reducer_override(self, value: Any) -> Any:
@@ -269,9 +274,21 @@ class _Unpickler(pickle.Unpickler):
         return self._outside[at]
 
 
+def pickler(file: io.BytesIO, hidden: Sequence[str] = ()) -> _Pickler:
+    """Returns a pickler that writes LMs without keys, and without the `hidden` secrets."""
+    return _Pickler(file, hidden)
+
+
+def unpickler(file: io.BytesIO, outside: list[Any]) -> _Unpickler:
+    """Returns the unpickler of what `pickler` wrote; `outside` are the objects that it left out."""
+    return _Unpickler(file, outside)
+
+
 def _lm_again(state: dict[str, Any]) -> Any:
     # Loading a custom LM class is no more dangerous than unpickling the data around it.
-    return dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+    lm = dspy.BaseLM.load_state(state, allow_custom_lm_class=True)
+    warn_of_missing_key(lm)
+    return lm
 
 
 def _no_pool() -> None:

@@ -21,6 +21,7 @@ from dspy_rlm.dspy_internals.lm_calls import adapter_fallback_scope
 from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.limiting.gate import Entry
 from dspy_rlm.limiting.limiter import Permit
+from dspy_rlm.limiting.quota import LeaseRequest
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.endings import Ending
 from dspy_rlm.lms.faults import is_permanent
@@ -34,7 +35,7 @@ from dspy_rlm.protocols.recording import NOT_RECORDED, CallLog, RecordedAnswer
 class Wait:
     """Wait until the call may be sent, or its place in the queue is left."""
 
-    place: Reservation | Entry | Permit
+    place: Reservation | Entry | Permit | LeaseRequest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,9 @@ def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
             try:
                 with tries.admitted() as place:
                     yield Wait(place)
+                    if lm._meter.quota is not None:
+                        with tries.leased(lm._meter.quota, place) as lease:
+                            yield Wait(lease)
                     send = Send(*tries.arguments(place))
             except BudgetExceededError as error:
                 raise tries.refused(error) from error.__cause__

@@ -12,6 +12,7 @@ from dspy_rlm.budget.allowance import Allowance, Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.concurrency.cancellation import CancelScope
 from dspy_rlm.limiting.gate import DEFAULT_CONCURRENCY, Gate
+from dspy_rlm.limiting.quota import Quota, current_quota
 from dspy_rlm.lms.kept_answers.store import AnswerStore
 from dspy_rlm.protocols.recording import NOT_RECORDED, OWN_KINDS, Answers, Recorder
 from sandbox_runtime import check_call
@@ -65,6 +66,9 @@ class Meter:
     """The kept answers that calls may have, in the order in which they are asked: those of lost cells, those on disk."""
     recorder: Recorder = NOT_RECORDED
     """Records the calls."""
+
+    quota: Quota | None = dataclasses.field(default_factory=current_quota)
+    """The rates and the money of the job that the run is a part of; None: it is a part of none."""
 
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # guards both counts
 

@@ -133,7 +133,7 @@ def metered(lm: dspy.BaseLM, meter: Meter) -> dspy.BaseLM:
     copied.history, copied.callbacks = lm.history, lm.callbacks
     copied._meter, copied._unmetered = meter, lm
     copied._digested = begun_digest(str(copied.model), getattr(copied, "kwargs", {}))
-    if meter.ledger.budget.is_metered:
+    if meter.ledger.budget.is_metered or (meter.quota is not None and meter.quota.limits_cost):
         copied._described = described(lm)
     with_headers(copied)
     if _is_retried(lm):

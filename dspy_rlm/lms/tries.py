@@ -10,13 +10,14 @@ from typing import Any, cast
 import dspy
 from dspy import LMError
 
-from dspy_rlm.budget.admission import Amount, CallPlan
+from dspy_rlm.budget.admission import LONGEST_REPLY, Amount, CallPlan
 from dspy_rlm.budget.call_queue import Reservation
 from dspy_rlm.budget.ledger import Spent
 from dspy_rlm.budget.token_bounds import Prompt
-from dspy_rlm.errors import BudgetExceededError
+from dspy_rlm.errors import BudgetExceededError, JobStoppedError
 from dspy_rlm.limiting.gate import Entry
-from dspy_rlm.limiting.limiter import LIMITERS, Permit
+from dspy_rlm.limiting.limiter import LIMITERS, USUAL_REPLY_TOKENS, Permit
+from dspy_rlm.limiting.quota import LeaseRequest, Quota
 from dspy_rlm.lms.call_arguments import CallArguments
 from dspy_rlm.lms.call_readings import Reading, may_be_charged
 from dspy_rlm.lms.faults import (
@@ -32,7 +33,7 @@ from dspy_rlm.lms.model_facts import CHARS_A_TOKEN, facts_of
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.protocols.recording import Attempt, CallLog
 from dspy_rlm.redaction import cleaned
-from dspy_rlm.reports.report import Call
+from dspy_rlm.reports.report import Call, added
 from sandbox_runtime import check_call
 from sandbox_runtime.helpers import redact_secrets
 
@@ -77,6 +78,7 @@ class Tries:
         self._cut_at = 0
         self._avoids_cache = False
         self._permit: Permit
+        self._lease: LeaseRequest | None = None
         if self._meter.is_sub_call and arguments.chars > SHORT_PROMPT_CHARS:
             facts_of(lm).check(arguments.chars)
         is_metered = self._meter.ledger.budget.is_metered
@@ -123,6 +125,32 @@ class Tries:
         except BaseException:
             place.leave()
             raise
+
+    @contextlib.contextmanager
+    def leased(self, quota: Quota, place: Reservation) -> Iterator[LeaseRequest]:
+        """Yields a lease of the job for the next try, to be waited for. It is settled with the try."""
+        tokens = self._arguments.chars // CHARS_A_TOKEN + USUAL_REPLY_TOKENS
+        cost = self._most_expensive(place) if quota.limits_cost else 0.0
+        granted = quota.take(self._arguments.model, tokens, cost, first=self._meter.is_turn_of_root)
+        self._lease = lease = LeaseRequest(quota, granted)
+        try:
+            with self._scope.on_cancel(lease.leave):
+                yield lease
+            self.check()
+        except BaseException as error:
+            lease.leave()
+            if isinstance(error, JobStoppedError):  # so would each further call be
+                self._meter.tree.cancel(error)
+            raise
+
+    def _most_expensive(self, place: Reservation) -> float:
+        """Returns an upper bound of the cost of the next try: no tokenizer has more tokens than the text has bytes."""
+        if self._meter.ledger.budget.max_cost is not None and place.amount.cost:
+            return place.amount.cost
+        prompt = self._arguments.content().bytes
+        price = self._price(prompt)
+        replies = (place.plan.reply_tokens or LONGEST_REPLY) * place.plan.candidates
+        return 0.0 if price is None else float(price.of(prompt * place.plan.candidates, replies))
 
     def _plan(self) -> CallPlan:
         meter, arguments, model = self._meter, self._arguments, self._lm._described
@@ -217,6 +245,9 @@ class Tries:
             )
         )
         self._permit.used(tokens, sent=not cached)
+        if self._lease is not None:
+            total = added(*tokens)
+            self._lease.settle(total, cost, sent=not cached)
         meter.ledger.settle(place, spent)
         if not error:
             meter.on_answer(self._arguments.chars, reading.prompt_tokens())

@@ -53,7 +53,7 @@ def recorded_inputs(
 def _restored(record: RunRecord, value: ValueRecord, annotation: Any) -> Any:
     if value.kind == "file":
         file = TextFile(value.path, **value.options)
-        if value.digest and value_key_of(value) != value_key(file):
+        if not _is_same_file(value, file):
             raise MissingValueError(f"the file {value.path} has changed")
         return file
     if value.kind == "directory":
@@ -65,12 +65,24 @@ def _restored(record: RunRecord, value: ValueRecord, annotation: Any) -> Any:
     return typed(data, annotation) if value.kind == "json" else data
 
 
+def _is_same_file(recorded: ValueRecord, file: TextFile) -> bool:
+    if recorded.digest:
+        return value_key(file) == value_key_of(recorded)
+    # The process has ended before the digest of a large file was computed.
+    status = file.path.stat()
+    return (status.st_size, status.st_mtime) == (recorded.size, recorded.modified_at)
+
+
 def _check_same(name: str, recorded: ValueRecord, value: Any, annotation: Any) -> None:
     """Raises `InputError` for a value that is certainly another one."""
     key = value_key_of(recorded)
     if recorded.kind == "not_stored" and not recorded.digest:
         return  # nothing is known of it
-    if value_key(value, annotation) != key:
+    if recorded.kind == "file" and not recorded.digest and isinstance(value, TextFile):
+        is_same = _is_same_file(recorded, value)
+    else:
+        is_same = value_key(value, annotation) == key
+    if not is_same:
         raise InputError(
             f"The input {name} is not the one that the run began with, so its recorded answers do not fit. Start a "
             "new run with it."

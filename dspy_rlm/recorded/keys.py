@@ -20,9 +20,10 @@ from dspy_rlm.journal.records import (
     ValueRecord,
     read_text,
 )
-from dspy_rlm.journal.stored_values import packed_value
+from dspy_rlm.journal.stored_values import digest_of_file, packed_value
 from dspy_rlm.journal.values import encoded
 from dspy_rlm.lms.call_arguments import CallArguments
+from sandbox_runtime import TextFile
 from sandbox_runtime.helpers import annotation_text
 
 
@@ -58,6 +59,8 @@ def _content(content: Any) -> str:
 
 def value_key(value: Any, annotation: Any = Any) -> str:
     """Returns the key of a value: equal for values that a journal stores in the same form."""
+    if isinstance(value, TextFile):  # the digest of a large file is not in its packed form
+        return _value_key("file", None, digest_of_file(value.path))
     fields = packed_value(value, annotation, cast("Packer", _Digests()))
     return _value_key(fields["kind"], fields.get("data"), fields.get("digest", ""))
 

@@ -36,7 +36,9 @@ class Equals(Generic[T]):
 
 
 # Errors of tools that did not end by themselves: the run was ending.
-_CANCELLED = frozenset({"CancelledError", "KeyboardInterrupt", "RunEndedError", "SystemExit"})
+_CANCELLED = frozenset(
+    {"CancelledError", "JobStoppedError", "KeyboardInterrupt", "RunEndedError", "SystemExit"}
+)
 
 # The part of a call's id that says in which process of a resumed run it was made.
 _PROCESS = re.compile(r":r(\d+)\.\d+$")

@@ -28,6 +28,7 @@ from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import callable_by_name, host_function
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.values.previews import NAME_CHARS, short_repr
+from sandbox_runtime import check_call
 from sandbox_runtime.helpers import abridged, in_one_line
 
 # The LM options that a cell may set: they shape the reply and cannot redirect a request.
@@ -112,8 +113,13 @@ def _run_module(
 ) -> dict[str, Any]:
     interpreters: list[SandboxInterpreter] = []
     chosen: list[dspy.Tool] = []
+    functions: dict[str, Callable[..., Any]] = {}
 
-    def opened(interpreter: SandboxInterpreter) -> SandboxInterpreter:
+    def open_interpreter() -> SandboxInterpreter:
+        check_call()
+        interpreter = SandboxInterpreter(
+            functions, limits=context.limits, packages=context.packages, pool=context.pool
+        )
         interpreters.append(interpreter)
         return interpreter
 
@@ -123,7 +129,7 @@ def _run_module(
 
     if "tools" in _OPTIONS[kind]:
         chosen = [_tool(name, tools) for name in options.get("tools") or ()]
-        options["tools"] = [_clean(callable_by_name(tool), context) for tool in chosen]
+        options["tools"] = [_guarded(callable_by_name(tool), context) for tool in chosen]
     if kind in _SANDBOXED:
         # CodeAct would run its tools' source in the sandbox, but ours are host functions.
         options.pop("tools", None)
@@ -131,14 +137,7 @@ def _run_module(
             str(tool.name): cleaning(host_function(tool, context.rules), context.secrets)
             for tool in chosen
         }
-        options["interpreter_factory"] = lambda: opened(
-            SandboxInterpreter(
-                functions,
-                limits=context.limits,
-                packages=context.packages,
-                pool=context.pool,
-            )
-        )
+        options["interpreter_factory"] = open_interpreter
     if kind == "CodeAct":
         options["tools"] = []
         task = [
@@ -225,9 +224,19 @@ def _without_clash(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Map
     return inputs
 
 
-def _clean(tool: dspy.Tool, context: RunContext) -> dspy.Tool:
-    """Returns the tool with secrets redacted from its exceptions: DSPy's modules show these to the sub-LM."""
-    return tool.model_copy(update={"func": cleaning(tool.func, context.secrets)})
+def _guarded(tool: dspy.Tool, context: RunContext) -> dspy.Tool:
+    """Returns the tool for a module of DSPy, which goes on after its cell has ended and shows errors to the sub-LM.
+
+    No call begins after that end, and secrets are redacted from exceptions.
+    """
+    function = cleaning(tool.func, context.secrets)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        check_call()
+        return function(*args, **kwargs)
+
+    return tool.model_copy(update={"func": call})
 
 
 def _tool(name: Any, tools: Mapping[str, dspy.Tool]) -> dspy.Tool:

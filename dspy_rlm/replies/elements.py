@@ -45,6 +45,12 @@ _CODE_ELEMENT = re.compile(
 )
 
 
+def has_element(text: str) -> bool:
+    """Returns whether an element of a reply opens in the text."""
+    names = ("tool_call", *REASONING_NAMES)
+    return _CODE_ELEMENT.search(text) is not None or any(f"<{name}>" in text for name in names)
+
+
 _NEXT_ELEMENT = re.compile(r"</(\w{1,20})>\s*<\1>")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from dspy_rlm.replies.elements import element_fields
+from dspy_rlm.replies.elements import element_fields, has_element
 from dspy_rlm.replies.fences import FIELD, Blocks, fenced_blocks
 from dspy_rlm.replies.objects import (
     CODE_NAMES,
@@ -54,7 +54,28 @@ _PYTHON_TAG = "<|python_tag|>"
 
 
 def _in_any_format(text: str, work: Work) -> Fields:
-    return json_fields(text) or _sections(text, work) or element_fields(text) or Fields("", None)
+    return json_fields(text) or _sections(text, work) or _elements(text, work) or Fields("", None)
+
+
+def _elements(text: str, work: Work) -> Fields | None:
+    """Reads XML elements, unless they are all inside of code."""
+    fields = element_fields(text)
+    if fields is not None and element_fields(_without_code(text, work)) is None:
+        return None
+    return fields
+
+
+def _without_code(text: str, work: Work) -> str:
+    """Returns the text without the blocks of Python that no element opens before."""
+    found = fenced_blocks(text, work)
+    lines = list(found.lines)
+    for block in found.blocks:
+        if has_element("\n".join(lines[: block.first])):
+            break
+        if (not block.is_vague and not block.is_python) or not work.compiles(block.code):
+            continue
+        lines[block.first : block.end] = [""] * (block.end - block.first)
+    return "\n".join(lines)
 
 
 # The beginning of a block or of a field in a reply whose line ends are all escaped.

@@ -186,8 +186,10 @@ _NAMED = re.compile(
 def _object_at(text: str) -> int:
     """Returns the position of a JSON object with our fields after other text; -1 if there is none."""
     match = _NAMED.search(text)
-    if match is None or "```" in text[: match.start()] or FIELD.search(text):
+    if match is None or FIELD.search(text):
         return -1
+    if any(mark in text[: match.start()] for mark in ("```", "~~~")):
+        return -1  # it is in a block, or below one
     return match.start()
 
 

@@ -1,5 +1,6 @@
 /**
- * The clock of the running cell, in memory that the main thread looks at. The worker stops it while the host works.
+ * The clock of the running cell, in memory that the main thread looks at. The worker stops it while the host works, and
+ * notes how long the cell rests: then it takes no processor time, and does not wait for any.
  *
  * @module
  */
@@ -23,6 +24,17 @@ const ASLEEP = 5;
 // The words of `Shared.times`.
 const WORKED = 0;
 const SINCE = 1;
+const RESTED = 2;
+/** 1 while the cell rests. */
+const RESTING = 3;
+/** When the last of the cell's timers is due. */
+const DUE = 4;
+
+/**
+ * A rest that no timer ends is one once it has taken so long, in milliseconds: on a busy machine the event loop needs time
+ * to begin what the cell awaits.
+ */
+export const SHORT_REST = 1000;
 
 /** `SINCE` of a clock that stands. */
 const STOPPED = -1;
@@ -35,14 +47,23 @@ export function timeNow(): number {
   return timeOrigin + now();
 }
 
+/** Returns how much of a rest was one: the time until a timer was due, and what exceeds a short rest. */
+function restOf(since: number, due: number, at: number): number {
+  const passed = at - since;
+  return Math.min(passed, Math.max(0, due - since, passed - SHORT_REST));
+}
+
 /** The worker's side. */
 export class CellClock {
   readonly #clock: Int32Array;
   readonly #times: Float64Array;
   #runs = false;
+  #rests = false;
+  #sleeps = false;
   #blocked = false;
   #idle = false;
   #awaits = false;
+  #waited = false;
 
   constructor({ clock, times }: Shared) {
     this.#clock = clock;
@@ -68,8 +89,9 @@ export class CellClock {
   /** Starts the clock of a cell. */
   begin(): void {
     this.#blocked = this.#idle = this.#awaits = false;
+    this.#sleeps = this.#rests = this.#waited = false;
     this.#change(() => {
-      this.#times[WORKED] = 0;
+      this.#times.fill(0);
       this.#times[SINCE] = timeNow();
     });
     this.#runs = true;
@@ -89,26 +111,57 @@ export class CellClock {
     this.#update();
   }
 
+  /** True if the cell has waited in `await`, or has begun a call that it may await. */
+  get waited(): boolean {
+    return this.#waited;
+  }
+
   /** Sets whether the cell waits in `await`, and no Python runs. */
   set idle(idle: boolean) {
+    this.#waited = true;
     this.#idle = idle;
     this.#update();
   }
 
+  /** Notes that the cell sleeps for so many milliseconds from here on. */
+  beginSleep(milliseconds: number): void {
+    this.noteTimer(milliseconds);
+    this.#sleeps = true;
+    this.#update();
+  }
+
+  /** Notes that it sleeps no longer. */
+  endSleep(): void {
+    this.#sleeps = false;
+    this.#update();
+  }
+
+  /** Notes that a timer is due after so many milliseconds. */
+  noteTimer(milliseconds: number): void {
+    const due = timeNow() + milliseconds;
+    if (due > this.#times[DUE]!) this.#change(() => this.#times[DUE] = due);
+  }
+
   /** Sets whether it awaits answers of the host. */
   set awaits(awaits: boolean) {
+    this.#waited = true;
     this.#awaits = awaits;
     this.#update();
   }
 
   #update(): void {
     const runs = !this.#blocked && !(this.#idle && this.#awaits);
-    if (runs === this.#runs) return;
-    this.#runs = runs;
+    const rests = runs && (this.#idle || this.#sleeps);
+    if (runs === this.#runs && rests === this.#rests) return;
+    const [ran, rested] = [this.#runs, this.#rests];
+    [this.#runs, this.#rests] = [runs, rests];
     this.#change(() => {
       const at = timeNow();
-      if (!runs) this.#times[WORKED]! += at - this.#times[SINCE]!;
+      const passed = at - this.#times[SINCE]!;
+      if (ran) this.#times[WORKED]! += passed;
+      if (rested) this.#times[RESTED]! += restOf(this.#times[SINCE]!, this.#times[DUE]!, at);
       this.#times[SINCE] = runs ? at : STOPPED;
+      this.#times[RESTING] = rests ? 1 : 0;
     });
   }
 
@@ -119,10 +172,11 @@ export class CellClock {
   }
 }
 
-/** What the main thread sees of a cell: its count, and how long it has worked. */
+/** What the main thread sees of a cell: its count, how long it has worked, and how long of this it has rested. */
 export interface Sight {
   cell: number;
   spent: number;
+  rested: number;
 }
 
 /** The main thread's side. The worker may be hostile: what it says about a cell can only harm the cell's own clock. */
@@ -144,10 +198,17 @@ export class ClockReader {
   look(): Sight | null {
     const before = Atomics.load(this.#clock, SEQUENCE);
     const { cell } = this;
-    const [worked, since] = [this.#times[WORKED]!, this.#times[SINCE]!];
+    const [worked, since, rested] = [
+      this.#times[WORKED]!,
+      this.#times[SINCE]!,
+      this.#times[RESTED]!,
+    ];
+    const [resting, due] = [this.#times[RESTING] === 1, this.#times[DUE]!];
     if (cell === 0 || before % 2 !== 0) return null;
     if (Atomics.load(this.#clock, SEQUENCE) !== before) return null;
-    return { cell, spent: since === STOPPED ? worked : worked + timeNow() - since };
+    const at = timeNow();
+    const spent = since === STOPPED ? worked : worked + at - since;
+    return { cell, spent, rested: resting ? rested + restOf(since, due, at) : rested };
   }
 
   /** The number of requests so far, and whether one is worked on. */

@@ -1,5 +1,5 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { CellClock, ClockReader, timeNow } from "./cell_clock.ts";
+import { CellClock, ClockReader, SHORT_REST, timeNow } from "./cell_clock.ts";
 import { makeShared } from "./worker_messages.ts";
 
 function clocks(): {
@@ -63,6 +63,78 @@ Deno.test("the clock stands while the cell only awaits answers of the host", () 
   assertEquals(stands(), true);
   clock.blocked = false;
   assertEquals(stands(), false);
+});
+
+Deno.test("the clock notes how long a cell sleeps, or waits for its own timers", () => {
+  const { clock, reader } = clocks();
+  const rests = (): boolean => {
+    const before = reader.look()!;
+    pass(1);
+    const { spent, rested } = reader.look()!;
+    return rested - before.rested >= 1 && spent - before.spent >= 1;
+  };
+  clock.begin();
+  assertEquals(rests(), false);
+  clock.beginSleep(60_000);
+  assertEquals(rests(), true);
+  clock.endSleep();
+  assertEquals(rests(), false);
+  clock.idle = true;
+  assertEquals(rests(), true);
+  clock.awaits = true;
+  assertEquals(rests(), false); // its clock stands
+  clock.awaits = false;
+  assertEquals(rests(), true);
+  const { spent, rested } = reader.look()!;
+  assertEquals(rested >= 3 && spent >= rested + 2, true);
+  clock.end();
+  clock.begin();
+  assertEquals([rests(), reader.look()!.rested], [false, 0]);
+});
+
+Deno.test("a cell has not rested while it should have woken, nor in a short wait without a timer", () => {
+  const { clock, reader } = clocks();
+  clock.begin();
+  clock.idle = true;
+  pass(3);
+  assertEquals(reader.look()!.rested, 0);
+  clock.noteTimer(2);
+  pass(10);
+  clock.idle = false;
+  const { rested } = reader.look()!;
+  assertEquals(rested >= 5 && rested < 10, true);
+  clock.beginSleep(1);
+  pass(10);
+  clock.endSleep();
+  assertEquals(reader.look()!.rested < rested + 5, true);
+});
+
+Deno.test("a long wait without a timer is a rest", () => {
+  const { clock, reader } = clocks();
+  clock.begin();
+  clock.idle = true;
+  pass(SHORT_REST + 20);
+  assertEquals(reader.look()!.rested >= 20, true);
+  clock.idle = false;
+  assertEquals(reader.look()!.rested >= 20, true);
+});
+
+Deno.test("the clock knows whether the cell has waited for the event loop", () => {
+  const { clock } = clocks();
+  const marks: ((clock: CellClock) => void)[] = [
+    (clock) => clock.idle = true,
+    (clock) => clock.awaits = true,
+  ];
+  for (const mark of marks) {
+    clock.begin();
+    clock.blocked = true;
+    clock.blocked = false;
+    assertEquals(clock.waited, false);
+    mark(clock);
+    assertEquals(clock.waited, true);
+  }
+  clock.begin();
+  assertEquals(clock.waited, false);
 });
 
 Deno.test("a cell does not inherit the state of the last one", () => {

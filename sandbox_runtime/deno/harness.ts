@@ -8,6 +8,7 @@
 import type { Part } from "./frames.ts";
 import { Expected, Integrity, type Words } from "./integrity.ts";
 import type { Ground } from "./pyodide_types.ts";
+import { WordTable } from "./word_table.ts";
 
 /** Each further attempt means that a finalizer has changed the harness: more than a few are no accident. */
 const PREPARE_ATTEMPTS = 10;
@@ -46,11 +47,16 @@ export class Harness {
   constructor(
     module: Words,
     quieten: () => boolean,
-    { harness, settings, saved }: { harness: Ground; settings: Ground; saved: Part | null },
+    { memory, harness, settings, saved }: {
+      memory: WebAssembly.Memory;
+      harness: Ground;
+      settings: Ground;
+      saved: Part | null;
+    },
   ) {
     this.#module = module;
     this.#quieten = quieten;
-    this.#fixed = [this.#track(harness, saved), this.#track(settings)];
+    this.#fixed = [this.#track(harness, saved, new WordTable(memory)), this.#track(settings)];
     this.#grounds = this.#fixed;
   }
 
@@ -102,7 +108,11 @@ export class Harness {
     throw new Error("finalizers of earlier cells change the harness again and again");
   }
 
-  #track([restore, locateWords, core]: Ground, saved: Part | null = null): Tracked {
+  #track(
+    [restore, locateWords, core]: Ground,
+    saved: Part | null = null,
+    table: WordTable | null = null,
+  ): Tracked {
     const module = this.#module;
     const locate = (): Part => {
       const words = locateWords();
@@ -112,6 +122,6 @@ export class Harness {
     };
     // To locate all words takes longer than the rest of the start.
     const all = saved === null ? Expected.now(module, locate()) : Expected.saved(saved);
-    return { restore, locate, integrity: new Integrity(module, core, all) };
+    return { restore, locate, integrity: new Integrity(module, core, all, table) };
   }
 }

@@ -58,10 +58,10 @@ export class HostFile {
   /** Replaces the two functions by ones that know the file. */
   addTo(imports: FileImports): void {
     const { fd_write: write, fd_read: read } = imports;
-    imports.fd_write = (fd, ...place) =>
-      fd === HOST_FILE ? this.#write(...place) : write(fd, ...place);
-    imports.fd_read = (fd, ...place) =>
-      fd === HOST_FILE ? this.#read(...place) : read(fd, ...place);
+    imports.fd_write = (fd, iovecs, count, counted) =>
+      fd === HOST_FILE ? this.#write(iovecs, count, counted) : write(fd, iovecs, count, counted);
+    imports.fd_read = (fd, iovecs, count, counted) =>
+      fd === HOST_FILE ? this.#read(iovecs, count, counted) : read(fd, iovecs, count, counted);
   }
 
   /** Makes a call, and waits. Returns the length of the answer as the count of bytes. */

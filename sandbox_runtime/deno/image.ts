@@ -64,11 +64,16 @@ function sizesOf(head: Part): Float64Array {
   return new Float64Array(head.buffer, head.byteOffset, 2);
 }
 
-/** Grows the memory to the size of an image, which may exceed that of a fresh interpreter. */
-export function growTo(instance: WebAssembly.Instance, bytes: number): void {
+/** Returns the memory of an interpreter. */
+export function memoryOf(instance: WebAssembly.Instance): WebAssembly.Memory {
   // By name: to list the exports creates a function object for each of some 7,400.
   const { memory } = instance.exports;
   if (!(memory instanceof WebAssembly.Memory)) throw new Error("Pyodide exports no memory");
+  return memory;
+}
+
+/** Grows the memory to the size of an image, which may exceed that of a fresh interpreter. */
+export function growTo(memory: WebAssembly.Memory, bytes: number): void {
   const pages = Math.ceil((bytes - memory.buffer.byteLength) / 65536);
   if (pages > 0) memory.grow(pages);
 }

@@ -1,5 +1,5 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { growTo, putPages } from "./image.ts";
+import { growTo, memoryOf, putPages } from "./image.ts";
 import { bytes } from "./test_support.ts";
 
 const PAGE = 4096;
@@ -49,8 +49,8 @@ Deno.test("growTo() grows the exported memory, and never shrinks it", () => {
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 10 });
   const instance = { exports: { memory } } as unknown as WebAssembly.Instance;
 
-  growTo(instance, 3 * 65536 - 1);
+  growTo(memoryOf(instance), 3 * 65536 - 1);
   assertEquals(memory.buffer.byteLength, 3 * 65536);
-  growTo(instance, 65536);
+  growTo(memoryOf(instance), 65536);
   assertEquals(memory.buffer.byteLength, 3 * 65536);
 });

@@ -8,7 +8,7 @@
 import vm from "node:vm";
 import type { Part } from "./frames.ts";
 import type { FileImports, HostFile } from "./host_file.ts";
-import { growTo, imageBytes, imageState, putPages } from "./image.ts";
+import { growTo, imageBytes, imageState, memoryOf, putPages } from "./image.ts";
 import { free, type IncomingFiles } from "./incoming_files.ts";
 import { loadLibraries, mountPackages, noteTable, watchLibraries } from "./packages.ts";
 import type { Pyodide, Runtime } from "./pyodide_types.ts";
@@ -51,6 +51,8 @@ export interface Parts {
 /** A started interpreter. */
 export interface Started {
   pyodide: Pyodide;
+  /** Its memory. */
+  memory: WebAssembly.Memory;
   /** Pyodide's script, whose compiled form can be saved. */
   script: vm.Script;
   /** The head of the image it was started from; null if it was started from sources. */
@@ -69,7 +71,7 @@ export async function startInterpreter(
   narrowCrypto();
   watchLibraries();
   const stdlib = await files.take("python_stdlib.zip");
-  serveFromMemory({ stdlib, wasm, head, hostFile, signals });
+  const instance = serveFromMemory({ stdlib, wasm, head, hostFile, signals });
   const pyodide = await runtime.loadPyodide({
     indexURL: HOME,
     createPyodideModule: async (settings: object) => {
@@ -104,7 +106,7 @@ export async function startInterpreter(
   for (const name of names.filter((name) => name.endsWith(".py"))) {
     writeSource(pyodide, name, await files.take(name));
   }
-  return { pyodide, script, head };
+  return { pyodide, memory: memoryOf(await instance), script, head };
 }
 
 /** Compiles Pyodide as a script, which V8 loads from its code cache ten times faster than a module. */
@@ -119,23 +121,26 @@ async function compileScript(names: string[], files: IncomingFiles): Promise<vm.
   return script;
 }
 
-/** Serves Pyodide's own requests for its files, which this realm could not fetch. */
+/** Serves Pyodide's own requests for its files, which this realm could not fetch. Returns what becomes its instance. */
 function serveFromMemory(
   { stdlib, wasm, head, hostFile, signals }: Pick<Parts, "wasm" | "hostFile" | "signals"> & {
     stdlib: Part;
     head: Part | null;
   },
-): void {
+): Promise<WebAssembly.Instance> {
+  const started = Promise.withResolvers<WebAssembly.Instance>();
   WebAssembly.instantiateStreaming = async (_source, imports) => {
     const module = await wasm;
     imports!.env![CHECK] = signalCheck(signals);
     hostFile.addTo(imports!.wasi_snapshot_preview1 as unknown as FileImports);
     const instance = new WebAssembly.Instance(module, imports);
-    if (head !== null) growTo(instance, imageBytes(head));
+    if (head !== null) growTo(memoryOf(instance), imageBytes(head));
+    started.resolve(instance);
     return { instance, module };
   };
   const file = { ok: true, arrayBuffer: () => Promise.resolve(stdlib.buffer) };
   globalThis.fetch = () => Promise.resolve(file as Response);
+  return started.promise;
 }
 
 function writeSource(pyodide: Pyodide, name: string, bytes: Part): void {

@@ -1,8 +1,8 @@
 /**
  * The wire protocol, without I/O: frames in, messages out, and back.
  *
- * The mirror of `../rpc/messages.py`; the golden frames in `tests/golden` hold both ends to the same bytes. Knows
- * the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
+ * The mirror of `../rpc/messages.py` and `../rpc/sandbox_messages.py`; the golden frames in `tests/golden` hold both ends
+ * to the same bytes. Knows the shape of every message, and neither worker nor clock. `frames.ts` encodes the messages.
  *
  * @module
  */
@@ -11,7 +11,7 @@ import { type Frame, type Part, ProtocolError } from "./frames.ts";
 import type { Head } from "./writer.ts";
 
 /** Changes with every change of a message, so that two incompatible ends refuse each other. */
-export const PROTOCOL_VERSION = 7;
+export const PROTOCOL_VERSION = 8;
 
 /** The kinds of the host's frames. */
 export const FROM_HOST = { run: 1, answer: 2, interrupted: 3, request: 4 };
@@ -94,7 +94,7 @@ export type Request =
   | { method: "assign"; id: number; params: Assign; attachments: Part[] }
   | { method: "register"; id: number; params: Register }
   | { method: "run"; id: number; params: Run }
-  | { method: "settle"; id: number }
+  | { method: "settle"; id: number; interrupts: number }
   | { method: "checkpoint"; id: number }
   | { method: "compiled"; id: number }
   | { method: "interrupt" };
@@ -141,6 +141,7 @@ export function parseRequest(frame: Frame): Request {
         },
       };
     case "settle":
+      return { method: "settle", id, interrupts: asNumber(params.interrupts, "interrupts") };
     case "checkpoint":
     case "compiled":
       return { method: body.method, id };
@@ -224,14 +225,22 @@ const DELETE = 127;
  * the arguments. The host, which checks the rest, would take anything else for a breach of the protocol.
  */
 export function isBlockingCall(body: Uint8Array): boolean {
-  const [mode, name, line] = [body[0], body.indexOf(0), body.indexOf(0, body.indexOf(0) + 1)];
+  const [mode, name] = [body[0], body.indexOf(0)];
+  const line = body.indexOf(0, name + 1);
   if (mode !== ZERO && mode !== ZERO + MODES.indexOf("batch")) return false;
   if (name < 2 || line < 0 || line - name < 2 || line - name > 9) return false;
-  return body.every((byte, at) => {
-    if (at === name || at === line) return true;
-    if (at > name && at < line) return byte >= ZERO && byte < ZERO + 10;
-    return byte >= 32 && byte < DELETE;
-  });
+  for (let at = name + 1; at < line; at++) {
+    if (body[at]! < ZERO || body[at]! >= ZERO + 10) return false;
+  }
+  return isPrintable(body, 0, name) && isPrintable(body, line + 1, body.length);
+}
+
+/** Returns whether these bytes are printable ASCII. A loop, which takes a third of the time of `every`. */
+function isPrintable(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let at = start; at < end; at++) {
+    if (bytes[at]! < 32 || bytes[at]! >= DELETE) return false;
+  }
+  return true;
 }
 
 /** The response to a request; `text` is JSON. */

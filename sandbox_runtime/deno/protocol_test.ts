@@ -23,7 +23,7 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 7,
+      version: 8,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
@@ -87,7 +87,7 @@ const FROM_HOST: Record<string, unknown> = {
     id: 1,
     params: { cell: 7, code: 'print("naïve")\n1 + 1\n' },
   },
-  "settle": { method: "settle", id: 1 },
+  "settle": { method: "settle", id: 1, interrupts: 2 },
   "checkpoint": { method: "checkpoint", id: 1 },
   "compiled": { method: "compiled", id: 1 },
   "interrupt": { method: "interrupt" },

@@ -150,7 +150,7 @@ export class Sandbox {
   #tick(watch: CellWatch): void {
     const sight = this.#clock.look();
     if (sight === null) return;
-    const verdict = watch.look(sight.cell, sight.spent);
+    const verdict = watch.look(sight, cpuMilliseconds());
     if (verdict === "end") {
       this.end("cellSeconds", "The cell did not stop when it was interrupted.");
     } else if (verdict === "interrupt") {

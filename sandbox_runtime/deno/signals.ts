@@ -20,7 +20,7 @@ const NUMBER = 1;
 const CELL = 2;
 /** 1 if the host has interrupted a cell that had not begun. */
 const EARLY = 3;
-/** How many of the host's signals have been handled. */
+/** How many of the host's interrupts have been handled. */
 const HANDLED = 4;
 
 // The states of a signal.
@@ -30,8 +30,11 @@ const ACKNOWLEDGED = 2;
 /** Acknowledged, but one more copy may arrive. */
 const ECHO_POSSIBLE = 3;
 
-/** A signal of the host that has not arrived after this is lost. */
+/** An interrupt of the host that has not arrived after this is lost, or has arrived together with another. */
 const SETTLE_MILLISECONDS = 1000;
+
+/** Bound while no code of a cell has run. */
+const now = performance.now.bind(performance);
 
 /** Sends a new signal to the cell with this count (`cell_clock.ts`). Pyodide reads the number, and clears it. */
 export function sendSignal({ signal, interrupt }: Shared, number: number, cell: number): void {
@@ -75,19 +78,20 @@ export function clearSignals({ signal, interrupt }: Shared): void {
 }
 
 /**
- * The host's interrupts, which reach the main thread as a signal of the process: they are not in order with the
- * frames of the pipe, and several may arrive as one.
+ * The host's interrupts, which reach the main thread. As signals of the process they are not in order with the frames
+ * of the pipe, and several may arrive as one. As frames they are in order, but the worker may not have read the ones
+ * before them.
  */
 export class HostSignals {
   readonly #shared: Shared;
-  /** The number of signals that earlier cells account for. */
+  /** The number of interrupts that earlier cells account for. */
   #settled = 0;
 
   constructor(shared: Shared) {
     this.#shared = shared;
   }
 
-  /** In the main thread: handles a signal. `cell` returns the running cell; 0 if none runs. */
+  /** In the main thread: handles an interrupt. `cell` returns the running cell; 0 if none runs. */
   handle(cell: () => number): void {
     const { signal } = this.#shared;
     const running = cell();
@@ -104,15 +108,21 @@ export class HostSignals {
     Atomics.notify(signal, HANDLED);
   }
 
-  /** In the worker: waits for the signal that the host sent to the last cell, so that it does not stop the next. */
-  settle(): void {
+  /** In the worker: waits for the interrupts that the host sent to ended cells, so that they do not stop the next. */
+  settle(interrupts: number): void {
     const { signal } = this.#shared;
-    Atomics.wait(signal, HANDLED, this.#settled, SETTLE_MILLISECONDS);
+    const end = now() + SETTLE_MILLISECONDS;
+    for (;;) {
+      const handled = Atomics.load(signal, HANDLED);
+      const left = end - now();
+      if (handled - this.#settled >= interrupts || left <= 0) break;
+      Atomics.wait(signal, HANDLED, handled, left);
+    }
     this.#settled = Atomics.load(signal, HANDLED);
     Atomics.store(signal, EARLY, 0);
   }
 
-  /** In the worker: delivers a signal that has arrived before its cell, which has now begun. */
+  /** In the worker: delivers an interrupt that has arrived before its cell, which has now begun. */
   begin(cell: number): void {
     if (Atomics.exchange(this.#shared.signal, EARLY, 0) === 1) {
       sendSignal(this.#shared, SIGINT, cell);

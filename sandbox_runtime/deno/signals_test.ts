@@ -95,7 +95,39 @@ Deno.test("HostSignals drops a signal that came too late for its cell", () => {
   const shared = makeShared();
   const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
   main.handle(() => 0);
-  worker.settle();
+  worker.settle(1);
+  worker.begin(CELL + 1);
+  assertEquals(shared.interrupt[0], 0);
+});
+
+Deno.test("HostSignals waits for every interrupt that was sent", async () => {
+  const shared = makeShared();
+  const main = new HostSignals(shared);
+  const source = `
+    import { HostSignals } from "${import.meta.resolve("./signals.ts")}";
+    self.onmessage = ({ data }) => {
+      const signals = new HostSignals(data);
+      signals.settle(2);
+      signals.begin(${CELL + 1});
+      self.postMessage(null);
+    };`;
+  const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const worker = new Worker(url, { type: "module" });
+  const settled = new Promise((resolve) => worker.onmessage = resolve);
+  main.handle(() => 0);
+  worker.postMessage(shared);
+  await new Promise((resolve) => setTimeout(resolve, 300)); // the second is on its way
+  main.handle(() => 0);
+  await settled;
+  worker.terminate();
+  assertEquals(shared.interrupt[0], 0);
+});
+
+Deno.test("HostSignals does not wait forever for interrupts that have arrived as one", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  main.handle(() => 0);
+  worker.settle(2);
   worker.begin(CELL + 1);
   assertEquals(shared.interrupt[0], 0);
 });

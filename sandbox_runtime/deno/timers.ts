@@ -26,7 +26,9 @@ const { setTimeout, clearTimeout, setInterval, clearInterval } = globalThis;
 
 /** The timers of the running cell. */
 export class Timers {
+  readonly #noteTimer: (milliseconds: number) => void;
   #open = true;
+  #used = false;
   #lastId = 0;
   #timers = new Map<number, Timer>();
   #soon: number[] = [];
@@ -34,7 +36,9 @@ export class Timers {
   #turns = new MessageChannel();
   #turned: (() => void)[] = [];
 
-  constructor() {
+  /** `noteTimer` is called with the delay of each timer that is set. */
+  constructor(noteTimer: (milliseconds: number) => void = () => {}) {
+    this.#noteTimer = noteTimer;
     this.#channel.port1.onmessage = () => this.#runSoon();
     this.#turns.port1.onmessage = () => this.#turned.shift()?.();
   }
@@ -54,9 +58,15 @@ export class Timers {
     return this.#timers.size;
   }
 
+  /** True if the cell has set a timer. */
+  get used(): boolean {
+    return this.#used;
+  }
+
   /** Allows timers: a cell begins. */
   open(): void {
     this.#open = true;
+    this.#used = false;
   }
 
   /** Drops the timers that wait, and allows no more: the cell has ended. */
@@ -95,6 +105,8 @@ export class Timers {
       free(callback);
       return 0;
     }
+    this.#used = true;
+    this.#noteTimer(milliseconds);
     const id = ++this.#lastId;
     const timer: Timer = { callback, args, handle: null, repeats };
     if (repeats) {

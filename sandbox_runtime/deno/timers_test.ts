@@ -47,6 +47,20 @@ Deno.test("Timers that outlive their cell never run, not even those without dela
   timers.end();
 });
 
+Deno.test("Timers know whether a cell has set one, and so may have left work in the event loop", () => {
+  const { timers, note } = noted();
+  timers.open();
+  assertEquals(timers.used, false);
+  timers.globals.clearTimeout(timers.globals.setTimeout(note("cleared"), 0));
+  assertEquals(timers.used, true);
+  timers.close();
+  assertEquals(timers.used, true); // until the next cell
+  timers.globals.setTimeout(note("between cells"), 0);
+  timers.open();
+  assertEquals(timers.used, false);
+  timers.end();
+});
+
 Deno.test("Timers set by a timer that runs while the cell ends are dropped as well", async () => {
   const { timers, ran, note } = noted();
   timers.globals.setTimeout(() => {

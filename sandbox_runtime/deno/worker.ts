@@ -37,6 +37,9 @@ import { Rooms } from "./value_buffers.ts";
 import type { Boot, FromWorker, ToWorker } from "./worker_messages.ts";
 import { FrameWriter } from "./writer.ts";
 
+/** At most so many cells run before the event loop turns. */
+const CELLS_PER_TURN = 16;
+
 const scope = self as unknown as { postMessage: typeof post };
 const post: (message: FromWorker) => void = scope.postMessage.bind(scope);
 const listen = self.addEventListener.bind(self);
@@ -47,7 +50,7 @@ const writer = new FrameWriter(Deno.stdout.writeSync.bind(Deno.stdout));
 const files = new IncomingFiles();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
-const timers = new Timers();
+const timers = new Timers((milliseconds) => clock?.noteTimer(milliseconds));
 const finalizers = new DeferredFinalizers();
 const submission = new Submission();
 const output = new CellOutput((text) => writer.send(...outputMessage(calls.request, text)));
@@ -148,7 +151,7 @@ async function answer(request: Request): Promise<void> {
     }
     case "settle":
       ready = prepared;
-      signals.settle();
+      signals.settle(request.interrupts);
       return respond(request.id);
     case "checkpoint":
       harness.restore();
@@ -214,6 +217,7 @@ async function boot(message: Boot): Promise<void> {
   const seed = head === null ? "" : message.seed;
   const settings = driver.wake(outputChars, message.valueBytes, seed, message.cellSeconds);
   harness = new Harness(pyodide._module, entry.quieten, {
+    memory: started.memory,
     harness: driver.ground(),
     settings,
     saved: head && imageHarness(head),
@@ -250,11 +254,20 @@ async function run(
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
-  await timers.turn();
+  await turn(cell);
   calls.end();
   clock.end();
   const [text, ...parts] = typeof end === "string" ? [end] : end;
   return [text, ...submission.complete(parts)];
+}
+
+/**
+ * Lets the event loop turn once, if the cell may have left something in it. A cell that has neither waited nor set a
+ * timer has not, and each turn costs a warm cell a thirtieth of its time. Only now and then the platform needs one as
+ * well, for the finalizers of its own objects.
+ */
+async function turn(cell: number): Promise<void> {
+  if (timers.used || clock.waited || cell % CELLS_PER_TURN === 0) await timers.turn();
 }
 
 /** Starts the cell's clock. From here on signals are for this cell. */

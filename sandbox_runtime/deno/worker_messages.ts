@@ -18,7 +18,7 @@ export interface Shared {
   signal: Int32Array;
   /** The running cell; see `cell_clock.ts`. */
   clock: Int32Array;
-  /** How long the cell has worked before it last went on, and when it last went on, in milliseconds. */
+  /** How long the cell has worked and rested before it last went on, and when it last went on; see `cell_clock.ts`. */
   times: Float64Array;
   /** Which thread reads the host's frames; see `host_pipe.ts`. */
   reading: Int32Array;
@@ -34,7 +34,7 @@ export function makeShared(): Shared {
     interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
     signal: new Int32Array(new SharedArrayBuffer(20)),
     clock: new Int32Array(new SharedArrayBuffer(24)),
-    times: new Float64Array(new SharedArrayBuffer(16)),
+    times: new Float64Array(new SharedArrayBuffer(40)),
     reading: new Int32Array(new SharedArrayBuffer(12)),
     window: makeWindow(),
   };

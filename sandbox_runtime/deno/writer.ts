@@ -4,7 +4,7 @@
  * @module
  */
 
-import { HEADER_BYTES, type Part, writeHeader } from "./frames.ts";
+import { HEADER_BYTES, type Part, writeHeader, writePlainHeader } from "./frames.ts";
 
 /** Frames up to this size are written at once. */
 const BUFFER_BYTES = 64 * 1024;
@@ -22,6 +22,7 @@ export interface Head {
 export class FrameWriter {
   readonly #write: (bytes: Uint8Array) => number;
   readonly #buffer: Part = new Uint8Array(BUFFER_BYTES);
+  readonly #view = new DataView(this.#buffer.buffer);
   readonly #encoder = new TextEncoder();
 
   /** `write` writes some of the bytes, and returns their number. */
@@ -53,7 +54,7 @@ export class FrameWriter {
   /** Writes a small frame whose body is text in bytes already. */
   sendBytes({ kind, id, arg }: Head, body: Uint8Array): void {
     const { length } = body;
-    writeHeader(this.#buffer, { kind, id, arg }, [length + 1]);
+    writePlainHeader(this.#view, kind, id, arg, length + 1);
     this.#buffer.set(body, HEADER_BYTES);
     this.#buffer[HEADER_BYTES + length] = LINE_FEED;
     this.#writeAll(this.#buffer.subarray(0, HEADER_BYTES + length + 1));

@@ -52,6 +52,7 @@ WORKER_PARTS = (
     "function_table.ts",
     "image.ts",
     "disk.ts",
+    "word_table.ts",
     "integrity.ts",
     "packages.ts",
     "value_buffers.ts",
@@ -249,6 +250,11 @@ def find_engine() -> Engine:
         f"The sandbox's files are not installed (looked in {PACKAGED_FOLDER} and {cache_folder()}). "
         "Install them with: python -m sandbox_runtime install"
     )
+
+
+def python_library() -> Path:
+    """Returns the archive with the sources of the standard library that cells import. Raises an `EngineError`."""
+    return find_engine().folder / "python_stdlib.zip"
 
 
 def cache_root() -> Path:

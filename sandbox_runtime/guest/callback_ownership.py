@@ -62,9 +62,12 @@ class Ownership:
 
     def check(self, name: str) -> None:
         """Raises RuntimeError unless the caller is the running cell."""
-        if self._running is None:
+        running = self._running
+        if running is not None and _mark.get() is running and not self._collecting:
+            return
+        if running is None:
             raise RuntimeError(f"{name}() was called after its cell had ended")
-        if _mark.get() is not self._running:
+        if _mark.get() is not running:
             raise RuntimeError(
                 f"{name}() was called by a callback of an earlier cell, or in a context of its own; "
                 "call it from the cell itself or from a task of this cell"

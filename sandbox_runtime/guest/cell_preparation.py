@@ -290,8 +290,12 @@ class CellPreparation:
         return iter(())
 
     def _restore_interpreter(self) -> None:
-        """Undoes a cell's changes to Python itself, as far as the end of a cell depends on them."""
+        """Undoes a cell's changes to Python itself, as far as the report of an error or of tasks depends on them."""
+        self._restore_limits()
         linecache.cache = self._sources
-        restore(self._namespace, {})
+
+    def _restore_limits(self) -> None:
+        """Undoes what the end of every cell depends on."""
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
+        restore(self._namespace, {})

@@ -133,11 +133,14 @@ class Driver(CellPreparation):
             pass
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
+        self._restore_limits()
         self._hooks.silence()
+        if error is not None:
+            self._restore_for_report()
         if self.collects is True and is_sound(self._stream, self._sink, self):
+            self._hooks.restore_handlers()  # a text that is not UTF-8 calls one
             with suppress(MemoryError):
                 flush(self._stream)
-        self._restore_interpreter()
         self.ownership.resume(paused)
         self._sweep_tasks()
         self._seconds = monotonic() - started
@@ -190,6 +193,11 @@ class Driver(CellPreparation):
         """Restores what the end of the cell depends on."""
         self._guard.restore()
 
+    def _restore_for_report(self) -> None:
+        """Restores what a report of more than the output depends on."""
+        self._hooks.restore_handlers()
+        self._restore_interpreter()
+
     def _execute(self, code: str, filename: str) -> None:
         """Runs all statements, and shows the value of the last one if it is an expression."""
         value = None
@@ -218,6 +226,7 @@ class Driver(CellPreparation):
         if tasks:
             tasks = {task for task in tasks if not any(map(is_, repeat(task), self._given_up))}
         if tasks:
+            self._restore_for_report()
             self._host.wait_for(cancel_all(tasks))
             self._given_up += [task for task in tasks if not task.done()]
             # Those of suspended threads are counted as threads.

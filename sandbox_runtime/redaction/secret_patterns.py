@@ -144,8 +144,7 @@ def secrets_of(name: object, value: object, depth: int = 0) -> Iterator[str]:
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
         if named and not (_PATH.match(value) and _exists(value)):
-            yield value.strip()
-            yield from _pieces(value)
+            yield from filter(None, (value.strip(), *_pieces(value)))
         yield from secrets_in(value)
     elif depth > 6:
         return
@@ -208,7 +207,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
         return
     if parts.netloc.count("@"):
         yield parts.netloc.rpartition("@")[0]
-    yield from (password, unquote(password))
+    yield from filter(None, (password, unquote(password)))
     if not password and is_opaque(user):  # a key in place of a user, as some services require
         yield user
     for name, text in parse_qsl(parts.query):

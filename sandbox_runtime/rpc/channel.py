@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from sandbox_runtime.buffers import Part
@@ -23,30 +22,33 @@ from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
 from sandbox_runtime.guest import output as outputs
 from sandbox_runtime.limits import Limits
+from sandbox_runtime.rpc.cell_watch import LOOK_SECONDS, CellWatch
+from sandbox_runtime.rpc.deaths import death_error, exit_cause, sentence
 from sandbox_runtime.rpc.messages import (
-    EXIT_REASONS,
     Asset,
-    FromSandbox,
     Initialize,
     Interrupt,
     Notification,
-    Output,
-    Refusal,
-    Reply,
     Request,
     Run,
     Settle,
-    ToolCall,
     ToolInterrupted,
     ToolRaised,
     ToolReturned,
-    parse_done,
 )
 from sandbox_runtime.rpc.open_calls import OpenCalls
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection
+from sandbox_runtime.rpc.sandbox_messages import (
+    FromSandbox,
+    Output,
+    Refusal,
+    Reply,
+    ToolCall,
+    parse_done,
+)
 from sandbox_runtime.threads import start_thread
-from sandbox_runtime.truncation import plain, printable
+from sandbox_runtime.truncation import printable
 
 # Runs a tool call. Returns None if the answer comes later, through `Channel.answer`.
 ServeCall = Callable[[ToolCall], ToolReturned | ToolRaised | None]
@@ -57,25 +59,10 @@ OVERHEAD_BYTES = 1792 * 1024 * 1024
 # A frame is larger than the value in it.
 FRAME_OVERHEAD_BYTES = 1024 * 1024
 
-# The sandbox enforces its own time limits. The host intervenes this much later.
-BACKSTOP_SECONDS = 10.0
-
-# The interval at which the sandbox's CPU time is checked.
-LOOK_SECONDS = 0.5
-
 # A pipe that another process holds open keeps its reader thread alive; joining it waits at most this long.
 JOIN_SECONDS = 1.0
 
 T = TypeVar("T")
-
-_LIMIT_SENTENCES = {
-    "cellSeconds": (
-        "the cell ran {limits.cell_seconds:g} s of its own (Limits.cell_seconds) and did not stop "
-        "when it was interrupted"
-    ),
-    "silent": "it did not answer in time",
-    "rest": "it used CPU time between two cells, where no code of a cell may run",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,44 +93,7 @@ class RoundTrip(Generic[T]):
     read, for at most `patience`."""
 
     most_seconds: float = math.inf
-    """CPU seconds that one thread of the sandbox may spend on it; see `_Watch`."""
-
-
-class _Watch:
-    """Detects a cell that exceeds its time, independently of the sandbox's own clock.
-
-    That clock stops while a cell waits, and a cell that has taken over the driver can fake waiting. The
-    operating system's CPU time cannot be faked; it is checked at intervals. Nor can the time in which the host
-    has waited for the cell and done nothing for it, which is the backstop for a cell that sleeps.
-    """
-
-    def __init__(self, process: Process, most_seconds: float) -> None:
-        self._process = process
-        self._most_seconds = most_seconds
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._before: Mapping[str, float] | None = None
-        self._waited = 0.0
-
-    def waited(self, seconds: float) -> None:
-        """Notes that the host has waited for the cell."""
-        self._waited += seconds
-
-    def sees_too_much(self) -> bool:
-        """Returns True if a single thread has used more CPU time than the cell may, or the host has waited too long."""
-        if self._waited > self._most_seconds + BACKSTOP_SECONDS:
-            return True
-        now = time.monotonic()
-        if now < self._next_look:
-            return False
-        self._next_look = now + LOOK_SECONDS
-        worked = self._process.thread_seconds()
-        if self._before is None:
-            self._before = worked
-        before = self._before
-        return any(
-            seconds - before.get(thread, 0) > self._most_seconds
-            for thread, seconds in worked.items()
-        )
+    """CPU seconds that one thread of the sandbox may spend on it; see `CellWatch`."""
 
 
 class Channel:
@@ -168,7 +118,7 @@ class Channel:
         self._write_lock = threading.Lock()
         self._calls = OpenCalls()
         self._relayed = engine.relayed
-        self._signalled = False  # since the last `Settle`
+        self._interrupts = 0  # sent since the last `Settle`
         # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
@@ -254,10 +204,10 @@ class Channel:
         if self._inbox:
             self._fail("protocol", "it sent messages after its answer")
         runs = isinstance(trip.request, Run)
-        if runs and self._signalled:
-            self._signalled = False
-            self._round_trip(RoundTrip(Settle(), parse_done, trip.patience))
-        watch = _Watch(self._process, trip.most_seconds)
+        if runs and self._interrupts:
+            settle, self._interrupts = Settle(self._interrupts), 0
+            self._round_trip(RoundTrip(settle, parse_done, trip.patience))
+        watch = CellWatch(trip.most_seconds, time.monotonic())
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
         self._room = self.limits.output_chars
@@ -293,7 +243,7 @@ class Channel:
         try:
             return parse(reply)
         except ProtocolError as error:
-            self._fail("protocol", self._sentence("protocol", str(error)))
+            self._fail("protocol", sentence("protocol", str(error), self.limits))
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late, or second, is dropped."""
@@ -321,10 +271,11 @@ class Channel:
                 return
             if (call := self._calls.claim_blocking()) is not None:
                 self._write_now(self._connection.answer(ToolInterrupted(call)))
-            elif self._relayed:
+                return
+            self._interrupts += 1
+            if self._relayed:
                 self._write_now(self._connection.notification(Interrupt()))
             else:
-                self._signalled = True
                 self._process.interrupt()
 
     def close(self) -> None:
@@ -362,51 +313,45 @@ class Channel:
         except OSError:
             return  # the reader notices the end of the process, and knows its cause
 
-    def _next(self, trip: RoundTrip[Any], watch: _Watch) -> FromSandbox:
+    def _next(self, trip: RoundTrip[Any], watch: CellWatch) -> FromSandbox:
         """Returns the next message. Raises `SandboxDiedError` when there are no more."""
-        silent_at = full_until = time.monotonic() + trip.patience
+        now = time.monotonic()
+        silent_at = full_until = now + trip.patience
         while not self._inbox:
             if self._death is not None:
                 raise self._death
-            if watch.sees_too_much():
-                self._fail("cellSeconds", self._sentence("cellSeconds", ""))
+            if watch.is_due(now) and watch.sees_too_much(now, self._process.thread_times()):
+                self._fail("cellSeconds", sentence("cellSeconds", "", self.limits))
             # Unread data stays in the pipe, and the sandbox blocks. The time is bounded: calls may wait for
             # one another, and the end of the cell is in the pipe too.
             if (
                 not trip.room(LOOK_SECONDS)
-                and time.monotonic() < full_until
+                and (now := time.monotonic()) < full_until
                 and self._process.running
             ):
-                silent_at = time.monotonic() + trip.patience
+                silent_at = now + trip.patience
                 continue
-            if self._wait(trip, watch):
+            started = time.monotonic()
+            arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
+            now = time.monotonic()
+            busy = trip.busy()
+            if not busy:
+                watch.waited(now - started)
+            if arrived:
                 self._read()
-            elif time.monotonic() < silent_at:
+            elif now < silent_at:
                 continue
-            elif not trip.busy():
-                self._fail("silent", self._sentence("silent", ""))
-            silent_at = time.monotonic() + trip.patience
+            elif not busy:
+                self._fail("silent", sentence("silent", "", self.limits))
+            silent_at = now + trip.patience
         return self._inbox.popleft()
 
-    def _wait(self, trip: RoundTrip[Any], watch: _Watch) -> bool:
-        """Waits for bytes of the sandbox, for a while."""
-        started = time.monotonic()
-        arrived = self._process.wait_readable(min(trip.patience, LOOK_SECONDS))
-        if not trip.busy():
-            watch.waited(time.monotonic() - started)
-        return arrived
-
-    def _fail(self, reason: str, sentence: str) -> NoReturn:
+    def _fail(self, reason: str, text: str) -> NoReturn:
         self._process.kill()
-        raise self._death_error(reason, sentence)
+        raise self._death_error(reason, text)
 
-    def _death_error(self, reason: str, sentence: str) -> SandboxDiedError:
-        output = plain(self._output.render(), self.limits.output_chars)
-        return SandboxDiedError(f"The sandbox ended: {sentence}.", reason=reason, output=output)
-
-    def _sentence(self, reason: str, message: str) -> str:
-        template = _LIMIT_SENTENCES.get(reason)
-        return template.format(limits=self.limits) if template else plain(message, 1000).rstrip(".")
+    def _death_error(self, reason: str, text: str) -> SandboxDiedError:
+        return death_error(reason, text, self._output.render(), self.limits)
 
     # ---- Reading ----
 
@@ -423,7 +368,9 @@ class Channel:
         except ProtocolError as error:
             self._process.kill()
             self._process.wait()
-            self._death = self._death_error("protocol", self._sentence("protocol", str(error)))
+            self._death = self._death_error(
+                "protocol", sentence("protocol", str(error), self.limits)
+            )
             return
         if count == 0:
             self._note_end()
@@ -441,16 +388,8 @@ class Channel:
             self._process.kill()
             code = self._process.wait()
         self._stderr.join(JOIN_SECONDS)
-        tail = self._process.stderr_tail
-        if code in EXIT_REASONS:
-            reason = EXIT_REASONS[code]
-            sentence = self._sentence(reason, tail.rpartition("\n")[2])
-        else:
-            # Other signals have a cause in the process itself, such as a segmentation fault.
-            reason = "killed" if code in (-signal.SIGTERM, -9) else "exit"
-            stderr = f"; the end of its stderr: {plain(tail[-500:], 500)}" if tail else ""
-            sentence = f"its process ended with code {code}{stderr}"
-        self._death = self._death_error(reason, sentence)
+        cause = exit_cause(code, self._process.stderr_tail, self.limits)
+        self._death = self._death_error(*cause)
 
     def _empty_output(self) -> outputs.Output:
         """Returns an empty buffer for the running cell's output, which abridges like the sandbox itself."""

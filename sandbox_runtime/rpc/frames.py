@@ -32,6 +32,9 @@ MAX_ATTACHMENTS = 16_384
 # The reader's buffer. It has room for the longest header; larger frames are read into buffers of their own.
 BUFFER_BYTES = 256 * 1024
 
+# Bodies up to this size are never read into buffers of their own.
+SMALL_BYTES = 16 * 1024
+
 # The largest length in a header.
 _LARGEST = 2**32 - 1
 
@@ -86,7 +89,7 @@ class FrameReader:
         return self._view[self._to :]
 
     def advance(self, count: int) -> Iterator[Frame]:
-        """Processes `count` new bytes in `space()`; yields the frames that are now complete.
+        """Processes `count` new bytes in `space()`; returns an iterator over the frames that are now complete.
 
         Raises:
             ProtocolError: The bytes are not a valid frame, or a frame is too large.
@@ -95,8 +98,21 @@ class FrameReader:
             self._filled += count
         else:
             self._to += count
-        while (frame := self._next()) is not None:
-            yield frame
+            if (frame := self._only()) is not None:
+                return iter((frame,))
+        return iter(self._next, None)
+
+    def _only(self) -> Frame | None:
+        """Returns the frame of a small call if the buffer holds just that, as it nearly always does."""
+        start, end = self._from, self._to
+        if end - start < HEADER_BYTES:
+            return None
+        magic, kind, count, frame_id, arg, size = HEADER.unpack_from(self._buffer, start)
+        start += HEADER_BYTES
+        if magic != MAGIC or count or size != end - start or size > min(self.limit, SMALL_BYTES):
+            return None
+        self._from = self._to = 0
+        return Frame(kind, frame_id, arg, bytes(self._view[start:end]), [])
 
     def _next(self) -> Frame | None:
         """Returns the next complete frame; None if more bytes are needed."""

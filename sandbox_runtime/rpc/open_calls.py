@@ -7,7 +7,7 @@ may not do in the place that the books show is a breach of the protocol.
 from __future__ import annotations
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.rpc.messages import ToolCall
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 
 # More calls than this in flight are an accident or an attack; the host works on few at a time.
 MAX_OPEN_CALLS = 10_000

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import NamedTuple, cast
 
 from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, run_confined
@@ -67,9 +67,6 @@ PEEK_SECONDS = 0.001
 # The signal that `deno/sandbox.ts` listens to; Windows has none that fits.
 INTERRUPT_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 
-# The unit of CPU times in /proc.
-_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
-
 fcntl: ModuleType | None
 resource: ModuleType | None
 select: ModuleType | None
@@ -79,6 +76,13 @@ try:
     import select
 except ImportError:  # Windows
     fcntl = resource = select = None
+
+
+class ThreadTimes(NamedTuple):
+    """The seconds that a thread has been on a processor, and those that it has waited for one."""
+
+    ran: float
+    waited: float
 
 
 class Process:
@@ -157,17 +161,18 @@ class Process:
         """Revokes the permissions that only the start needs: the child can open no more files. See `open_gate.py`."""
         self._launch.seal()
 
-    def thread_seconds(self) -> Mapping[str, float]:
-        """Returns the CPU seconds of each thread of the child; empty where the system does not report them."""
-        seconds = {}
+    def thread_times(self) -> Mapping[str, ThreadTimes]:
+        """Returns the times of each thread of the child; empty where the system does not report them."""
+        times = {}
         threads: list[Path] = []
         with contextlib.suppress(OSError):  # the child has ended: `glob` would raise
             threads = list(Path(f"/proc/{self.pid}/task").iterdir())
         for thread in threads:
-            with contextlib.suppress(OSError):  # the thread has ended, and does not matter
-                fields = (thread / "stat").read_text().rpartition(") ")[2].split()
-                seconds[thread.name] = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
-        return seconds
+            # Otherwise the thread has ended, and does not matter, or the kernel keeps no such statistics.
+            with contextlib.suppress(OSError, ValueError):
+                ran, waited, _ = map(int, (thread / "schedstat").read_text().split())
+                times[thread.name] = ThreadTimes(ran / 1e9, waited / 1e9)
+        return times
 
     def read_into(self, space: memoryview) -> int:
         """Reads the available bytes, at least one; returns 0 at the end of the stream. Blocks."""

@@ -1,6 +1,6 @@
 """The wire protocol, without I/O: bytes in, messages out, and back.
 
-Joins `frames.py` and `messages.py`. Knows no process, thread or clock; `channel.py` adds those.
+Joins `frames.py`, `messages.py` and `sandbox_messages.py`. Knows no process, thread or clock; `channel.py` adds those.
 
 Whatever code writes to the pipe from the sandbox's side, its frames are held for what the running cell says: a cell
 may call the tools that are registered, print, submit, and end. All of them carry the random number of the request
@@ -22,15 +22,14 @@ from sandbox_runtime.rpc.messages import (
     REQUEST,
     RUN,
     Answer,
-    FromSandbox,
     Notification,
     Request,
     Run,
     TakeImage,
     ToolInterrupted,
     ToolReturned,
-    parse_frame,
 )
+from sandbox_runtime.rpc.sandbox_messages import FromSandbox, parse_frame
 
 # The numbers of requests fit into both fields of a header that take them.
 LARGEST_ID = 2**31 - 1
@@ -93,9 +92,8 @@ class Connection:
         return self._reader.space()
 
     def received(self, count: int) -> Iterator[FromSandbox]:
-        """Yields the messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
-        for frame in self._reader.advance(count):
-            yield parse_frame(frame)
+        """Returns an iterator over the messages that `count` more bytes in `space()` complete. Raises `ProtocolError`."""
+        return map(parse_frame, self._reader.advance(count))
 
 
 def _encode_request(request_id: int, message: Request | Notification) -> list[Part]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.replay import CallRecord, CellRecord
 from sandbox_runtime.texts.calls import TEXT_CALL
 from sandbox_runtime.tools.host_tools import HostTools
@@ -30,14 +31,19 @@ class CallRecorder:
         # Not recorded: texts do not change, and the ranges read may exceed any memory.
         record = CallRecord() if call.tool == TEXT_CALL else self._ran.remember(call)
 
-        def remembered(answer: Answer) -> Answer:
-            if not self._ended:
-                self._ran.answered(record, answer)
-            return answer
+        def send(late: Answer) -> None:
+            self._remember(record, late)
+            self._send(late)
 
-        answer = self._tools.serve(call, lambda late: self._send(remembered(late)))
+        answer = self._tools.serve(call, send)
         self.seconds += time.monotonic() - started
-        return None if answer is None else remembered(answer)
+        if answer is not None:
+            self._remember(record, answer)
+        return answer
+
+    def _remember(self, record: CallRecord, answer: Answer) -> None:
+        if not self._ended:
+            self._ran.answered(record, answer)
 
     def end(self) -> None:
         """Ends the recording: the cell is over and does not see later answers."""

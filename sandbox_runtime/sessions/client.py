@@ -12,14 +12,12 @@ from typing import TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
-from sandbox_runtime.rpc.channel import BACKSTOP_SECONDS, Channel, RoundTrip, ServeCall
+from sandbox_runtime.rpc.cell_watch import BACKSTOP_SECONDS, WALL_FACTOR
+from sandbox_runtime.rpc.channel import Channel, RoundTrip, ServeCall
 from sandbox_runtime.rpc.messages import (
     Assign,
-    CellEnd,
     Discard,
-    Refusal,
     Register,
-    Reply,
     Request,
     Reserve,
     Room,
@@ -27,6 +25,11 @@ from sandbox_runtime.rpc.messages import (
     TakeCompiled,
     TakeImage,
     ToolDeclaration,
+)
+from sandbox_runtime.rpc.sandbox_messages import (
+    CellEnd,
+    Refusal,
+    Reply,
     parse_cell_end,
     parse_compiled,
     parse_done,
@@ -125,7 +128,7 @@ def run(
         RoundTrip(
             Run(cell, code),
             _cell_end,
-            patience=most + BACKSTOP_SECONDS,
+            patience=WALL_FACTOR * most + BACKSTOP_SECONDS,
             serve=serve,
             busy=busy,
             room=room,

@@ -5,7 +5,8 @@ They bind no names, import nothing and draw no random numbers: a borrower cannot
 
 from __future__ import annotations
 
-from sandbox_runtime.rpc.messages import ToolCall, ToolDeclaration, ToolReturned
+from sandbox_runtime.rpc.messages import ToolDeclaration, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 
 TOOL = ToolDeclaration("rehearse", "rehearse(text)")
 OUTPUTS = {"text": "str"}

@@ -18,10 +18,14 @@ from sandbox_runtime.host_costs import (
     MAX_REPLAY_SECONDS,
     MEBIBYTE,
 )
-from sandbox_runtime.rpc.messages import ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 
 Answer = ToolReturned | ToolRaised
+
+# Calls up to this length are told apart by their text; longer ones by its digest, which takes longer to compute.
+MAX_PLAIN_QUESTION = 100
 
 # A checkpoint takes at most this share of the time since the previous one.
 LARGEST_SHARE = 0.05
@@ -42,7 +46,7 @@ class AssignRecord:
     value: Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class CallRecord:
     """A recorded call of a cell."""
 
@@ -56,7 +60,7 @@ class CellRecord:
 
     cell: int
     code: str
-    calls: dict[bytes, list[CallRecord]] = dataclasses.field(default_factory=dict)
+    calls: dict[bytes | str, list[CallRecord]] = dataclasses.field(default_factory=dict)
     """Its calls of the host, grouped by equal calls, in order."""
 
     output: str = ""
@@ -75,7 +79,11 @@ class CellRecord:
         """Records a call, with its answer if there is one; a later answer goes to `answered`."""
         record = CallRecord()
         if not self.forgotten:
-            self.calls.setdefault(_question(call), []).append(record)
+            question = _question(call)
+            if (records := self.calls.get(question)) is None:
+                self.calls[question] = [record]
+            else:
+                records.append(record)
             self._keep(BYTES_PER_REMEMBERED_CALL)
         if answer is not None:
             self.answered(record, answer)
@@ -113,12 +121,15 @@ class CellRecord:
             if not records:
                 raise LookupError(f"cell {self.cell} now calls {call.tool[:100]}() differently")
             recorded = records.pop(0).answer
-            return None if recorded is None else dataclasses.replace(recorded, call=call.id)
+            return None if recorded is None else recorded._replace(call=call.id)
 
         return answer
 
 
-def _question(call: ToolCall) -> bytes:
+def _question(call: ToolCall) -> bytes | str:
+    # The name counts too: a cell can call tools that do not exist, with names of any length.
+    if not call.attachments and len(call.tool) + len(call.inline) <= MAX_PLAIN_QUESTION:
+        return f"{call.mode} {call.tool}\0{call.inline}"
     digest = hashlib.sha256(f"{call.mode} {call.tool}\0".encode())
     for part in call.arguments:
         digest.update(part)
@@ -247,6 +258,8 @@ class ReplayLog:
 def _size(answer: Answer) -> int:
     if isinstance(answer, ToolRaised):
         return len(answer.message)
+    if not answer.attachments:
+        return len(answer.inline)
     return len(answer.inline) + sum(memoryview(part).nbytes for part in answer.attachments)
 
 

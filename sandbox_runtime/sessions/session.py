@@ -24,7 +24,7 @@ from sandbox_runtime.errors import (
     ValueCrossingError,
 )
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import CellEnd, Reply
+from sandbox_runtime.rpc.sandbox_messages import CellEnd, Reply
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, OwnLines, Submitted
 from sandbox_runtime.sessions.checkpoint import Checkpoint
 from sandbox_runtime.sessions.supervisor import Supervisor

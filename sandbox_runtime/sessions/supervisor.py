@@ -27,7 +27,7 @@ from sandbox_runtime.errors import (
 )
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.channel import Channel, ServeCall
-from sandbox_runtime.rpc.messages import CellEnd, Reply
+from sandbox_runtime.rpc.sandbox_messages import CellEnd, Reply
 from sandbox_runtime.sandbox import Failed, HostTool
 from sandbox_runtime.sessions import client, rehearsal
 from sandbox_runtime.sessions.call_recorder import CallRecorder

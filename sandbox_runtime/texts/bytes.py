@@ -245,7 +245,7 @@ class SpooledBytes:
                 self._allowance.give_back(self.size)
 
 
-def pieces_of(source: FileBytes) -> Iterator[bytes]:
+def pieces_of(source: TextBytes) -> Iterator[bytes]:
     """Yields the bytes of a file in pieces."""
     offset = 0
     while data := bytes_at(source, offset, _PIECE_BYTES):
@@ -259,7 +259,7 @@ def bytes_at(source: TextBytes, offset: int, size: int) -> bytes:
         return reader.at(offset, size)
 
 
-def samples_of(source: FileBytes) -> list[bytes]:
+def samples_of(source: TextBytes) -> list[bytes]:
     """Returns the beginning of a file, and of a long one parts of its middle and its end."""
     ends = source.size - _SAMPLE_BYTES
     starts = (0, ends // 2, ends) if ends > 2 * _SAMPLE_BYTES else (0,)

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,15 @@ from sandbox_runtime.texts.compression import compression_of, decompressed, deco
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.forms import Form, decoded, form_of
 from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex
+from sandbox_runtime.texts.objects.kept_index import dumped, load_into
+from sandbox_runtime.texts.objects.places import kept_place
+from sandbox_runtime.texts.objects.ranges import ObjectBytes
+from sandbox_runtime.texts.objects.store import Address, Stamp, Store, address_of, local_path
 from sandbox_runtime.texts.regular_files import open_regular
 from sandbox_runtime.texts.whole import binary_kind, no_decompressor
 from sandbox_runtime.truncation import with_gap
+
+logger = logging.getLogger(__name__)
 
 # A larger temporary file is an accident, or the iterable is endless.
 MOST_SPOOLED_BYTES = 64 * 1024**3
@@ -212,7 +219,7 @@ class LazyText:
 
 
 class TextFile(LazyText):
-    """A text file as an input. It stays on the host; it must not change while it is used.
+    """A text file, or an object in a store, as an input. It stays where it is; it must not change while it is used.
 
     UTF-8, with or without a byte order mark, is read in place; invalid bytes become U+FFFD. Other encodings are
     recognized by their marks or guessed, which `size` says. A text in these, or in a named encoding, is converted
@@ -220,45 +227,74 @@ class TextFile(LazyText):
     """
 
     path: Path
+    """The path of the file; of an object, the path in its address, which is no file here."""
+    address: Address | None = None
+    """The address of an object; None for a file."""
     encoding: str | None = None
     """The encoding that was named."""
+    keeps_index = False
+    """Whether its index is kept beside it."""
 
-    def __init__(self, path: str | os.PathLike[str], *, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encoding: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        index: bool = False,
+    ) -> None:
         """Examines the file: its beginning, and a part of its middle and end.
 
         Args:
-            path: The path of the file.
+            path: The path of the file, or the address of an object: `s3://`, `gs://`, `az://`, `https://`, `http://`. Objects are
+                read in ranges; they need the extra `dspy-rlm[objects]`.
             encoding: The encoding; None to recognize it. With an encoding, a binary file is read as text too.
+            storage_options: Options of the object's store, such as `aws_region`. Those with credentials stay in this process.
+            index: Whether to keep the positions of characters and lines beside the text, with the suffix `.dspy-rlm-index`, once all of it
+                was read. A later process then need not read all of it for `len(text)` and line numbers.
 
         Raises:
             OSError: The file does not exist, cannot be read, or is not a regular file. (For a pipe, use
                 `TextStream`.)
             LookupError: The encoding is unknown.
             ValueError: The file is not a text, is damaged, or its compression is not supported.
+            ModuleNotFoundError: An object is named, and the package obstore is not installed.
         """
-        # Absolute, because the process may change its working directory.
-        full = self.path = Path(path).absolute()
-        self._open(partial(open_regular, full), full.name, encoding)
+        address = self.address = address_of(path, storage_options)
+        if address is not None:
+            self.path = Path(address.path)
+            store = Store(address)
+            self._open(ObjectBytes(store, store.stamp()), address.name, encoding)
+        else:
+            # Absolute, because the process may change its working directory.
+            full = self.path = Path(local_path(path)).absolute()
+            self._open(FileBytes(partial(open_regular, full), full.name), full.name, encoding)
+        self.keeps_index = index
         if self.binary:
             raise ValueError(
                 f"{self.name} is {self.binary}, not a text. Convert it to text, pass its bytes "
                 "(`open(path, 'rb').read()`), or name an encoding to read it as text all the same."
             )
+        if index:
+            keep_index(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the path: another process reads the file itself, and refuses it if it has changed."""
-        return _arrived, (str(self.path), self.encoding, self.stamp)
+        """Pickles the path or the address: another process reads the file itself, and refuses it if it has changed."""
+        if self.address is None:
+            place, options = str(self.path), {}
+        else:
+            place, options = self.address.url, self.address.sent_options
+        return _arrived, (place, self.encoding, self.stamp, options, self.keeps_index)
 
     def _open(
         self,
-        open_file: Callable[[], int],
+        file: FileBytes | ObjectBytes,
         name: str,
         encoding: str | None,
         allowance: DiskAllowance | None = None,
     ) -> None:
         if encoding is not None:
             encoding = self.encoding = codecs.lookup(encoding).name
-        file = FileBytes(open_file, name)
         self.stamp = file.stamp
         samples = samples_of(file)
         pieces, notes = pieces_of(file), []
@@ -284,26 +320,55 @@ class TextFile(LazyText):
         """The kind of a file that is no text; empty for a text."""
 
 
-def _arrived(path: str, encoding: str | None, stamp: tuple[int, int]) -> TextFile:
+def _arrived(
+    place: str,
+    encoding: str | None,
+    stamp: tuple[int, int] | Stamp,
+    options: Mapping[str, Any],
+    index: bool,
+) -> TextFile:
     """Returns an unpickled file. Raises `TextChangedError` if it is not the one that was sent."""
     try:
-        text = TextFile(path, encoding=encoding)
+        text = TextFile(place, encoding=encoding, storage_options=options, index=index)
     except FileNotFoundError as error:
+        if isinstance(stamp, Stamp):
+            raise TextChangedError(f"{error} There was one when it was sent.") from error
         raise TextChangedError(
-            f"{path} does not exist here. A TextFile is sent as its path, so the file must be at the same place on every machine."
+            f"{place} does not exist here. A TextFile is sent as its path, so the file must be at the same place on every machine."
         ) from error
-    check_stamp(path, text.stamp, stamp)
+    check_stamp(text.name if text.address else place, text.stamp, stamp)
     return text
 
 
-def check_stamp(path: str, stamp: tuple[int, int], sent: tuple[int, int]) -> None:
+def check_stamp(path: str, stamp: tuple[int, int] | Stamp, sent: tuple[int, int] | Stamp) -> None:
     """Raises `TextChangedError` if a file has another size, or was changed at another time, than when it was sent."""
     if stamp != sent:
+        size, sent_size = (one.size if isinstance(one, Stamp) else one[0] for one in (stamp, sent))
         raise TextChangedError(
-            f"{path} is not the file that was sent: it has {stamp[0]:,} bytes and had {sent[0]:,}"
-            + ("" if stamp[0] != sent[0] else ", but was written at another time")
+            f"{path} is not the file that was sent: it has {size:,} bytes and had {sent_size:,}"
+            + ("" if size != sent_size else ", but was written at another time")
             + "."
         )
+
+
+def keep_index(text: TextFile) -> None:
+    """Reads the index that is kept beside a text; if there is none that fits, writes one once all of the text was read."""
+    index, stamp = text.index, repr(text.stamp)
+    if not isinstance(index.source, (FileBytes, ObjectBytes)):
+        return  # converted into a temporary file, which each process reads again
+
+    place = kept_place(text.address, text.path)
+    data = place.read()
+    if data is not None and load_into(index, data, stamp):
+        return
+
+    def write() -> None:
+        try:
+            place.write(dumped(index, stamp))
+        except OSError as error:
+            logger.warning("The index of %s could not be written: %s", text.name, error)
+
+    index.on_complete = write
 
 
 class TextStream(LazyText):

@@ -6,7 +6,8 @@ from typing import Any
 
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.redaction.redact import redact_secrets
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import Answer, ToolRaised, ToolReturned
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.tools.error_texts import error_text
 from sandbox_runtime.truncation import MAX_NAME_CHARS, in_one_line, plain
 from sandbox_runtime.values.encoder import ValueCodec, encode_inline

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sandbox_runtime.redaction.redact import SignatureText, shown_signature
 from sandbox_runtime.rpc.messages import ToolDeclaration
@@ -23,6 +23,28 @@ def signature_of(tool: HostTool) -> inspect.Signature | None:
         return _unquoted(shown_signature(inspect.signature(function_of(tool))))
     except (TypeError, ValueError):
         return None
+
+
+class Arity(NamedTuple):
+    """How many positional arguments certainly fit a signature."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def of(cls, signature: inspect.Signature | None) -> Arity:
+        """Returns the arity of a signature. Of one that has more than plain parameters, no number fits for certain."""
+        parameters = () if signature is None else tuple(signature.parameters.values())
+        if signature is None or any(
+            one.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for one in parameters
+        ):
+            return cls(1, 0)
+        needed = [one for one in parameters if one.default is inspect.Parameter.empty]
+        return cls(len(needed), len(parameters))
+
+    def fits(self, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+        """Returns whether the arguments fit for certain. Otherwise `inspect` tells, which takes four times as long."""
+        return not kwargs and self.least <= len(args) <= self.most
 
 
 def _unquoted(signature: inspect.Signature) -> inspect.Signature:

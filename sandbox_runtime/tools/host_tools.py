@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,21 +22,25 @@ from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
-from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
+from sandbox_runtime.host_costs import BYTES_PER_CALL, BYTES_PER_PART, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
-from sandbox_runtime.rpc.messages import Answer, ToolCall, ToolDeclaration
+from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
 from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, calling_line, current_call
 from sandbox_runtime.tools.coroutines import Coroutines, Running
-from sandbox_runtime.tools.declarations import declarations, function_of, signature_of
+from sandbox_runtime.tools.declarations import Arity, declarations, function_of, signature_of
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.zones import serve_zone
 
 Work = Callable[[Running | None], Any]
+
+# To ask `inspect` takes longer than to encode most results.
+_NOT_AWAITABLE = frozenset({str, int, float, bool, bytes, list, dict, tuple, type(None)})
 
 
 class HostTools:
@@ -53,6 +59,7 @@ class HostTools:
         self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
+        self._arities: dict[str, Arity] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._open: dict[Future[Any], int] = {}
@@ -76,6 +83,7 @@ class HostTools:
         self._registered = dict(tools)
         self._tools = {name: function_of(tool) for name, tool in tools.items()}
         self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
+        self._arities = {name: Arity.of(one) for name, one in self._signatures.items()}
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -119,7 +127,8 @@ class HostTools:
                 return self._serve_batch(call)
             if call.mode == "aio":
                 # Arguments wait in encoded form: decoded, they may be many times as large.
-                size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
+                parts = call.arguments
+                size = BYTES_PER_CALL + BYTES_PER_PART * len(parts) + sum(map(nbytes, parts))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
                 future.add_done_callback(
                     lambda done: reply(answer(self._border, call, _outcome(done)))
@@ -127,7 +136,9 @@ class HostTools:
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
-                with Call(self._part_of()).current():
+                own = Call(self._part_of())
+                own.check()  # this sandbox may be one of a call whose cell has ended
+                with own.current():
                     return returned(self._border, call, work(None))
             return answer(self._border, call, _outcome(self._start(call.tool, work)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
@@ -177,7 +188,7 @@ class HostTools:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
-        if signature is not None:
+        if signature is not None and not self._arities[name].fits(args, kwargs):
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -198,7 +209,7 @@ class HostTools:
                 if error is raised:
                     raise
             else:
-                if inspect.isawaitable(result):
+                if type(result) not in _NOT_AWAITABLE and inspect.isawaitable(result):
                     return self._coroutines.wait(name, result, running)
                 return result
             raise error
@@ -206,18 +217,76 @@ class HostTools:
         return work
 
     def _serve_batch(self, call: ToolCall) -> Answer:
-        """Runs many calls and answers with the outcome of each, in order.
-
-        Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
-        """
+        """Runs many calls and answers with the outcome of each, in order."""
         items = self._decode(call)
         if not isinstance(items, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in items:  # all before the first runs
             self._bind(call.tool, *_arguments(call, item))
-        tool: Any = self._tools.get(call.tool)
-        batch = Call(self._part_of())
         outcomes: list[Outcome] = [(False, InterruptedError("the call was abandoned"))] * len(items)
+        if self._limits.call_seconds is None:
+            self._share(call.tool, items, outcomes)
+        else:
+            self._start_each(call.tool, items, outcomes)
+        return answer_batch(self._border, call, outcomes)
+
+    def _share(self, name: str, items: list[Any], outcomes: list[Outcome]) -> None:
+        """Runs the calls of a batch in a few threads, each of which takes the next item when it is done.
+
+        A thread starts another before its first item, so that a batch of short calls is over before many have started: to hand
+        each item to a thread would take longer than such a call.
+        """
+        tool: Any = self._tools.get(name)
+        batch = Call(self._part_of())
+        numbers, lock = itertools.count(), threading.Lock()
+        started: list[Future[Any]] = []
+        over, left = threading.Event(), len(items)
+
+        def run(at: int) -> Outcome:
+            try:
+                with Call(batch).current():
+                    return True, self._call_of(name, tool, *items[at])(Running())
+            except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
+                return False, error
+
+        def start() -> None:
+            future = self._start(name, work)
+            started.append(future)
+            future.add_done_callback(lambda _: over.set() if batch.over else None)
+
+        def work(_: Running | None) -> None:
+            nonlocal left
+            is_first = True
+            while not batch.over:
+                with lock:
+                    at = next(numbers)
+                if at >= len(items):
+                    return
+                if is_first and at + 1 < len(items) and len(started) < most:
+                    with contextlib.suppress(RuntimeError):  # too many threads are lost
+                        start()
+                is_first = False
+                outcomes[at] = contextvars.copy_context().run(run, at)
+                with lock:
+                    left -= 1
+                if left == 0:
+                    over.set()
+
+        most = self._limits.concurrent_calls
+        if items:
+            start()
+            over.wait()
+        batch.end()
+        for future in started:  # those that have found no thread
+            future.cancel()
+
+    def _start_each(self, name: str, items: list[Any], outcomes: list[Outcome]) -> None:
+        """Runs each call of a batch in a thread of its own, which can be abandoned when its time is over.
+
+        Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
+        """
+        tool: Any = self._tools.get(name)
+        batch = Call(self._part_of())
         most = 2 * self._limits.concurrent_calls
         places = threading.Semaphore(most)
 
@@ -230,11 +299,10 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._call_of(call.tool, tool, *item)
-            self._start(call.tool, work).add_done_callback(functools.partial(end, at))
+            work = self._call_of(name, tool, *item)
+            self._start(name, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
-        return answer_batch(self._border, call, outcomes)
 
     # ---- Threads ----
 
@@ -303,11 +371,11 @@ class _Both(Call):
 
 
 def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any]]:
-    kinds = [type(part) for part in arguments] if isinstance(arguments, list) else []
-    if kinds != [list, dict]:
-        raise TypeError(f"{call.tool}() was called without arguments to read")
-    args, kwargs = arguments
-    return args, kwargs
+    if type(arguments) is list and len(arguments) == 2:
+        args, kwargs = arguments
+        if type(args) is list and type(kwargs) is dict:
+            return args, kwargs
+    raise TypeError(f"{call.tool}() was called without arguments to read")
 
 
 def _outcome(future: Future[Any]) -> Outcome:

@@ -23,6 +23,7 @@ from collections.abc import (
     ValuesView,
 )
 from decimal import Decimal
+from json.encoder import encode_basestring_ascii
 from pathlib import PurePath, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -236,11 +237,11 @@ def decode(parts: Sequence[bytes | bytearray]) -> Any:
 
 def encode_inline(value: object) -> str | None:
     """Returns a small plain JSON value as JSON text; None for other values."""
+    if type(value) is str and len(value) <= INLINE_CHARS:
+        return encode_basestring_ascii(value)
     if value is None or type(value) in (bool, float):
         return json.dumps(value)
     if type(value) is int and value.bit_length() <= MAX_INT_BITS:
-        return json.dumps(value)
-    if type(value) is str and len(value) <= INLINE_CHARS:
         return json.dumps(value)
     return None
 

@@ -21,9 +21,9 @@ from command_line import COMMAND, Run, environment
 
 from benchmarks.counting import KEYWORD, make_server
 from dspy_rlm.cli.exit_codes import CommandError
-from dspy_rlm.cli.optimizing.intervals import compared
 from dspy_rlm.cli.optimizing.metrics import explained, likeness
 from dspy_rlm.cli.optimizing.plan import divided, planned
+from dspy_rlm.comparing.intervals import compared
 from dspy_rlm.testing import Fault, PolicyServer
 
 PROGRAM = """\

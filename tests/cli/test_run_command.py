@@ -192,7 +192,11 @@ class TestMistakes:
         ("arguments", "code", "message"),
         [
             (["program.py:rml"], 11, "has no 'rml'. Did you mean 'rlm'?"),
-            (["program.py:number"], 11, "number of program.py is not an RLM but a int"),
+            (
+                ["program.py:number"],
+                11,
+                "number of program.py is not an RLM but an object of type int",
+            ),
             (["nothing.py:rlm"], 10, "There is no file 'nothing.py' to run."),
             (["leaving.py:rlm"], 11, "leaving.py cannot be imported: SystemExit"),
             (["whole.py:pipeline"], 11, "It has the RLM pipeline.search."),

@@ -28,14 +28,14 @@ from sandbox_runtime.errors import (
     TextChangedError,
     ValueCrossingError,
 )
-from sandbox_runtime.rpc.messages import (
+from sandbox_runtime.rpc.protocol import Connection
+from sandbox_runtime.rpc.sandbox_messages import (
     Reply,
     ToolCall,
     parse_cell_end,
     parse_compiled,
     parse_done,
 )
-from sandbox_runtime.rpc.protocol import Connection
 from sandbox_runtime.sessions.checkpoint import Checkpoint, parse_image
 from sandbox_runtime.texts.calls import TextCalls
 from sandbox_runtime.values.encoder import ValueCodec

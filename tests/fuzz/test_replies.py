@@ -20,7 +20,8 @@ from .reply_rules import check, check_reading, contains, replies
 PROGRAMS = st.sampled_from(
     [CODE, "x = 1", "print(x)", "SUBMIT(answer=x)", "FINAL(7)", "for i in x:\n    print(i)", "# look", "", "x = [1,", "look at it",
      's = """\n```\n[[ ## code ## ]]\n"""\nprint(s)', "print('a < b & c', \"\u201cd\u201d\")", "!ls\nx = 1", "%time x = 1", ">>> x = 1\n1",
-     '{"code": "x"}', "f(\n    1,\n)", "print(\u201ca\u201d)", "x\u00a0= 1", "    x = 1\n    print(x)", "True", "42"]
+     '{"code": "x"}', "f(\n    1,\n)", "print(\u201ca\u201d)", "x\u00a0= 1", "    x = 1\n    print(x)", "True", "42",
+     's = """\n<code>\nprint(1)\n"""\nprint(s)', 's = """\n<tool_call>\n{"code": "x"}\n</tool_call>"""\nprint(s)']
 )  # fmt: skip
 LABELS = st.sampled_from(["python", "py", "", "repl", "json", "bash", "text", "output", "Python3", "{.python}", "yaml", "xyz", "main.py"])  # fmt: skip
 PROSE = st.sampled_from(

@@ -152,8 +152,9 @@ def _disturb(
         if not last and count >= after_requests and is_due is None:
             is_due = time.monotonic() + extra_seconds
         if is_due is not None and time.monotonic() >= is_due:
-            os.kill(child.pid, signal.SIGKILL)
-            done.kills += 1
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(child.pid, signal.SIGKILL)
+                done.kills += 1
             break
         time.sleep(0.002)
     child.join(10)

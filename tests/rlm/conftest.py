@@ -24,7 +24,7 @@ def no_sub_calls(_request: object) -> str:
 @pytest.fixture(scope="session")
 def kept() -> Iterator[ThriftyPool]:
     """A pool for all tests that need no sandbox of their own."""
-    pool = ThriftyPool()
+    pool = ThriftyPool(keeps=6)  # a batch of sub-runs has up to four at a time beside its own
     yield pool
     pool.close()
 

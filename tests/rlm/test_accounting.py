@@ -7,7 +7,7 @@ import pytest
 from tests.accounting.trial import trial
 
 # Resumes after a refused key and after cancellation, batches, sub-runs, caches, limits in tokens and dollars.
-QUICK = (3, 9, 11)
+QUICK = (3, pytest.param(9, marks=pytest.mark.nightly), 11)
 
 
 @pytest.mark.parametrize("number", QUICK)

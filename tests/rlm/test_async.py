@@ -639,6 +639,7 @@ class TestLiveLoops:
 
         assert asyncio.run(cell()) == ([2, 11, 11, 12, 13, "yes"], [2, 11, 11, 12, 13, "yes"])
 
+    @pytest.mark.nightly  # two sandboxes; the test before it has one loop
     def test_loops_in_threads_do_not_mix(self, play, pool):
         """Two loops in two threads, each with its own settings, do not mix; nor does a call without a loop."""
         loops: dict[str, set[Any]] = {}

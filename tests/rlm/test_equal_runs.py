@@ -46,6 +46,7 @@ def run(server: PolicyServer, question: str, kept: Any, log: Any = "a\nb", **lim
         return rlm(log=log, question=question)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "limits",
     [

@@ -364,3 +364,79 @@ class TestSandboxes:
         )
 
         assert rlm(q="?").answer == "on"
+
+
+class TestEndedCells:
+    """A module goes on in its thread after its cell has ended, but does nothing more for it."""
+
+    @pytest.mark.filterwarnings("ignore:CodeAct is deprecated")
+    @pytest.mark.parametrize("kind", ["ReAct", "CodeAct"])
+    def test_no_tool_is_called_after_the_cell(self, play, kind):
+        """A reply of the sub-LM that comes after the end of the cell starts no tool call and opens no sandbox."""
+        requested, may_reply, calls = threading.Event(), threading.Event(), []
+
+        async def look(x: str) -> str:
+            """Looks something up."""
+            calls.append(x)
+            return "found"
+
+        def wait_for_request() -> bool:
+            """Returns once the sub-LM has the request."""
+            return requested.wait(30)
+
+        def let_it_reply() -> None:
+            """Lets the sub-LM reply."""
+            may_reply.set()
+
+        def late(request):
+            requested.set()
+            assert may_reply.wait(30)
+            return values(
+                next_thought="t",
+                next_tool_name="look",
+                next_tool_args='{"x": "1"}',
+                generated_code="print(look('1'))",
+                finished=False,
+            )(request)
+
+        rlm, server = play(
+            "q -> answer: bool",
+            f"import asyncio, dspy\nmodule = dspy.{kind}('q -> a', tools=[look])\n"
+            "task = asyncio.ensure_future(module.acall(q=q))\n"
+            "await asyncio.sleep(0)\nready = wait_for_request()",
+            "let_it_reply()\nawait asyncio.sleep(1)\nSUBMIT(ready)",
+            sub=late,
+            tools=[look, wait_for_request, let_it_reply],
+        )
+
+        assert rlm(q="?").answer is True
+        assert calls == []
+        assert len(server.requests_to("sub")) == 1
+
+    def test_tools_that_are_coroutine_functions_are_called_while_it_runs(self, play):
+        """The check before each call keeps coroutine functions usable in `ReAct`."""
+        calls = []
+
+        async def look(x: str) -> str:
+            """Looks something up."""
+            calls.append(x)
+            return "found"
+
+        rlm, _ = play(
+            "q -> answer",
+            "import dspy\nSUBMIT(dspy.ReAct('q -> answer', tools=[look])(q=q).answer)",
+            sub=route(
+                (
+                    lambda r: asks_for("next_tool_name")(r) and not calls,
+                    values(next_thought="t", next_tool_name="look", next_tool_args='{"x": "1"}'),
+                ),
+                (
+                    asks_for("next_tool_name"),
+                    values(next_thought="t", next_tool_name="finish", next_tool_args="{}"),
+                ),
+                otherwise=values(reasoning="r", answer="42"),
+            ),
+            tools=[look],
+        )
+
+        assert (rlm(q="?").answer, calls) == ("42", ["1"])

@@ -203,6 +203,38 @@ def test_a_tool_call_of_a_function_is_a_call():
     assert code_of(None, tool_calls=[call]) == "search(q='x', n=2)"
 
 
+ELEMENTS_IN_CODE = [
+    's = """\n<code>\nprint(1)\n</code>\n"""\nprint(s)',
+    's = """\n<code>\nprint(1)\n"""\nprint(s)',
+    '# <code>\ns = "<code>"\nprint(s)',
+    's = """\n<tool_call>\n{"code": "print(1)"}\n</tool_call>"""\nprint(s)',
+    's = """\n<reasoning>r</reasoning>\n<code>\nprint(1)\n</code>"""\nprint(s)',
+]
+
+
+@pytest.mark.parametrize("code", ELEMENTS_IN_CODE)
+@pytest.mark.parametrize("mark", ["```", "~~~"])
+def test_an_element_inside_of_a_block_is_code(code, mark):
+    """The block is read, alone, below prose, and with an element in the prose after it."""
+    block = fence(code, mark=mark)
+
+    for form in (
+        block,
+        f"First I look.\n\n{block}",
+        sections(block),
+        f"{block}\nThis prints <b>s</b>.",
+    ):
+        assert code_of(form) == code
+
+
+@pytest.mark.parametrize("block", [fence(), fence(ELEMENTS_IN_CODE[0])])
+def test_a_block_inside_of_an_element_is_its_code(block):
+    """The element opens before the block."""
+    code = block.removeprefix("```python\n").removesuffix("\n```")
+
+    assert code_of(f"<reasoning>r</reasoning>\n<code>\n{block}\n</code>") == code
+
+
 class TestSeveralBlocks:
     """Several blocks run as one cell if they read as one program."""
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from dspy_rlm import RLM, InputError, RunFailedError
+from dspy_rlm import RLM, InputError, RunFailedError, TextFile
 from dspy_rlm.journal import JournalError, load
+from dspy_rlm.journal.stored_values import MAX_HASHED_AT_ONCE
 from dspy_rlm.testing import Action, Fault, asks_for, policy, route, scripted
 
 TEXT = "\n".join(f"line {number}" for number in range(6))
@@ -413,6 +414,24 @@ class TestWhatIsRefused:
 
         with pytest.raises(InputError, match="not the one"):
             rlm.resume(part, text="other")
+
+    def test_a_large_file_that_has_changed(self, play, journal, tmp_path):
+        """A file whose digest is computed in the background is the same until its content changes."""
+        large = tmp_path / "large.log"
+        large.write_bytes(b"a line of some thirty characters\n" * 1_020_000)
+        assert large.stat().st_size > MAX_HASHED_AT_ONCE
+        rlm, _ = play("log -> n: int", "print(log[:6])", "SUBMIT(n=len(log[:6]))", journal=journal)
+        rlm(log=TextFile(large))
+        assert load(journal).inputs["log"].digest
+        part = cut(journal, lines_of(journal) - 2, tmp_path)
+
+        assert rlm.resume(part).n == 6
+
+        again = cut(journal, lines_of(journal) - 3, tmp_path)
+        with large.open("r+b") as file:
+            file.write(b"A")
+        with pytest.raises(InputError, match=r"large\.log has changed"):
+            rlm.resume(again)
 
     def test_an_input_that_the_journal_does_not_hold(self, play, journal, tmp_path):
         """It is named, and passed again."""

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from dspy_rlm import InputError, Pool, RunFailedError, SignatureError, TextFile, open_repl, replay
+from dspy_rlm import InputError, RunFailedError, SignatureError, TextFile, open_repl, replay
 from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.testing import Action, Fault, scripted
 
@@ -26,11 +26,9 @@ def turns(*codes):
 
 
 @pytest.fixture
-def pool():
-    """A pool of its own, whose sandboxes the test closes."""
-    pool = Pool(size=1)
-    yield pool
-    pool.close()
+def pool(kept):
+    """The pool whose sandboxes are used again, for tests that leave them sound."""
+    return kept
 
 
 class TestKept:
@@ -121,8 +119,8 @@ class TestRecorded:
 
     CALLS = ("words = docs.split()\nSUBMIT('a')", "words.append(q)\nSUBMIT(' '.join(words))")
 
-    def test_it_can_be_repeated_alone(self, play, pool, tmp_path):
-        rlm, _ = play("docs, q -> answer", turns(*self.CALLS)[0], pool=pool, journal=tmp_path)
+    def test_it_can_be_repeated_alone(self, play, fresh, tmp_path):
+        rlm, _ = play("docs, q -> answer", turns(*self.CALLS)[0], pool=fresh, journal=tmp_path)
         with rlm.session(docs="one two") as ask:
             ask(q="x")
             path = ask(q="three").run.journal
@@ -133,10 +131,10 @@ class TestRecorded:
         assert repeated.same, repeated
         assert repeated.steps == 1
 
-    def test_it_is_refused_where_the_variables_were_not_saved(self, play, pool, tmp_path):
+    def test_it_is_refused_where_the_variables_were_not_saved(self, play, fresh, tmp_path):
         rlm, _ = play(
             *("docs, q -> answer", turns(*self.CALLS)[0]),
-            pool=pool,
+            pool=fresh,
             journal=tmp_path,
             checkpoints="never",
         )
@@ -207,8 +205,8 @@ class TestEnds:
         with rlm.session(docs="x") as ask, pytest.raises(InputError, match="q"):
             ask()
 
-    def test_no_process_is_left(self, play, pool, deno_children):
-        rlm, _ = play("docs, q -> answer", "SUBMIT('a')", pool=pool)
+    def test_no_process_is_left(self, play, fresh, deno_children):
+        rlm, _ = play("docs, q -> answer", "SUBMIT('a')", pool=fresh)
         with rlm.session(docs="x") as ask:
             ask(q="a")
             kept = ask._pool._session.pid

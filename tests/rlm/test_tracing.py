@@ -85,6 +85,7 @@ async def afind(key: str) -> str:
     return key
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("way", ["sync", "async"])
 def test_live_spans_are_those_of_the_journal(play, spans, tmp_path, way):
     """Batches, sub-runs side by side and tools on the event loop have the parents that the journal names."""

@@ -203,6 +203,7 @@ class TestHistory:
             ({"max_history_size": 0}, "auto", "sync"),
         ],
     )
+    @pytest.mark.sampled(2)
     def test_costs_need_no_history(self, kept, settings, engine, how):
         """The report of a run is the same where DSPy keeps no history: costs, cut replies and cached calls too."""
         models = {

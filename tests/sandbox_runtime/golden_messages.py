@@ -17,23 +17,20 @@ from sandbox_runtime.rpc.messages import (
     Discard,
     Initialize,
     Interrupt,
-    Output,
     Piece,
-    Refusal,
     Register,
-    Reply,
     Reserve,
     Room,
     Run,
     Settle,
     TakeCompiled,
     TakeImage,
-    ToolCall,
     ToolDeclaration,
     ToolInterrupted,
     ToolRaised,
     ToolReturned,
 )
+from sandbox_runtime.rpc.sandbox_messages import Output, Refusal, Reply, ToolCall
 
 FOLDER = Path(__file__).parent.parent / "golden"
 
@@ -65,7 +62,7 @@ FROM_HOST = {
     "register-nothing": Register([], None),
     "register-no-outputs": Register([], {}),
     "run": Run(7, 'print("naïve")\n1 + 1\n'),
-    "settle": Settle(),
+    "settle": Settle(2),
     "checkpoint": TakeImage(),
     "compiled": TakeCompiled(),
     "interrupt": Interrupt(),

@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from sandbox_runtime import Pool
-from sandbox_runtime.admission import FEWEST, AdmissionQueue, available_bytes, default_bound
+from sandbox_runtime.admission import FEWEST, AdmissionQueue, default_bound
+from sandbox_runtime.machine import available_bytes
 
 
 def granted(*queue):

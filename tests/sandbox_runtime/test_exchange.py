@@ -14,16 +14,9 @@ import pytest
 from sandbox_runtime import Limits, SandboxDiedError
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.rpc.channel import Channel
-from sandbox_runtime.rpc.messages import (
-    CALL,
-    END,
-    EXIT_REASONS,
-    OUTPUT,
-    REFUSED,
-    TakeImage,
-    ToolReturned,
-)
+from sandbox_runtime.rpc.messages import TakeImage, ToolReturned
 from sandbox_runtime.rpc.open_calls import MAX_OPEN_CALLS
+from sandbox_runtime.rpc.sandbox_messages import CALL, END, EXIT_REASONS, OUTPUT, REFUSED
 from sandbox_runtime.sessions import client
 from sandbox_runtime.values.encoder import ValueCodec
 

@@ -8,9 +8,10 @@ from sandbox_runtime import Limits
 from sandbox_runtime.open import ready_engine
 from sandbox_runtime.rpc.channel import Channel
 from sandbox_runtime.rpc.frames import encode_frame
-from sandbox_runtime.rpc.messages import ANSWER, EXIT_REASONS, REQUEST, Initialize, Run
+from sandbox_runtime.rpc.messages import ANSWER, REQUEST, Initialize, Run
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection
+from sandbox_runtime.rpc.sandbox_messages import EXIT_REASONS
 
 LIMITS = Limits()
 EXIT_CODES = {reason: code for code, reason in EXIT_REASONS.items()}

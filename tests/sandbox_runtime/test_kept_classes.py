@@ -124,7 +124,7 @@ ACT = (
 )
 
 
-@pytest.mark.sampled(6)
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     "plant",
     [

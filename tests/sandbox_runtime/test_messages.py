@@ -12,19 +12,17 @@ from hypothesis import strategies as st
 
 from sandbox_runtime.errors import ProtocolError
 from sandbox_runtime.rpc.frames import Frame
-from sandbox_runtime.rpc.messages import (
+from sandbox_runtime.rpc.messages import PROTOCOL_VERSION, Register, ToolDeclaration
+from sandbox_runtime.rpc.sandbox_messages import (
     CALL,
     END,
     OUTPUT,
-    PROTOCOL_VERSION,
     REFUSED,
     CellEnd,
     Output,
     Refusal,
-    Register,
     Reply,
     ToolCall,
-    ToolDeclaration,
     parse_cell_end,
     parse_frame,
 )
@@ -107,7 +105,7 @@ class TestRequests:
         """A checkpoint request has no parameters."""
         assert golden.FROM_HOST["checkpoint"].params() == {}
         assert golden.FROM_HOST["compiled"].params() == {}
-        assert golden.FROM_HOST["settle"].params() == {}
+        assert golden.FROM_HOST["settle"].params() == {"interrupts": 2}
 
 
 class TestFromSandbox:

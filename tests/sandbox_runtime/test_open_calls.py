@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sandbox_runtime.errors import ProtocolError
-from sandbox_runtime.rpc.messages import ToolCall
 from sandbox_runtime.rpc.open_calls import MAX_OPEN_CALLS, OpenCalls
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
 
 REQUEST = 77
 

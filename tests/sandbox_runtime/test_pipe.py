@@ -153,7 +153,7 @@ class TestInterrupts:
 
             def stop(gate=gate):
                 session.interrupt()
-                time.sleep(0.1)  # the signal may still be on its way
+                time.sleep(0.5)  # the signal may still be on its way
                 gate.open.set()  # a tool in the cell's own thread runs to its end
 
             thread = when(gate.entered, stop)
@@ -171,6 +171,19 @@ class TestInterrupts:
                 )
                 session.run_cell("x = 1")
                 later.result()
+                assert output(session, "sum(range(1000))") == "499500\n"
+
+    def test_several_that_come_as_their_cell_ends(self, session):
+        """Each of them is waited for; those that arrive as one cost the next cell a second at most."""
+        with ThreadPoolExecutor(2) as pool:
+            for round_ in range(10):
+                later = [
+                    pool.submit(lambda wait=wait: (time.sleep(wait), session.interrupt()))
+                    for wait in (round_ * 50e-6, round_ * 50e-6 + 0.0003)
+                ]
+                session.run_cell("try:\n    x = sum(range(3000))\nexcept KeyboardInterrupt: pass")
+                for one in later:
+                    one.result()
                 assert output(session, "sum(range(1000))") == "499500\n"
 
     def test_one_that_comes_as_its_cell_begins(self, session):

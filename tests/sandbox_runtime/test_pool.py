@@ -24,6 +24,7 @@ from sandbox_runtime import (
     Pool,
     SandboxStartError,
     default_pool,
+    set_default_pool,
 )
 from sandbox_runtime.pool import _SessionSpec
 
@@ -132,6 +133,7 @@ class TestLend:
             assert session is not victim
             assert session.run_cell("1") == Completed("1\n")
 
+    @pytest.mark.nightly  # five sessions; borrowers one after another are tested above
     def test_many_borrowers_at_once(self, pool):
         """Each borrower gets its own session; the pool's size bounds the warm ones."""
 
@@ -285,6 +287,7 @@ def test_a_text_is_no_list_of_packages(take):
 class TestKinds:
     """Sessions of several specifications share the pool's size."""
 
+    @pytest.mark.nightly  # four sessions; that another specification has other sessions is tested above
     def test_the_kind_of_the_last_loan_has_the_room(self):
         """The least recently lent specification is evicted, and not opened again without a loan."""
         pool = Pool(1)
@@ -321,6 +324,17 @@ class TestDefault:
     def test_it_is_one(self):
         """There is one default pool per process."""
         assert default_pool() is default_pool()
+
+    def test_it_can_be_another(self, pool):
+        """The pool that was set is the default, until it is taken back."""
+        usual = default_pool()
+        set_default_pool(pool)
+        try:
+            assert default_pool() is pool
+        finally:
+            set_default_pool(None)
+
+        assert default_pool() is usual
 
     def test_copies_of_a_pool_are_the_pool(self, pool):
         """Copies of a program, as optimizers create them, share the pool's sessions."""

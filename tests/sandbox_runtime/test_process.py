@@ -185,7 +185,7 @@ class TestEnds:
         process = start("pass")
         process.wait()
 
-        assert process.thread_seconds() == {}
+        assert process.thread_times() == {}
 
     def test_waiting_for_a_child_that_lives(self, start):
         """`wait` returns None on timeout."""

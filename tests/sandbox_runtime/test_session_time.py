@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 from session_cells import (
@@ -115,6 +118,28 @@ class TestTime:
 
         assert isinstance(result, Failed)
         assert result.output == "heardheard"
+
+    @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped")
+    def test_a_machine_that_does_not_run_it(self, opened):
+        """A cell is not charged for time in which its process gets no processor."""
+        stopped = threading.Event()
+
+        def starve() -> None:
+            time.sleep(0.02)
+            os.kill(session.pid, signal.SIGSTOP)
+            stopped.set()
+            time.sleep(2)
+            os.kill(session.pid, signal.SIGCONT)
+
+        def begin() -> None:
+            threading.Thread(target=starve).start()
+
+        session = opened(limits=Limits(cell_seconds=1.5, grace_seconds=0.1), tools={"begin": begin})
+
+        shown = output(session, "begin()\nprint(sum(i % 7 for i in range(1_500_000)))")
+
+        assert shown == "4499995\n"
+        assert stopped.is_set()
 
     def test_limits_of_centuries(self, opened):
         """A very large limit works like no limit."""

@@ -102,7 +102,7 @@ def hold(escape: Escape, shared: Shared, around: Surroundings) -> None:
     assert escape.ends or session.restarts == before, "the session was lost"
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(9)
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_nothing_of_the_host_is_reached(escape, shared, around):
     """An escape reaches no file, connection or process, no undeclared tool, and forges no submission."""

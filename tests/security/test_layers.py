@@ -73,8 +73,8 @@ def sessions(rights, around) -> Iterator[Sessions]:
     sessions.close()
 
 
-# On each push a quarter of the escapes, each at one of the two places: with an odd number both places have some.
-@pytest.mark.sampled(len(REACHING_OUT) // 4 | 1)
+# On each push a sixth of the escapes, each at one of the two places: with an odd number both places have some.
+@pytest.mark.sampled(len(REACHING_OUT) // 6 | 1)
 @pytest.mark.parametrize("escape", REACHING_OUT)
 def test_rights_of_the_process_or_of_the_worker(escape, sessions, around):
     """Either denial suffices after an escape from the realm, without a wall."""

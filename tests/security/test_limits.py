@@ -121,7 +121,7 @@ def test_memory_is_bounded(program, unhurried, around):
         assert subject.ending.error != "CellTimeoutError"
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("program", STACK, ids=name_of)
 def test_the_stack_is_bounded(program, unhurried, around):
     """Deep values harm only their own interpreter."""

@@ -36,6 +36,7 @@ HEAVY = frozenset(
         "a pattern that never ends, on the host",
         "a pool whose workers wait for the next cell's work",
         "a trace that lies about lines",
+        "garbage with a trace function",
         "garbage that is collected later, and takes its rights itself",
         "nested 100,000 deep in dicts and tuples",
         "weak references to garbage that take their rights themselves",

@@ -26,7 +26,6 @@ from dspy_rlm.cli.configuration.sources import settled
 from dspy_rlm.cli.exit_codes import BUDGET, COMPLETE, CONFIGURATION, CommandError
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.cli.optimizing.estimate import Estimate, estimate, estimate_text
-from dspy_rlm.cli.optimizing.intervals import Comparison, Interval, compared
 from dspy_rlm.cli.optimizing.metrics import Metric, metric_of
 from dspy_rlm.cli.optimizing.optimizers import MAX_ERRORS, compiled
 from dspy_rlm.cli.optimizing.plan import Parts, Runs, divided, planned
@@ -36,6 +35,7 @@ from dspy_rlm.cli.optimizing.trainset import examples_in, expected
 from dspy_rlm.cli.programs.command import split_name
 from dspy_rlm.cli.programs.loading import load_rlm
 from dspy_rlm.cli.programs.run import configured_module, root_lm
+from dspy_rlm.comparing.intervals import Comparison, Interval, compared
 from dspy_rlm.errors import InputError
 from dspy_rlm.lms.model_facts import bounds_of
 from dspy_rlm.reports.text import dollars

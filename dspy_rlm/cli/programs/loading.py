@@ -117,4 +117,6 @@ def _missing(place: str, name: str, module: ModuleType) -> CommandError:
 
 
 def _described(value: Any) -> str:
-    return f"the class {value.__name__}" if inspect.isclass(value) else f"a {type(value).__name__}"
+    if inspect.isclass(value):
+        return f"the class {value.__name__}"
+    return f"an object of type {type(value).__name__}"

@@ -98,11 +98,10 @@ def describe_replay(replay: argparse.ArgumentParser) -> None:
     _add_json(replay)
 
 
-def describe_compare(compare: argparse.ArgumentParser) -> None:
-    """Adds the flags of `compare`."""
-    compare.description = "Shows the first difference of two runs, and the spending of each. The exit code is 1 if they differ."
-    compare.add_argument("a", metavar="A", help=RUN)
-    compare.add_argument("b", metavar="B", help="the other run")
+def describe_recorded(compare: argparse.ArgumentParser) -> None:
+    """Adds the flags of `compare` for two recorded runs."""
+    compare.add_argument("a", metavar="A", nargs="?", help=RUN)
+    compare.add_argument("b", metavar="B", nargs="?", help="the other run")
     _add_folder(compare)
     _add_json(compare)
 

@@ -35,8 +35,8 @@ def records(path: str, name: str) -> Iterator[dict[str, Any]]:
             page.close()
         except pypdfium2.PdfiumError:
             broken += 1
-        # PDFium marks a hyphen at the end of a line with U+FFFE.
-        text = text.replace("\ufffe", "-")
+        # PDFium marks a hyphen at the end of a line: with U+0002 in this form of the text, with U+FFFE in others.
+        text = text.replace("\x02", "-").replace("\ufffe", "-")
         empty += not text.strip()
         yield {"part": f"page {number + 1}", "text": text.strip("\n")}
     if broken:

@@ -104,6 +104,7 @@ class Hooks:
             if len(known) != len(codecs) or not all(map(is_, known.values(), codecs.values())):
                 restore(known, codecs, sealed=True)
         self.silence()
+        self.restore_handlers()
 
     def silence(self) -> None:
         """Restores only the hooks that Python may call at almost any step."""
@@ -111,14 +112,19 @@ class Hooks:
             return
         for hooks, items in self._sealed:
             hooks[:] = items
+        start_collector()
+        set_collector_debug(0)
+        set_thresholds(*self._thresholds)
+
+    def restore_handlers(self) -> None:
+        """Restores the handlers of errors in texts, and of signals."""
+        if not self._whole:
+            return
         for error, handler in self._error_handlers:
             set_error_handler(error, handler)
         if not all(map(is_, map(handler_of, self._signals), self._signal_handlers)):
             for number, handler in zip(self._signals, self._signal_handlers, strict=True):
                 set_handler(number, handler)
-        start_collector()
-        set_collector_debug(0)
-        set_thresholds(*self._thresholds)
 
     def note_path(self) -> None:
         """Takes a new snapshot of `sys.path`."""

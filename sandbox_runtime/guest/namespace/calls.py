@@ -94,6 +94,8 @@ class HostCalls:
     def checked(self, sent: tuple[str, list[Part]], label: str) -> tuple[str, list[Part]]:
         """Returns an encoded value, or raises ValueError if it is too large to leave the sandbox."""
         text, extras = sent
+        if not extras and len(text) <= self.value_bytes:
+            return sent
         total = len(text) + sum(memoryview(part).nbytes for part in extras)
         if total > self.value_bytes:
             raise ValueError(

@@ -128,10 +128,12 @@ def send_call(args: tuple[Any, ...], kwargs: dict[str, Any], label: str) -> tupl
     """Encodes the arguments of a call; see `send`. A few short ones, as in most calls, take a fast path."""
     few = len(args) + len(kwargs) < 8 and "$" not in kwargs
     if few and _SCALARS.issuperset(map(type, chain(args, kwargs.values()))):
-        with contextlib.suppress(ValueError):
+        try:
             text = "".join(_encode_plain([args, kwargs], 0))
             if len(text) <= INLINE_CHARS:
                 return text, []
+        except ValueError:  # `suppress` would take as long as the encoder
+            pass
     return send([list(args), kwargs], label)
 
 

@@ -6,9 +6,11 @@ drawn, with both their scores (Efron and Tibshirani, An Introduction to the Boot
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -71,3 +73,15 @@ def _between(mean: float, resampled: list[float]) -> Interval:
     ordered = sorted(resampled)
     tail = round((1 - LEVEL) / 2 * len(ordered))
     return Interval(mean, ordered[tail], ordered[-1 - tail])
+
+
+def wilson(successes: float, count: int) -> Interval:
+    """Returns a proportion with its score interval (Wilson, JASA 22, 1927).
+
+    Unlike a bootstrap it has a width where all answers are right, or none.
+    """
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    mean = successes / count
+    center = (mean + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(mean * (1 - mean) / count + z * z / (4 * count**2))
+    return Interval(mean, max(0.0, center - half), min(1.0, center + half))

@@ -1,0 +1,221 @@
+"""Ways to fail that others have published about recursive language models, as policies.
+
+The paper reports models that make thousands of calls for one line each, that answer without a look at the context, and that ask again for
+what they have (appendix on failures, https://arxiv.org/abs/2512.24601). The others are common in reports of users: slow code that is run
+again and again, parts that end in the middle of a line, and answers from output that was cut off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.task_policies.honest import CHUNKS, Moves, Script
+from dspy_rlm import Limits
+from dspy_rlm.tasks.loading import DOCUMENT_TASKS, KINDS
+from dspy_rlm.testing import Action, ChatRequest, Player, Task
+from dspy_rlm.testing.prompts import read_prompt, write_answer
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A way to fail."""
+
+    name: str
+    make: Callable[[str], Script]
+    """Returns the policy for a task."""
+    settings: dict[str, Any]
+    """Arguments of the RLM that the case is about."""
+    sub_calls: bool = False
+    """True if it can happen only where the sub-LM is asked."""
+
+
+def guess(name: str) -> Any:
+    """Returns an answer of the right type that nobody looked up."""
+    form = KINDS[name].form if name in KINDS else DOCUMENT_TASKS[name]
+    guesses: dict[Any, Any] = {str: "unknown", int: 0, list[str]: ["unknown"]}
+    return guesses.get(form.answer_type, [(1, 2)])
+
+
+def extract(name: str) -> Player:
+    """Returns a player that answers the request for outputs with a guess."""
+
+    def play(request: ChatRequest) -> str:
+        answer = guess(name)
+        return write_answer(
+            {"answer": answer if isinstance(answer, str) else repr(answer)},
+            in_json=read_prompt(request).in_json,
+        )
+
+    return play
+
+
+def _from_memory(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        yield Action("I know this one.", f"SUBMIT(answer={guess(name)!r})")
+
+    return play
+
+
+def _insisting_on_memory(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        for _ in range(20):
+            yield Action("I know this one.", f"SUBMIT(answer={guess(name)!r})")
+
+    return play
+
+
+def _never_reading(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        for _ in range(20):
+            yield Action("How long is it?", "print(len(context), 'characters')")
+
+    return play
+
+
+# Compares every character with every other one.
+_SLOW = "found = [(a, b) for a in context for b in context if a < b]\nprint(len(found))"
+
+
+def _slow_code(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        for _ in range(20):
+            yield Action("Compare everything with everything.", _SLOW)
+
+    return play
+
+
+def _trusting_what_is_shown(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        seen = yield Action("Read it.", "print(context)")
+        asked = yield Action("And the question.", "print(question)")
+        yield Action(
+            "I have read it all.", f"SUBMIT(answer={_answer(name, seen.output, asked.output)!r})"
+        )
+
+    return play
+
+
+def _answer(name: str, shown: str, question: str) -> Any:
+    """Returns the true answer for the text that was shown; a guess if it has none."""
+    if name not in KINDS:
+        return guess(name)
+    lines = [line for line in shown.split("\n") if "characters omitted" not in line]
+    try:
+        return KINDS[name].solve("\n".join(lines), question.strip())
+    except (ValueError, LookupError, TypeError, StopIteration, SyntaxError, AttributeError):
+        return guess(name)  # The text lacks what the answer needs.
+
+
+_LINES = 'lines = [line for line in context.split("\\n") if line.startswith("Date: ")]\n'
+_ASK_EACH = (
+    _LINES
+    + """label = {}
+for number, line in enumerate(lines):
+    label[number] = sub_llm("Label this question: " + line.split("Instance: ")[1])"""
+)
+_ASK_EACH_IN_A_BATCH = (
+    _LINES
+    + """found = sub_llm_batched(["Label this question: " + line.split("Instance: ")[1] for line in lines])
+label = dict(enumerate(found))"""
+)
+
+
+def _tally(name: str) -> str:
+    """Returns a cell that answers a counting question from the labels that there are."""
+    if name != "oolong-counting":
+        return f"SUBMIT(answer={guess(name)!r})"
+    return (
+        "wanted = re.findall(r\"'([^']+)'\", question)\n"
+        "have = list(label.values())\n"
+        "SUBMIT(answer=have.count(wanted[0]) - (have.count(wanted[1]) if len(wanted) > 1 else 0))"
+    )
+
+
+def _line_by_line(name: str) -> Script:
+    def play(task: Task) -> Moves:
+        seen = yield Action("Ask about each line.", f"import re\n{_ASK_EACH}")
+        if "BudgetExceededError" in seen.output:
+            yield Action("All of them at once, then.", _ASK_EACH_IN_A_BATCH)
+        yield Action("This must do.", _tally(name))
+
+    return play
+
+
+def _redundant(name: str) -> Script:
+    cell = (
+        CHUNKS
+        + """import re
+from collections import Counter
+lines = [line for line in context.split("\\n") if line.startswith("Date: ")]
+numbered = [f"{number}) {line}" for number, line in enumerate(lines)]
+ask = "Label each of these lines. Answer with its number, a colon and its label.\\n\\n"
+prompts = [ask + "\\n".join(part) for part in chunks(numbered)]
+votes = {}
+for _ in range(5):
+    for answer in sub_llm_batched(prompts):
+        for number, name in re.findall(r"^(\\d+): (.+)$", answer, re.MULTILINE):
+            votes.setdefault(int(number), Counter())[name] += 1
+label = {number: names.most_common(1)[0][0] for number, names in votes.items()}"""
+    )
+
+    def play(task: Task) -> Moves:
+        yield Action("Ask five times and take the majority.", cell)
+        yield Action("Count.", _tally(name))
+
+    return play
+
+
+def _cut_lines(name: str) -> Script:
+    cell = """import re
+ask = "Label each of these lines. Answer with its number, a colon and its label.\\n\\n"
+parts = [context[start:start + 20_000] for start in range(0, len(context), 20_000)]
+prompts = [ask + "\\n".join(f"{n}) {line}" for n, line in enumerate(part.split("\\n"))) for part in parts]
+label = {}
+for at, answer in enumerate(sub_llm_batched(prompts)):
+    label.update(((at, number), name) for number, name in re.findall(r"^(\\d+): (.+)$", answer, re.MULTILINE))
+print(len(label), "labels")"""
+
+    def play(task: Task) -> Moves:
+        yield Action("Cut the text into equal parts.", cell)
+        yield Action("Count.", _tally(name))
+
+    return play
+
+
+FAILURES = (
+    Failure("answers from memory", _from_memory, {}),
+    Failure(
+        "answers from memory, coverage required",
+        _insisting_on_memory,
+        {"require_coverage": 0.5, "max_iterations": 8},
+    ),
+    Failure("never reads", _never_reading, {}),
+    Failure("loops on slow code", _slow_code, {"limits": Limits(cell_seconds=2)}),
+    Failure("trusts what is shown", _trusting_what_is_shown, {}),
+    Failure("one call per line", _line_by_line, {"max_llm_calls": 50}, sub_calls=True),
+    Failure("asks five times", _redundant, {}, sub_calls=True),
+    Failure("cuts lines in half", _cut_lines, {}, sub_calls=True),
+)
+
+# What the engine writes about a mistake in the output of a cell, and what that means for the policy.
+_REACTIONS = (
+    (r"BudgetExceededError: .+", "refused"),
+    (r"^- \w+: .+ is required", "refused"),
+    (r"CellTimeoutError: .+", "stopped"),
+    (r"^\[Note\] .+", "warned"),
+    (r"[\d,]+ (?:of the [\d,]+ )?characters omitted", "warned"),
+)
+
+
+def reactions(outputs: Iterable[str]) -> list[str]:
+    """Returns what the engine wrote about mistakes in the outputs of a run: each kind of reaction once, with its text."""
+    found: dict[str, str] = {}
+    for output in outputs:
+        for pattern, kind in _REACTIONS:
+            match = re.search(pattern, output, re.MULTILINE)
+            if match:
+                found.setdefault(pattern, f"{kind}: {match[0][:110]}")
+    return list(found.values())

@@ -1,0 +1,252 @@
+"""Runs scripted policies on the tasks of `dspy_rlm.tasks`: what the engine lets a policy reach, and what it does about mistakes.
+
+    python -m benchmarks.tasks                                    # everything, up to a million tokens
+    python -m benchmarks.tasks --tokens 8000 --only oolong-pairs  # one task at one length
+    python -m benchmarks.tasks --part failures                    # the ways to fail only
+
+No language model takes part. The first table has honest policies, whose ceiling is a score of 1: less would be a fault of the engine. The
+second has two outputs of tens of thousands and of millions of pairs. The third has policies that fail, and the reaction of the engine. Tokens
+are characters by four. Exits with 1 if a score is not the ceiling of its policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.task_policies.failing import FAILURES, extract, reactions
+from benchmarks.task_policies.honest import CEILING, HONEST
+from benchmarks.task_policies.running import Outcome, run
+from dspy_rlm import tasks
+
+LENGTHS = (8_000, 128_000, 1_000_000)
+FAILING_TOKENS = 32_000
+# Lines of a task for the failures that ask about lines.
+ASKING = ("oolong-counting",)
+
+# Users who all have a line with one of two labels: 262 of them are 34,191 pairs, 2,829 are 4,000,206.
+PAIRS = (
+    (34_191, {"tokens": 128_000, "users": 262, "seed": 1}),
+    (4_000_206, {"tokens": 1_000_000, "users": 2_829, "seed": 0}),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy on one task at one length: means over its examples."""
+
+    task: str
+    tokens: int
+    examples: int
+    score: float
+    official: float
+    turns: float
+    calls: float
+    root_tokens_per_turn: float
+    sub_tokens: float
+    seconds: float
+
+
+def row_of(task: tasks.Task, tokens: int, outcomes: Sequence[Outcome]) -> Row:
+    """Returns the means of the outcomes."""
+    mean = statistics.fmean
+    return Row(
+        task.name,
+        tokens,
+        len(outcomes),
+        mean(outcome.score for outcome in outcomes),
+        mean(outcome.official for outcome in outcomes),
+        mean(outcome.turns for outcome in outcomes),
+        mean(outcome.calls for outcome in outcomes),
+        sum(outcome.root_tokens for outcome in outcomes)
+        / sum(outcome.turns for outcome in outcomes),
+        mean(outcome.sub_tokens for outcome in outcomes),
+        mean(outcome.seconds for outcome in outcomes),
+    )
+
+
+def honest(names: Sequence[str], lengths: Sequence[int]) -> Iterator[Row]:
+    """Yields a row for each task and length."""
+    for tokens in lengths:
+        for name in names:
+            task = tasks.load(name, tokens=tokens, n=2 if tokens < 500_000 else 1, seed=1)
+            yield row_of(task, tokens, run(task, HONEST[name]))
+
+
+def many_pairs() -> Iterator[tuple[int, Row]]:
+    """Yields the number of pairs and the row of each large output."""
+    for pairs, options in PAIRS:
+        tokens = options["tokens"]
+        task = tasks.load("oolong-pairs", n=1, conditions=(6,), **options)
+        yield len(task.examples[0].answer), row_of(task, tokens, run(task, HONEST["oolong-pairs"]))
+        if len(task.examples[0].answer) != pairs:
+            raise AssertionError(
+                f"the task has {len(task.examples[0].answer):,} pairs, not {pairs:,}"
+            )
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """A way to fail on a task."""
+
+    task: str
+    failure: str
+    score: float
+    official: float
+    ended: str
+    turns: int
+    calls: int
+    tokens: int
+    """Tokens of all prompts, of the root and of the sub-LM."""
+    honest_tokens: int
+    """The same of the honest policy on the same example."""
+    reactions: list[str]
+    reported: list[str]
+
+
+def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[FailedRow]:
+    """Yields a row for each task and each way to fail that applies to it. Runs are recorded in the folder `journal`."""
+    for name in names:
+        task = _counting(tasks.load(name, tokens=tokens, n=8, seed=1))
+        (good,) = run(task, HONEST[name])
+        for failure in FAILURES:
+            if failure.sub_calls and name not in ASKING:
+                continue
+            player = extract(name)
+            (bad,) = run(
+                task, failure.make(name), extract=player, journal=journal, **failure.settings
+            )
+            yield FailedRow(
+                name,
+                failure.name,
+                bad.score,
+                bad.official,
+                bad.ended,
+                bad.turns,
+                bad.calls,
+                bad.root_tokens + bad.sub_tokens,
+                good.root_tokens + good.sub_tokens,
+                reactions(bad.outputs),
+                list(bad.reported),
+            )
+
+
+def _counting(task: tasks.Task) -> tasks.Task:
+    """Returns the task with one example: of the counting ones, one whose answer is a plain count."""
+    plain = [x for x in task.examples if x.question.startswith("How many lines should")]
+    return replace(task, examples=tuple((plain or task.examples)[:1]))
+
+
+# ---- Tables ----
+
+
+def honest_table(rows: Sequence[Row]) -> list[str]:
+    """Returns the rows as Markdown."""
+    head = (
+        "task",
+        "tokens",
+        "score",
+        "published rule",
+        "turns",
+        "sub-calls",
+        "root tokens a turn",
+        "sub tokens",
+        "s",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = (
+            row.task,
+            f"{row.tokens:,}",
+            f"{row.score:.3g}",
+            f"{row.official:.3g}",
+            f"{row.turns:.3g}",
+            f"{row.calls:.3g}",
+            f"{row.root_tokens_per_turn:,.0f}",
+            f"{row.sub_tokens:,.0f}",
+            f"{row.seconds:.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def failed_table(rows: Sequence[FailedRow]) -> list[str]:
+    """Returns the rows as Markdown."""
+    head = (
+        "task",
+        "way to fail",
+        "score",
+        "published rule",
+        "end",
+        "turns",
+        "sub-calls",
+        "tokens, to honest",
+        "in the run",
+        "in the record",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = (
+            row.task,
+            row.failure,
+            f"{row.score:.2f}",
+            f"{row.official:.2f}",
+            row.ended,
+            str(row.turns),
+            str(row.calls),
+            f"{row.tokens:,} ({row.tokens / row.honest_tokens:.1f}x)",
+            "; ".join(row.reactions).replace("|", "/") or "nothing",
+            ", ".join(row.reported) or "nothing",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what was asked for and prints the tables; returns 1 if a score is not the ceiling."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tokens", type=int, nargs="+", default=list(LENGTHS))
+    parser.add_argument("--only", nargs="+", choices=tasks.names(), default=list(tasks.names()))
+    parser.add_argument("--part", choices=("honest", "pairs", "failures"), help="one table only")
+    parser.add_argument("--json", type=Path, help="write the rows to this file, too")
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    print("Scripted policies, no language model: the engine's ceiling and overhead.\n")
+    rows: list[Row] = []
+    failed: list[FailedRow] = []
+    if options.part in (None, "honest"):
+        rows += honest(options.only, options.tokens)
+        print("\n".join(honest_table(rows)), flush=True)
+    if options.part in (None, "pairs") and "oolong-pairs" in options.only:
+        large = list(many_pairs())
+        print("\n" + "\n".join(honest_table([row for _, row in large])))
+        print(
+            f"\nPairs through SUBMIT: {', '.join(f'{count:,}' for count, _ in large)}.", flush=True
+        )
+        rows += [row for _, row in large]
+    if options.part in (None, "failures"):
+        with TemporaryDirectory() as folder:
+            failed += failures(options.only, FAILING_TOKENS, Path(folder))
+        print("\n" + "\n".join(failed_table(failed)))
+    print(f"\n{time.perf_counter() - start:.0f} s")
+    if options.json:
+        record = {
+            "honest": [asdict(row) for row in rows],
+            "failures": [asdict(row) for row in failed],
+        }
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    missed = [row for row in rows if row.score != CEILING]
+    for row in missed:
+        print(f"{row.task} at {row.tokens:,} tokens: {row.score}, and the ceiling is {CEILING}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

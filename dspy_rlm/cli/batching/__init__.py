@@ -1,0 +1,1 @@
+"""`dspy-rlm batch`: one RLM over many rows."""

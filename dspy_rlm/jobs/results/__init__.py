@@ -1,0 +1,1 @@
+"""The results of a job: its columns, its file, its report, its progress."""

@@ -1,0 +1,137 @@
+"""The engine of `dspy_rlm.batch(engine="ray")`: rows as single calls of actors, a few actors on each node.
+
+The driver owns the rows, the window and the journal; see `jobs/driver.py`. If it dies, so do its actors and their sandboxes, and the
+next driver goes on from the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
+from dspy_rlm.limiting.job_quota import JobQuota
+from dspy_rlm.ray.actors import USUAL_CPUS, Actors, connect, on_this_node, the_ray
+from dspy_rlm.ray.quota import QuotaProcess
+from dspy_rlm.ray.worker import share, unshare
+from dspy_rlm.ray.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at the quota's actor.
+BEAT_SECONDS = 0.5
+
+# Without an answer for so long, the actor is being restarted.
+BEAT_TIMEOUT_SECONDS = 30.0
+
+
+class RayEngine:
+    """Runs rows on a cluster; implements `jobs.engine.Engine`.
+
+    A row that is to be tried alone gets a worker of its own, while others go on; one whose node has died goes on elsewhere.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        workers_per_node: int | None = None,
+        runs_per_worker: int | None = None,
+        num_cpus: float = USUAL_CPUS,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts nothing yet. The arguments are those of `distributed`."""
+        self._address = address
+        self._settings: dict[str, Any] = {
+            "workers_per_node": workers_per_node,
+            "runs_per_worker": runs_per_worker,
+            "num_cpus": num_cpus,
+            "options": options,
+        }
+        self._workers: Workers | None = None
+        self._quota = JobQuota()
+        self._quota_actor: Any = None
+        self._program: Program | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def concurrency(self) -> int:
+        """The rows that the nodes have room for at present."""
+        return max(1, self._workers.capacity) if self._workers is not None else 1
+
+    async def start(self, program: Program, quota: JobQuota) -> None:
+        """See `jobs.engine.Engine`."""
+        await asyncio.to_thread(connect, self._address)
+        ray = the_ray()
+        self._quota = quota
+        if quota.rates or quota.limits_cost:
+            options = on_this_node({"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1})
+            remote = ray.remote(**options, max_task_retries=-1)(QuotaProcess)
+            self._quota_actor = remote.remote(quota.rates, quota.max_cost)
+            await self._beat(0.0)
+            self._beating = asyncio.create_task(self._keep_beating())
+        self._program = program
+        await asyncio.to_thread(share, program)
+        job = [ray.put(program.packed()), self._quota_actor]
+        actors = Actors(**self._settings, job=job, on_death=self._forget)
+        self._workers = Workers(actors)
+        await self._workers.started()
+
+    async def run(self, row: Row, *, alone: bool = False) -> Outcome:
+        """See `jobs.engine.Engine`."""
+        if self._workers is None:
+            raise RuntimeError("The engine has not been started.")
+        outcome: Outcome = await self._workers.call_once("row", row, alone=alone)
+        if self._quota_actor is None and outcome.cost:
+            self._quota.book(outcome.cost)
+        if outcome.verdict is Verdict.UNFINISHED:
+            self._quota.close()
+        return outcome
+
+    async def close(self) -> None:
+        """See `jobs.engine.Engine`."""
+        if self._beating is not None:
+            self._beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._beating
+            with contextlib.suppress(the_ray().exceptions.RayError, TimeoutError):
+                await self._beat(self._quota.spent)
+            self._beating = None
+        if self._workers is not None:
+            await self._workers.close()
+            self._workers = None
+        if self._program is not None:
+            await asyncio.to_thread(unshare, self._program)
+        if self._quota_actor is not None:
+            the_ray().kill(self._quota_actor)
+            self._quota_actor = None
+
+    # ---- The quota ----
+
+    def _forget(self, worker: str) -> None:
+        if self._quota_actor is not None:
+            self._quota_actor.forget.remote(worker)
+
+    async def _keep_beating(self) -> None:
+        reserved = 0.0
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                reserved = await self._beat(reserved)
+            except (the_ray().exceptions.RayError, TimeoutError) as error:
+                logger.warning("The quota of the job is not reached: %s", error)
+
+    async def _beat(self, reserved: float) -> float:
+        """Books here what was spent there. A new actor starts with what the last one may have spent."""
+        reference = self._quota_actor.beat.remote(self._quota.spent + reserved)
+        spent, reserved, is_closed = await asyncio.wait_for(
+            asyncio.wrap_future(reference.future()), BEAT_TIMEOUT_SECONDS
+        )
+        if spent > self._quota.spent:
+            self._quota.book(spent - self._quota.spent)
+        if is_closed:
+            self._quota.close()
+        return float(reserved)

@@ -1,0 +1,1 @@
+"""Importers: one published data set a module. Each turns the rows of its file into items."""

@@ -1,0 +1,1 @@
+"""Texts in object stores and on web servers, read in ranges."""

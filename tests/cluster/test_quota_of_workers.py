@@ -1,0 +1,187 @@
+"""The quota of a job, as workers reach it: in blocks, through an actor that may be restarted. The actor here is a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import pytest
+
+from dspy_rlm.errors import JobStoppedError
+from dspy_rlm.limiting.quota import Rate
+from dspy_rlm.ray.quota import MOST_LEASES, QuotaProcess, WorkerQuota, block_of
+
+
+class Actor:
+    """An object on an event loop in a thread, with the interface of Ray's actors."""
+
+    def __init__(self, process: QuotaProcess) -> None:
+        self.process = process
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def __getattr__(self, name: str) -> Any:
+        return Method(self, name)
+
+    def close(self) -> None:
+        async def finish() -> None:
+            await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+        asyncio.run_coroutine_threadsafe(finish(), self.loop).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+class Method:
+    def __init__(self, actor: Actor, name: str) -> None:
+        self.actor, self.name = actor, name
+
+    def remote(self, *args: Any) -> Reference:
+        self.actor.calls.append((self.name, args))
+        call = getattr(self.actor.process, self.name)(*args)
+        return Reference(asyncio.run_coroutine_threadsafe(call, self.actor.loop))
+
+
+class Reference:
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def future(self) -> Future[Any]:
+        return self._future
+
+
+@pytest.fixture
+def opened() -> Iterator[Any]:
+    """Creates actors and the quotas of their workers, and closes them."""
+    actors = []
+
+    def open_quota(
+        rate: Rate | None = None, max_cost: float | None = None, spent: float | None = 0.0
+    ) -> tuple[Actor, WorkerQuota]:
+        actor = Actor(QuotaProcess({"m": rate} if rate else {}, max_cost))
+        actors.append(actor)
+        if spent is not None:
+            actor.beat.remote(spent).future().result(10)
+        terms = actor.terms.remote().future().result(10)
+        return actor, WorkerQuota(actor, "worker", *terms)
+
+    yield open_quota
+    for actor in actors:
+        actor.close()
+
+
+def beat(actor: Actor) -> tuple[float, float, bool]:
+    return actor.beat.remote(0.0).future().result(10)
+
+
+def taken(actor: Actor) -> list[int]:
+    return [len(args[0]) for name, args in actor.calls if name == "take"]
+
+
+class TestBlocks:
+    @pytest.mark.parametrize(
+        ("rpm", "leases"), [(None, MOST_LEASES), (120, 1), (6_000, 10), (1_000_000, MOST_LEASES)]
+    )
+    def test_a_block_has_the_requests_of_a_tenth_of_a_second(self, rpm, leases):
+        """A server that counts in short intervals would refuse the rest of a larger one."""
+        assert block_of(rpm) == leases
+
+    def test_waiting_calls_share_a_request_to_the_actor(self, opened):
+        """An actor answers about a thousand requests a second."""
+        actor, quota = opened(max_cost=1_000.0)
+
+        leases = [quota.take("m", 10, 0.01) for _ in range(200)]
+
+        assert len({lease.result(10).id for lease in leases}) == 200
+        assert max(taken(actor)) <= MOST_LEASES
+        assert len(taken(actor)) < 200
+
+    def test_calls_at_a_low_rate_are_granted_one_by_one(self, opened):
+        """Each at its time."""
+        actor, quota = opened(Rate(rpm=600))
+
+        leases = [quota.take("m", 10, 0.0) for _ in range(3)]
+
+        assert [lease.result(10).model for lease in leases] == ["m"] * 3
+        assert taken(actor) == [1, 1, 1]
+
+
+class TestMoney:
+    def test_what_calls_took_is_booked(self, opened):
+        """In place of their bounds."""
+        actor, quota = opened(max_cost=1.0)
+        lease = quota.take("m", 10, 0.5).result(10)
+        assert beat(actor)[:2] == (0.0, 0.5)
+
+        quota.settle(lease, tokens=12, cost=0.2)
+
+        assert beat(actor) == (0.2, 0.0, False)
+
+    def test_a_call_without_money_left_stops_the_job(self, opened):
+        """The driver sees it at its next beat."""
+        actor, quota = opened(max_cost=1.0)
+        quota.settle(quota.take("m", 10, 0.9).result(10), tokens=1, cost=0.9)
+
+        with pytest.raises(JobStoppedError, match="max_cost"):
+            quota.take("m", 10, 0.5).result(10)
+
+        assert beat(actor)[2]
+
+    def test_calls_of_one_block_can_wait_for_the_money_of_each_other(self, opened):
+        """The one that was granted is sent, and what it gives back is enough for the next."""
+        _, quota = opened(max_cost=1.0)
+        waiting = {quota.take("m", 10, 0.6) for _ in range(3)}
+
+        for _ in range(3):
+            done, waiting = wait(waiting, 10, FIRST_COMPLETED)
+            for lease in done:
+                quota.settle(lease.result(), tokens=1, cost=0.01)
+
+        assert not waiting
+
+    def test_a_withdrawn_call_gives_its_money_back(self, opened):
+        """It is granted all the same, and then given back."""
+        actor, quota = opened(max_cost=1.0, spent=None)
+        lease = quota.take("m", 10, 0.9)
+        assert lease.cancel()
+
+        beat(actor)
+
+        assert quota.take("m", 10, 0.9).result(10).cost == 0.9
+
+    def test_leases_of_a_dead_worker_count_at_their_bounds(self, opened):
+        """Its requests may have been answered."""
+        actor, quota = opened(max_cost=1.0)
+        quota.take("m", 10, 0.4).result(10)
+
+        actor.forget.remote("worker").future().result(10)
+
+        assert beat(actor) == (0.4, 0.0, False)
+
+    def test_a_restarted_actor_grants_nothing_before_it_knows_what_was_spent(self, opened):
+        """Otherwise the money could be spent twice."""
+        actor, quota = opened(max_cost=1.0, spent=None)
+        lease = quota.take("m", 10, 0.5)
+
+        actor.beat.remote(0.8).future().result(10)
+
+        with pytest.raises(JobStoppedError):
+            lease.result(10)
+
+    def test_a_lease_of_the_actor_before_is_not_booked(self, opened):
+        """It counts at its bound in what the driver says, and its number is that of another lease by now."""
+        _, before = opened(max_cost=1.0)
+        lease = before.take("m", 10, 0.3).result(10)
+        actor, quota = opened(max_cost=1.0, spent=0.3)
+        quota.take("m", 11, 0.1).result(10)
+
+        quota.settle(lease, tokens=1, cost=0.2)
+        actor.settle.remote([]).future().result(10)
+
+        assert beat(actor)[:2] == (0.3, 0.1)

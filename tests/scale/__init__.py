@@ -1,0 +1,1 @@
+"""A job on a Ray cluster of three nodes whose processes are killed at random."""

@@ -1,0 +1,92 @@
+"""The scripted policies of `benchmarks.tasks`: honest ones reach their ceiling, and the engine reacts to the ways to fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.task_policies.failing import FAILURES, extract, reactions
+from benchmarks.task_policies.honest import CEILING, HONEST
+from benchmarks.task_policies.running import Outcome, run
+from benchmarks.tasks import Row, honest_table, main, row_of
+from dspy_rlm import tasks
+
+TOKENS = 8_000
+
+
+def test_every_task_has_an_honest_policy():
+    """A new task needs one."""
+    assert set(HONEST) == set(tasks.names())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "oolong-counting" else pytest.mark.nightly)
+        for name in HONEST
+    ],
+)
+def test_an_honest_policy_reaches_its_ceiling(name):
+    """The answer is right by both rules, through the real engine and a real server."""
+    task = tasks.load(name, tokens=TOKENS, n=1, seed=3)
+
+    (outcome,) = run(task, HONEST[name])
+
+    assert (outcome.score, outcome.official) == (CEILING, 1.0)
+    assert outcome.ended == "submitted (SUBMIT)"
+
+
+# How each run ends, and the reactions of the engine in the run and in the record.
+ENDINGS = {
+    "answers from memory": ("submitted (SUBMIT)", [], ["unread_inputs"]),
+    "answers from memory, coverage required": ("extracted (max_errors)", ["refused"], ["unread_inputs"]),
+    "never reads": ("extracted (max_iterations)", ["warned"], ["repeated_cells"]),
+    "loops on slow code": ("extracted (max_errors)", ["stopped"], ["failed_cells"]),
+    "trusts what is shown": ("submitted (SUBMIT)", ["warned"], []),
+    "one call per line": ("submitted (SUBMIT)", ["refused"], ["failed_cells"]),
+    "asks five times": ("submitted (SUBMIT)", [], ["repeated_prompts"]),
+    "cuts lines in half": ("submitted (SUBMIT)", [], []),
+}  # fmt: skip
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
+def test_the_engine_reacts_to_a_way_to_fail(failure, tmp_path):
+    """The run ends as documented, and what the engine says about the mistake is in the output or in the diagnosis."""
+    task = tasks.load("oolong-counting", tokens=32_000, n=1, seed=5)
+
+    (outcome,) = run(
+        task,
+        failure.make(task.name),
+        extract=extract(task.name),
+        journal=tmp_path,
+        **failure.settings,
+    )
+
+    ended, in_run, in_record = ENDINGS[failure.name]
+    assert outcome.ended == ended
+    assert [reaction.split(":")[0] for reaction in reactions(outcome.outputs)] == in_run
+    assert set(in_record) <= set(outcome.reported)
+
+
+def test_a_table_has_the_means_of_a_task():
+    """Tokens of the root are per turn of all examples together, the other figures means of the examples."""
+    task = tasks.load("graphwalks", tokens=4_000, n=2)
+    outcomes = [
+        Outcome(1.0, 0.5, "submitted (SUBMIT)", turns, calls, turns * 1_000, 50, 2.0)
+        for turns, calls in ((2, 0), (4, 1))
+    ]
+
+    row = row_of(task, 4_000, outcomes)
+
+    assert row == Row("graphwalks", 4_000, 2, 1.0, 0.5, 3.0, 0.5, 1_000.0, 50.0, 2.0)
+    assert (
+        honest_table([row])[-1] == "| graphwalks | 4,000 | 1 | 0.5 | 3 | 0.5 | 1,000 | 50 | 2.0 |"
+    )
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_millions_of_pairs_pass_through_submit(capsys):
+    """34,191 pairs, and 4,000,206 of them over a million tokens, are submitted without a fault."""
+    assert main(["--part", "pairs"]) == 0
+    assert "Pairs through SUBMIT: 34,191, 4,000,206." in capsys.readouterr().out
