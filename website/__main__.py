@@ -116,7 +116,7 @@ def build(folder: Path = STAGE) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
     if done.returncode or _WARNING.search(output):
-        raise SiteError(output.strip())
+        raise SiteError(output.partition("Traceback (most recent call last)")[0].strip())
     if broken := broken_links(folder / "site"):
         raise SiteError("\n".join(f"broken link: {link}" for link in broken))
     return folder / "site"
