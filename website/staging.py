@@ -16,6 +16,8 @@ _PARTS = re.compile(
     r"^(?P<fence>`{3,}|~{3,})[^\n]*\n.*?^(?P=fence)[ \t]*$|^[^\n]*$", re.DOTALL | re.MULTILINE
 )
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?\)")
+# A folder of the repository is no page: its name stays.
+_FOLDER = re.compile(r"\[([^\]\n]+)\]\((?!https?:)[^)\s#]+/\)")
 _LIST_ITEM = re.compile(r"^(?:[-*+]|\d{1,3}\.) ")
 _MARK = re.compile(r"^<!-- not run: (?P<text>.*?) -->$")
 
@@ -50,7 +52,7 @@ def adapt(
         if _LIST_ITEM.match(block) and lines and lines[-1].strip() and _starts_list(lines):
             lines.append("")
         mark = _MARK.match(block)
-        lines.append(_caption(mark) if mark else _LINK.sub(link, block))
+        lines.append(_caption(mark) if mark else _LINK.sub(link, _FOLDER.sub(r"\1", block)))
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
