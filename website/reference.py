@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from website.api_examples import EXAMPLES
+
 # The headings of a page, each with its names. A public name that no heading has comes under "Others".
 Groups = Mapping[str, Sequence[str]]
 
@@ -143,4 +145,6 @@ def _entries(module: str, loaded: Any, names: Sequence[str]) -> list[str]:
             f"::: {member.canonical_path if member.is_alias else member.path}",
             "",
         ]
+        if example := EXAMPLES.get(f"{module}.{name}"):
+            lines += ["**Example:**", "", "```python", example, "```", ""]
     return lines
