@@ -61,6 +61,7 @@ def test_examples_are_python(page):
         "journal",
         "live",
         "mcp",
+        "objects",
         "resume",
         "reuse",
         "sessions",
