@@ -55,11 +55,13 @@ def test_examples_are_python(page):
     "name",
     [
         "batch",
+        "compare",
         "context",
         "inputs",
         "journal",
         "live",
         "mcp",
+        "objects",
         "resume",
         "reuse",
         "sessions",

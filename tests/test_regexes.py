@@ -64,6 +64,7 @@ PUMPED = {
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
     ("dspy_rlm/diagnosis/inputs.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
     ("dspy_rlm/cli/optimizing/metrics.py", r"'\\w+'"): ["a", " ", "a "],
+    ("dspy_rlm/baselines/bm25.py", r"'\\w+'"): ["a", " ", "a "],
     ("dspy_rlm/lms/context_window.py", "'|'.join(OVERFLOW_TEXTS.values())"): [
         "input token count",
         "requested tokens (",
