@@ -70,3 +70,8 @@ security *arguments:
 [positional-arguments]
 bench *arguments:
     {{python}} -m benchmarks.engine "$@"
+
+# Build the documentation site, with warnings as errors: `pip install --group docs` first. `just site --serve 8000` shows it.
+[positional-arguments]
+site *arguments:
+    {{python}} -m website "$@"

@@ -156,9 +156,11 @@ def _cells(case: Case, system: str) -> Iterator[str]:
         system, _sections
     )
     # The implementation of the paper has one variable.
-    rename = f"question = {case.question!r}\n" if system == "rlms" else ""
+    rename = ""
     if system == "rlms" and "context" not in case.inputs:
-        rename += f"{next(iter(case.inputs))} = context\n"
+        rename = f"{next(iter(case.inputs))} = context\n"
+    elif system == "rlms":
+        rename = f"question = {case.question!r}\n"
     for number, code in enumerate(case.cells):
         yield write(rename + code if number == 0 else code)
     if system == "rlms":

@@ -147,6 +147,16 @@ ROWS: Sequence[Row] = (
         slow=True,
     ),
     Row(
+        "sixty_four_memory",
+        "resident size, each of 64, idle",
+        workloads.sixty_four_memory,
+        unit="bytes",
+        rounds=1,
+        cap_seconds=300,
+        slow=True,
+        ours_alone="64 of its sandboxes take minutes to open",
+    ),
+    Row(
         "packages",
         "open a sandbox and import networkx",
         own_workloads.with_packages,

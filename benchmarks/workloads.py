@@ -26,6 +26,7 @@ WAITING_CALLS = 20
 WAITING_CALL_SECONDS = 0.1
 PAIRS = 4_000_000
 CROWD = 16
+LARGE_CROWD = 64
 DICTS = 100_000
 PRINTED_LINES = 200_000
 PRINTED_CHARS = PRINTED_LINES * 100
@@ -174,20 +175,29 @@ def submit_pairs(contender: Contender) -> list[float]:
 
 def sixteen(contender: Contender) -> list[float]:
     """Opens a sandbox and runs a cell in each of sixteen threads, until the last has its answer."""
-    with _crowd(contender) as (_, seconds):
+    with _crowd(contender, CROWD) as (_, seconds):
         return [seconds]
 
 
 def sixteen_memory(contender: Contender) -> list[float]:
     """Returns the mean resident size of sixteen idle sandboxes that have run a cell."""
-    with _crowd(contender) as (pids, _):
+    return [_idle_bytes(contender, CROWD)]
+
+
+def sixty_four_memory(contender: Contender) -> list[float]:
+    """Returns the mean resident size of 64 idle sandboxes that have run a cell."""
+    return [_idle_bytes(contender, LARGE_CROWD)]
+
+
+def _idle_bytes(contender: Contender, count: int) -> float:
+    with _crowd(contender, count) as (pids, _):
         time.sleep(SETTLE_SECONDS)
-        return [sum(map(resident_bytes, pids)) / CROWD]
+        return sum(map(resident_bytes, pids)) / count
 
 
 @contextmanager
-def _crowd(contender: Contender) -> Iterator[tuple[list[int], float]]:
-    """Yields the processes of sixteen open sandboxes, and the seconds until all had run a cell."""
+def _crowd(contender: Contender, count: int) -> Iterator[tuple[list[int], float]]:
+    """Yields the processes of so many open sandboxes, and the seconds until all had run a cell."""
     finished = threading.Event()
 
     def answer(answers: queue.SimpleQueue[int | Exception]) -> None:
@@ -201,7 +211,7 @@ def _crowd(contender: Contender) -> Iterator[tuple[list[int], float]]:
             answers.put(error)
 
     answers: queue.SimpleQueue[int | Exception] = queue.SimpleQueue()
-    threads = [threading.Thread(target=answer, args=(answers,)) for _ in range(CROWD)]
+    threads = [threading.Thread(target=answer, args=(answers,)) for _ in range(count)]
     started = time.perf_counter()
     try:
         for thread in threads:

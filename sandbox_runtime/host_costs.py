@@ -68,6 +68,9 @@ CALL_BYTES_PER_FRAME_BYTE = 1
 # The cost of a call beside its arguments: its future, its context, its queue entry.
 BYTES_PER_CALL = 4 * 1024
 
+# The cost of an attachment beside its bytes: without it, calls with thousands of empty ones would cost nothing.
+BYTES_PER_PART = 128
+
 # Threads of one session that still run abandoned calls. Beyond it no call starts in a thread until some of
 # them have ended.
 MAX_LOST_THREADS = 64

@@ -357,11 +357,23 @@ def _registered(
     return session
 
 
-@functools.cache
 def default_pool() -> Pool:
     """Returns the pool that all RLMs of this process share. It starts nothing before its first loan."""
+    return _chosen_pool or _usual_pool()
+
+
+def set_default_pool(pool: Pool | None) -> None:
+    """Makes a pool that of all RLMs of this process that have none of their own. None: the usual one again."""
+    global _chosen_pool
+    _chosen_pool = pool
+
+
+@functools.cache
+def _usual_pool() -> Pool:
     return Pool()
 
+
+_chosen_pool: Pool | None = None
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 

@@ -6,14 +6,13 @@ so that two on a busy machine are several times slower than one.
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-import threading
 from typing import Any
 
 
 def main(weights: str, port: str, tokens: str = "4096", slots: str = "1") -> None:
-    """Serves until SIGTERM."""
+    """Serves until the standard input is closed: so a server does not outlive the process that started it."""
     import xllamacpp
 
     settings: Any = xllamacpp.CommonParams()
@@ -32,10 +31,9 @@ def main(weights: str, port: str, tokens: str = "4096", slots: str = "1") -> Non
     settings.use_jinja = True
     server = xllamacpp.Server(settings)
     print("READY", server.listening_address, flush=True)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    while not stop.wait(1):
-        pass
+    sys.stdin.read()
+    # Its threads do not end by themselves.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,10 @@ class RealServer:
         script = Path(__file__).with_name("serve.py")
         command = [python_of(folder), script, weights(folder), self.port, tokens, slots]
         self.process = subprocess.Popen(
-            [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(part) for part in command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self._wait()
 
@@ -90,6 +93,8 @@ class RealServer:
         """Ends the process at once, as the kernel does that has no memory left."""
         self.process.kill()
         self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def close(self) -> None:
         """Ends the process."""

@@ -24,7 +24,7 @@ from dspy_rlm.jobs.driver import Driver, JobOptions
 from dspy_rlm.jobs.engine import Engine, Program, Row
 from dspy_rlm.jobs.identity import FILE as IDENTITY_FILE
 from dspy_rlm.jobs.identity import check_identity, identity_of
-from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.job_journal import STATUSES, JobJournal
 from dspy_rlm.jobs.local_engine import LocalEngine
 from dspy_rlm.jobs.results.job_report import FINISHED, INTERRUPTED, NO_MONEY, JobReport
 from dspy_rlm.jobs.results.output import check_format, write_result
@@ -128,7 +128,11 @@ def batch(
             out=str(folder),
             result=str(result),
             stopped_by=driver.stopped_by,
-            counts=dict(+journal.totals.counts),
+            counts={
+                status: journal.totals.counts[status]
+                for status in STATUSES
+                if journal.totals.counts[status]
+            },
             total=driver.total,
             skipped=driver.skipped,
             duplicates=driver.duplicates,

@@ -132,13 +132,14 @@ class Driver:
             await self._stop_rows()
             self._reader.close()
             await self._engine.close()
-            if self._runs is not None and self._ended:
+            if self._ended and self._runs is not None and self._runs.exists():
                 await asyncio.sleep(LAST_SYNC_SECONDS)
                 await asyncio.to_thread(clean, self._runs)
             self._show(last=True)
 
     async def _feed(self) -> None:
         next_row: asyncio.Task[Row | None] | None = None
+        problem: BaseException | None = None
         is_at_end = False
         try:
             while True:
@@ -150,8 +151,12 @@ class Driver:
                 waits_for_money = next_row is not None and next_row.done() and not self._has_money()
                 if next_row is not None and next_row.done() and not self._is_stopping:
                     if not waits_for_money:
-                        row, next_row = next_row.result(), None
-                        if row is None:
+                        finished, next_row = next_row, None
+                        problem = finished.exception()
+                        row = None if problem else finished.result()
+                        if (
+                            row is None
+                        ):  # the rows that run end as always, also if the source has failed
                             is_at_end = True
                         else:
                             self._start(row)
@@ -160,6 +165,8 @@ class Driver:
                         self.stopped_by, self._is_stopping = NO_MONEY, True
                         continue
                 if is_at_end and not self._running:
+                    if problem is not None:
+                        raise problem
                     return
                 pending = {
                     *self._running,

@@ -67,8 +67,9 @@ class JobJournal:
         self._numbers, self._files, self._offsets = array("q"), array("q"), array("q")
         self._statuses = array("b")
         self._open_again: dict[bytes, tuple[float, int]] = {}  # with the cost and the calls so far
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        self._name = f"{stamp}-{time.time_ns() % 10**9:09d}-{os.getpid()}.jsonl"
+        now = time.time_ns()  # parts are read in the order of their names
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
+        self._name = f"{stamp}.{now % 10**9:09d}Z-{os.getpid()}.jsonl"
         self._file = self._trajectories = -1
         self._size = 0
         self._synced_to = 0

@@ -36,6 +36,9 @@ from sandbox_runtime.helpers import start_thread
 # Events that a step has once.
 _OF_STEPS = frozenset({"iteration", "action", "cell", "step", "tool", "tool_end"})
 
+# The end of a cell, and what follows it: see `RunRecorder.goes_on_later`.
+_AFTER_CELLS = frozenset({"cell", "step", "iteration"})
+
 # The call of a host function that this code belongs to.
 parent_call: ContextVar[str | None] = ContextVar("rlm_parent_call", default=None)
 
@@ -69,6 +72,9 @@ class RunRecorder:
         self.host_calls = BusyTime()
         self.is_over: Callable[[], bool] = lambda: True
         """Returns whether the run sends nothing more: its work is cancelled a moment after its last event."""
+        self.goes_on_later: Callable[[], bool] = lambda: False
+        """Returns whether the tree was stopped by what says nothing about its cells, such as an LM that could not be reached.
+        The cell that this has ended is not recorded as ended: it runs again when the run goes on."""
         self.in_flight: set[str] = set()
         """The calls of the whole tree whose requests have no end yet; that of the root run counts."""
         self.journal = journal
@@ -123,6 +129,8 @@ class RunRecorder:
     def emit(self, kind: str, fields: Callable[[], Mapping[str, Any]]) -> None:
         """Writes an event, after the first one of the run. Never raises."""
         if kind in _OF_STEPS and (self.iteration or 0) <= self.quiet_until:
+            return
+        if kind in _AFTER_CELLS and self.root.goes_on_later():
             return
         try:
             self.begin()

@@ -1,4 +1,4 @@
-"""RLMs on a Ray cluster: `distributed` for optimizers and evaluations.
+"""RLMs on a Ray cluster: `distributed` for optimizers and evaluations, `Rows` for pipelines. Jobs are `dspy_rlm.batch`.
 
     program = dspy_rlm.ray.distributed(rlm)
     better = dspy.GEPA(metric, auto="light").compile(program, trainset=trainset, valset=valset)
@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dspy_rlm.ray.remote_module import Distributed, distributed
+    from dspy_rlm.ray.rows import Rows
     from dspy_rlm.ray.workers import WorkerLostError
 
-__all__ = ["Distributed", "WorkerLostError", "distributed"]
+__all__ = ["Distributed", "Rows", "WorkerLostError", "distributed"]
 
 _MODULES = {
     "Distributed": "dspy_rlm.ray.remote_module",
     "distributed": "dspy_rlm.ray.remote_module",
+    "Rows": "dspy_rlm.ray.rows",
     "WorkerLostError": "dspy_rlm.ray.workers",
 }
 

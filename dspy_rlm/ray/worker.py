@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any
 
 import dspy
-from dspy.utils.usage_tracker import track_usage
 from filelock import AsyncFileLock, Timeout
 
 from dspy_rlm.dspy_bridge.arriving_lms import REMEDY
 from dspy_rlm.dspy_internals.credentials import check_key
+from dspy_rlm.dspy_internals.usage import track_usage
 from dspy_rlm.jobs.engine import Outcome, Program, Row
 from dspy_rlm.jobs.row_run import journal_of, run_row
 from dspy_rlm.limiting.job_quota import JobQuota

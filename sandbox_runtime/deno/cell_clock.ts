@@ -27,6 +27,14 @@ const SINCE = 1;
 const RESTED = 2;
 /** 1 while the cell rests. */
 const RESTING = 3;
+/** When the last of the cell's timers is due. */
+const DUE = 4;
+
+/**
+ * A rest that no timer ends is one once it has taken so long, in milliseconds: on a busy machine the event loop needs time
+ * to begin what the cell awaits.
+ */
+export const SHORT_REST = 1000;
 
 /** `SINCE` of a clock that stands. */
 const STOPPED = -1;
@@ -37,6 +45,12 @@ const { timeOrigin } = performance;
 /** Returns the time in milliseconds, the same in both threads. */
 export function timeNow(): number {
   return timeOrigin + now();
+}
+
+/** Returns how much of a rest was one: the time until a timer was due, and what exceeds a short rest. */
+function restOf(since: number, due: number, at: number): number {
+  const passed = at - since;
+  return Math.min(passed, Math.max(0, due - since, passed - SHORT_REST));
 }
 
 /** The worker's side. */
@@ -109,10 +123,23 @@ export class CellClock {
     this.#update();
   }
 
-  /** Sets whether the cell sleeps. */
-  set sleeps(sleeps: boolean) {
-    this.#sleeps = sleeps;
+  /** Notes that the cell sleeps for so many milliseconds from here on. */
+  beginSleep(milliseconds: number): void {
+    this.noteTimer(milliseconds);
+    this.#sleeps = true;
     this.#update();
+  }
+
+  /** Notes that it sleeps no longer. */
+  endSleep(): void {
+    this.#sleeps = false;
+    this.#update();
+  }
+
+  /** Notes that a timer is due after so many milliseconds. */
+  noteTimer(milliseconds: number): void {
+    const due = timeNow() + milliseconds;
+    if (due > this.#times[DUE]!) this.#change(() => this.#times[DUE] = due);
   }
 
   /** Sets whether it awaits answers of the host. */
@@ -132,7 +159,7 @@ export class CellClock {
       const at = timeNow();
       const passed = at - this.#times[SINCE]!;
       if (ran) this.#times[WORKED]! += passed;
-      if (rested) this.#times[RESTED]! += passed;
+      if (rested) this.#times[RESTED]! += restOf(this.#times[SINCE]!, this.#times[DUE]!, at);
       this.#times[SINCE] = runs ? at : STOPPED;
       this.#times[RESTING] = rests ? 1 : 0;
     });
@@ -171,16 +198,17 @@ export class ClockReader {
   look(): Sight | null {
     const before = Atomics.load(this.#clock, SEQUENCE);
     const { cell } = this;
-    const [worked, since, rested, resting] = this.#times as unknown as [
-      worked: number,
-      since: number,
-      rested: number,
-      resting: number,
+    const [worked, since, rested] = [
+      this.#times[WORKED]!,
+      this.#times[SINCE]!,
+      this.#times[RESTED]!,
     ];
+    const [resting, due] = [this.#times[RESTING] === 1, this.#times[DUE]!];
     if (cell === 0 || before % 2 !== 0) return null;
     if (Atomics.load(this.#clock, SEQUENCE) !== before) return null;
-    const passed = since === STOPPED ? 0 : timeNow() - since;
-    return { cell, spent: worked + passed, rested: resting === 1 ? rested + passed : rested };
+    const at = timeNow();
+    const spent = since === STOPPED ? worked : worked + at - since;
+    return { cell, spent, rested: resting ? rested + restOf(since, due, at) : rested };
   }
 
   /** The number of requests so far, and whether one is worked on. */

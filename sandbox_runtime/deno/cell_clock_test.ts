@@ -1,5 +1,5 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
-import { CellClock, ClockReader, timeNow } from "./cell_clock.ts";
+import { CellClock, ClockReader, SHORT_REST, timeNow } from "./cell_clock.ts";
 import { makeShared } from "./worker_messages.ts";
 
 function clocks(): {
@@ -65,7 +65,7 @@ Deno.test("the clock stands while the cell only awaits answers of the host", () 
   assertEquals(stands(), false);
 });
 
-Deno.test("the clock notes how long a cell sleeps, or waits for no answer of the host", () => {
+Deno.test("the clock notes how long a cell sleeps, or waits for its own timers", () => {
   const { clock, reader } = clocks();
   const rests = (): boolean => {
     const before = reader.look()!;
@@ -75,9 +75,9 @@ Deno.test("the clock notes how long a cell sleeps, or waits for no answer of the
   };
   clock.begin();
   assertEquals(rests(), false);
-  clock.sleeps = true;
+  clock.beginSleep(60_000);
   assertEquals(rests(), true);
-  clock.sleeps = false;
+  clock.endSleep();
   assertEquals(rests(), false);
   clock.idle = true;
   assertEquals(rests(), true);
@@ -90,6 +90,33 @@ Deno.test("the clock notes how long a cell sleeps, or waits for no answer of the
   clock.end();
   clock.begin();
   assertEquals([rests(), reader.look()!.rested], [false, 0]);
+});
+
+Deno.test("a cell has not rested while it should have woken, nor in a short wait without a timer", () => {
+  const { clock, reader } = clocks();
+  clock.begin();
+  clock.idle = true;
+  pass(3);
+  assertEquals(reader.look()!.rested, 0);
+  clock.noteTimer(2);
+  pass(10);
+  clock.idle = false;
+  const { rested } = reader.look()!;
+  assertEquals(rested >= 5 && rested < 10, true);
+  clock.beginSleep(1);
+  pass(10);
+  clock.endSleep();
+  assertEquals(reader.look()!.rested < rested + 5, true);
+});
+
+Deno.test("a long wait without a timer is a rest", () => {
+  const { clock, reader } = clocks();
+  clock.begin();
+  clock.idle = true;
+  pass(SHORT_REST + 20);
+  assertEquals(reader.look()!.rested >= 20, true);
+  clock.idle = false;
+  assertEquals(reader.look()!.rested >= 20, true);
 });
 
 Deno.test("the clock knows whether the cell has waited for the event loop", () => {

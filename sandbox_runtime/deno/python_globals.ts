@@ -63,9 +63,9 @@ export function pythonGlobals(
 
   /** Sleeps for a moment. Python sleeps in slices, so that it sees a signal between them. */
   function pause(milliseconds: number): void {
-    clock.sleeps = true;
+    clock.beginSleep(milliseconds);
     Atomics.wait(never, 0, 0, milliseconds);
-    clock.sleeps = false;
+    clock.endSleep();
   }
 
   const functions = {

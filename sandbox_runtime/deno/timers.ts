@@ -26,6 +26,7 @@ const { setTimeout, clearTimeout, setInterval, clearInterval } = globalThis;
 
 /** The timers of the running cell. */
 export class Timers {
+  readonly #noteTimer: (milliseconds: number) => void;
   #open = true;
   #used = false;
   #lastId = 0;
@@ -35,7 +36,9 @@ export class Timers {
   #turns = new MessageChannel();
   #turned: (() => void)[] = [];
 
-  constructor() {
+  /** `noteTimer` is called with the delay of each timer that is set. */
+  constructor(noteTimer: (milliseconds: number) => void = () => {}) {
+    this.#noteTimer = noteTimer;
     this.#channel.port1.onmessage = () => this.#runSoon();
     this.#turns.port1.onmessage = () => this.#turned.shift()?.();
   }
@@ -103,6 +106,7 @@ export class Timers {
       return 0;
     }
     this.#used = true;
+    this.#noteTimer(milliseconds);
     const id = ++this.#lastId;
     const timer: Timer = { callback, args, handle: null, repeats };
     if (repeats) {

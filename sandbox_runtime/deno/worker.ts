@@ -50,7 +50,7 @@ const writer = new FrameWriter(Deno.stdout.writeSync.bind(Deno.stdout));
 const files = new IncomingFiles();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 const wasmArrived = Promise.withResolvers<WebAssembly.Module>();
-const timers = new Timers();
+const timers = new Timers((milliseconds) => clock?.noteTimer(milliseconds));
 const finalizers = new DeferredFinalizers();
 const submission = new Submission();
 const output = new CellOutput((text) => writer.send(...outputMessage(calls.request, text)));
@@ -174,6 +174,7 @@ async function boot(message: Boot): Promise<void> {
   const { names, relayed } = message;
   shared = message.shared;
   clock = new CellClock(shared);
+  clock.beginRequest(); // to build an image takes more than what is allowed between requests
   signals = new HostSignals(shared);
   pipe = new HostPipe(read, { shared, post, relayed });
   calls = new HostCalls({ shared, pipe, writer, clock, checkSignal });

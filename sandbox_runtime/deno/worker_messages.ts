@@ -34,7 +34,7 @@ export function makeShared(): Shared {
     interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
     signal: new Int32Array(new SharedArrayBuffer(20)),
     clock: new Int32Array(new SharedArrayBuffer(24)),
-    times: new Float64Array(new SharedArrayBuffer(32)),
+    times: new Float64Array(new SharedArrayBuffer(40)),
     reading: new Int32Array(new SharedArrayBuffer(12)),
     window: makeWindow(),
   };

@@ -44,6 +44,11 @@ FILES = ("boot.head", "boot.pages", "disk")
 # Fast, and still a third of the size: most of an image is pointers and zeros.
 _COMPRESSION_LEVEL = 1
 
+# Larger parts are compressed only if samples say that they become very small, which is also fast.
+_ALWAYS_COMPRESSED_BYTES = 256 * MEBIBYTE
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
+_FAST_RATIO = 0.1
+
 # Chunk size of unpacking, which reads at most as many bytes of the file.
 _CHUNK_BYTES = 64 * 1024
 
@@ -110,7 +115,7 @@ class Checkpoint:
             archive.writestr(_entry(MANIFEST), json.dumps(manifest))
             for name in FILES:
                 entry, data = _entry(name), memoryview(self.files[name]).cast("B")
-                archive.writestr(entry, data, zipfile.ZIP_DEFLATED, _COMPRESSION_LEVEL)
+                archive.writestr(entry, data, _method(data), _COMPRESSION_LEVEL)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, memory_bytes: int = LARGEST_MEMORY) -> Checkpoint:
@@ -137,6 +142,16 @@ class Checkpoint:
                 struct.error, zipfile.BadZipFile, zlib.error,
             ) as error:  # fmt: skip
                 raise CheckpointError(f"{path} cannot be used: it is damaged ({error}).") from error
+
+
+def _method(data: memoryview) -> int:
+    """Returns whether a part is compressed. To compress a gigabyte takes ten to twenty seconds, unless it hardly has content."""
+    if len(data) <= _ALWAYS_COMPRESSED_BYTES:
+        return zipfile.ZIP_DEFLATED
+    step = len(data) // _SAMPLES
+    samples = b"".join(data[at * step : at * step + _SAMPLE_BYTES] for at in range(_SAMPLES))
+    ratio = len(zlib.compress(samples, _COMPRESSION_LEVEL)) / len(samples)
+    return zipfile.ZIP_DEFLATED if ratio < _FAST_RATIO else zipfile.ZIP_STORED
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -127,7 +127,8 @@ class CellRecord:
 
 
 def _question(call: ToolCall) -> bytes | str:
-    if not call.attachments and len(call.inline) <= MAX_PLAIN_QUESTION:
+    # The name counts too: a cell can call tools that do not exist, with names of any length.
+    if not call.attachments and len(call.tool) + len(call.inline) <= MAX_PLAIN_QUESTION:
         return f"{call.mode} {call.tool}\0{call.inline}"
     digest = hashlib.sha256(f"{call.mode} {call.tool}\0".encode())
     for part in call.arguments:

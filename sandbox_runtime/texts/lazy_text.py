@@ -29,7 +29,7 @@ from sandbox_runtime.texts.compression import compression_of, decompressed, deco
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.forms import Form, decoded, form_of
 from sandbox_runtime.texts.index import BLOCK_BYTES, TextIndex
-from sandbox_runtime.texts.kept_index import dumped, load_into
+from sandbox_runtime.texts.objects.kept_index import dumped, load_into
 from sandbox_runtime.texts.objects.places import kept_place
 from sandbox_runtime.texts.objects.ranges import ObjectBytes
 from sandbox_runtime.texts.objects.store import Address, Stamp, Store, address_of, local_path

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +22,7 @@ from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
-from sandbox_runtime.host_costs import BYTES_PER_CALL, MAX_LOST_THREADS
+from sandbox_runtime.host_costs import BYTES_PER_CALL, BYTES_PER_PART, MAX_LOST_THREADS
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
 from sandbox_runtime.rpc.sandbox_messages import ToolCall
@@ -125,7 +127,8 @@ class HostTools:
                 return self._serve_batch(call)
             if call.mode == "aio":
                 # Arguments wait in encoded form: decoded, they may be many times as large.
-                size = BYTES_PER_CALL + sum(map(nbytes, call.arguments))
+                parts = call.arguments
+                size = BYTES_PER_CALL + BYTES_PER_PART * len(parts) + sum(map(nbytes, parts))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
                 future.add_done_callback(
                     lambda done: reply(answer(self._border, call, _outcome(done)))
@@ -214,18 +217,76 @@ class HostTools:
         return work
 
     def _serve_batch(self, call: ToolCall) -> Answer:
-        """Runs many calls and answers with the outcome of each, in order.
-
-        Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
-        """
+        """Runs many calls and answers with the outcome of each, in order."""
         items = self._decode(call)
         if not isinstance(items, list):
             raise TypeError(f"{call.tool}.batched() was called without arguments to read")
         for item in items:  # all before the first runs
             self._bind(call.tool, *_arguments(call, item))
-        tool: Any = self._tools.get(call.tool)
-        batch = Call(self._part_of())
         outcomes: list[Outcome] = [(False, InterruptedError("the call was abandoned"))] * len(items)
+        if self._limits.call_seconds is None:
+            self._share(call.tool, items, outcomes)
+        else:
+            self._start_each(call.tool, items, outcomes)
+        return answer_batch(self._border, call, outcomes)
+
+    def _share(self, name: str, items: list[Any], outcomes: list[Outcome]) -> None:
+        """Runs the calls of a batch in a few threads, each of which takes the next item when it is done.
+
+        A thread starts another before its first item, so that a batch of short calls is over before many have started: to hand
+        each item to a thread would take longer than such a call.
+        """
+        tool: Any = self._tools.get(name)
+        batch = Call(self._part_of())
+        numbers, lock = itertools.count(), threading.Lock()
+        started: list[Future[Any]] = []
+        over, left = threading.Event(), len(items)
+
+        def run(at: int) -> Outcome:
+            try:
+                with Call(batch).current():
+                    return True, self._call_of(name, tool, *items[at])(Running())
+            except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
+                return False, error
+
+        def start() -> None:
+            future = self._start(name, work)
+            started.append(future)
+            future.add_done_callback(lambda _: over.set() if batch.over else None)
+
+        def work(_: Running | None) -> None:
+            nonlocal left
+            is_first = True
+            while not batch.over:
+                with lock:
+                    at = next(numbers)
+                if at >= len(items):
+                    return
+                if is_first and at + 1 < len(items) and len(started) < most:
+                    with contextlib.suppress(RuntimeError):  # too many threads are lost
+                        start()
+                is_first = False
+                outcomes[at] = contextvars.copy_context().run(run, at)
+                with lock:
+                    left -= 1
+                if left == 0:
+                    over.set()
+
+        most = self._limits.concurrent_calls
+        if items:
+            start()
+            over.wait()
+        batch.end()
+        for future in started:  # those that have found no thread
+            future.cancel()
+
+    def _start_each(self, name: str, items: list[Any], outcomes: list[Outcome]) -> None:
+        """Runs each call of a batch in a thread of its own, which can be abandoned when its time is over.
+
+        Only a few items wait for a thread at a time, so an item costs no more than the slot of its outcome.
+        """
+        tool: Any = self._tools.get(name)
+        batch = Call(self._part_of())
         most = 2 * self._limits.concurrent_calls
         places = threading.Semaphore(most)
 
@@ -238,11 +299,10 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._call_of(call.tool, tool, *item)
-            self._start(call.tool, work).add_done_callback(functools.partial(end, at))
+            work = self._call_of(name, tool, *item)
+            self._start(name, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
-        return answer_batch(self._border, call, outcomes)
 
     # ---- Threads ----
 

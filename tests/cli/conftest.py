@@ -11,9 +11,11 @@ from pathlib import Path
 import dspy
 import pytest
 from command_line import LOG, Run, Server, environment
+from thrifty_pool import ThriftyPool
 
 from dspy_rlm.cli.main import main
 from dspy_rlm.drop_in import uninstall
+from sandbox_runtime import set_default_pool
 
 # The modules that tests write.
 PROGRAMS = frozenset({"program", "broken", "leaving", "whole"})
@@ -30,14 +32,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def lent_again() -> Iterator[ThriftyPool]:
+    """A pool whose sandboxes the next command uses again."""
+    pool = ThriftyPool()
+    yield pool
+    pool.close()
+
+
 @pytest.fixture(autouse=True)
-def _as_a_new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_a_new_process(monkeypatch: pytest.MonkeyPatch, lent_again: ThriftyPool) -> Iterator[None]:
     """Without the settings of the person who runs the tests; and what a program changes is undone."""
+    set_default_pool(lent_again)
     monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     modules = {*sys.modules}
     yield
+    set_default_pool(None)
     uninstall()
     for name in {*sys.modules} - modules:
         if name.partition(".")[0] in PROGRAMS:

@@ -34,8 +34,8 @@ def main() -> None:
     settings: dict[str, Any] = {
         name: json.loads(value) for name, value in (option.split("=", 1) for option in options)
     }
-    poison = settings.pop("poison", None)
-    lm = dspy.LM("openai/root", api_base=url, api_key="none", cache=False, num_retries=0)
+    poison, key = settings.pop("poison", None), settings.pop("api_key", "none")
+    lm = dspy.LM("openai/root", api_base=url, api_key=key, cache=False, num_retries=0)
     rlm = dspy_rlm.RLM("text: str -> answer: str", tools=[fragile], pool=ThriftyPool())
     rlm.set_lm(lm)
     rows = [

@@ -12,6 +12,9 @@ import time
 import pytest
 
 from sandbox_runtime import Completed, Failed, Limits, check_call, open_session
+from sandbox_runtime.rpc.sandbox_messages import ToolCall
+from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.values.encoder import ValueCodec
 from tests.measuring import Cost
 
 WHO = contextvars.ContextVar("who", default="nobody")
@@ -428,6 +431,21 @@ class TestAfterTheCell:
         assert run(session, "1") == "1\n"
         assert begun == len(slow.began) == 4
 
+    def test_a_batch_beside_a_call_that_blocks_a_thread(self, opened):
+        """It is over when its items are, although its other threads still wait for a place."""
+        slow = Slow()
+        session = opened(
+            limits=Limits(concurrent_calls=2),
+            tools={"slow": slow, "half": half, "release": slow.release.set},
+        )
+        code = (
+            "import asyncio\ntask = asyncio.create_task(slow.aio(1))\nawait asyncio.sleep(0)\n"
+            "print(half.batched([2, 4, 6]))\nawait asyncio.sleep(0.01)\n"
+            "print(half.batched(list(range(0, 200, 2))) == list(range(100)))\nrelease()\n_ = await task"
+        )
+
+        assert run(session, code) == "[1, 2, 3]\nTrue\n"
+
     def test_a_batch_that_was_interrupted(self, opened):
         """Its other items never begin."""
         slow = Slow()
@@ -550,3 +568,26 @@ class TestMemory:
             assert run(session, "len(one.batched(range(60_000)))") == "60000\n"
 
         assert cost.peak_bytes < 60 * 1024 * 1024
+
+
+class TestRoomForCalls:
+    """The host reads no further calls while those that wait take too much memory."""
+
+    @pytest.mark.parametrize(
+        "attachments", [[bytearray()] * 16_000, [bytearray(1_000_000)]], ids=["empty", "large"]
+    )
+    def test_attachments_count(self, attachments):
+        """Empty attachments take memory as well."""
+        tools = HostTools(Limits(frame_bytes=4 * 1024 * 1024, concurrent_calls=1))
+        slow = Slow()
+        tools.replace({"slow": slow}, ValueCodec())
+        served = 0
+        try:
+            while tools.wait_for_room(0) and served < 100:
+                served += 1
+                tools.serve(ToolCall(served, 1, "slow", "aio", "", attachments), lambda _: None)
+        finally:
+            slow.release.set()
+            tools.close()
+
+        assert served < 10

@@ -402,6 +402,23 @@ class TestFile:
 
         assert path.stat().st_size < 10 * MEBIBYTE < state.size
 
+    @pytest.mark.nightly
+    @pytest.mark.parametrize(
+        ("block", "largest"),
+        [(random.Random(1).randbytes(MEBIBYTE), 261 * MEBIBYTE), (bytes(MEBIBYTE), 2 * MEBIBYTE)],
+        ids=["full", "empty"],
+    )
+    def test_a_large_state(self, tmp_path, block, largest):
+        """Hundreds of megabytes are compressed only if they become very small, and are read either way."""
+        pages = block * 260
+        head = struct.pack("<d", len(pages)) + b"head"
+        state = Checkpoint({"boot.head": head, "boot.pages": pages, "disk": b""}, "engine")
+
+        state.save(tmp_path / "state")
+
+        assert (tmp_path / "state").stat().st_size < largest
+        assert bytes(Checkpoint.load(tmp_path / "state").files["boot.pages"]) == pages
+
     def test_an_existing_file_is_replaced(self, saved):
         """The file is replaced atomically, and no temporary file remains."""
         state, path = saved

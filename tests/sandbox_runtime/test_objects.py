@@ -13,7 +13,7 @@ from object_server import ObjectServer, serving
 from sandbox_runtime import Directory, TextChangedError, TextFile
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.index import TextIndex
-from sandbox_runtime.texts.kept_index import SUFFIX, dumped, load_into
+from sandbox_runtime.texts.objects.kept_index import SUFFIX, dumped, load_into
 from sandbox_runtime.texts.objects.ranges import PIECE_BYTES
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install 'dspy-rlm[objects]'")

@@ -24,6 +24,7 @@ from sandbox_runtime import (
     Pool,
     SandboxStartError,
     default_pool,
+    set_default_pool,
 )
 from sandbox_runtime.pool import _SessionSpec
 
@@ -323,6 +324,17 @@ class TestDefault:
     def test_it_is_one(self):
         """There is one default pool per process."""
         assert default_pool() is default_pool()
+
+    def test_it_can_be_another(self, pool):
+        """The pool that was set is the default, until it is taken back."""
+        usual = default_pool()
+        set_default_pool(pool)
+        try:
+            assert default_pool() is pool
+        finally:
+            set_default_pool(None)
+
+        assert default_pool() is usual
 
     def test_copies_of_a_pool_are_the_pool(self, pool):
         """Copies of a program, as optimizers create them, share the pool's sessions."""

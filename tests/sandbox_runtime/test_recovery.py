@@ -146,6 +146,18 @@ class TestBounds:
 
         assert ran.forgotten
 
+    def test_names_of_tools_that_do_not_exist(self):
+        """A record has no more memory than it counts, however long the name of the tool is."""
+        ran = CellRecord(1, "x")
+        for number in range(50):
+            name = f"{number}{'x' * 100_000}"
+            ran.remember(
+                call(number, tool=name), ToolRaised(number, "LookupError", "", "no such tool")
+            )
+
+        assert len(ran.calls) == 50
+        assert sum(map(len, ran.calls)) < ran.bytes_kept
+
     def test_a_cell_that_is_forgotten(self, recovery):
         """A checkpoint is due at once; until then the state could not be recovered."""
         ran = CellRecord(7, "x")

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import dspy
 
+from dspy_rlm.errors import JobStoppedError
 from dspy_rlm.events import Sink
 from dspy_rlm.journal.cells import RECORDED_CHARS, RecordedSandbox
 from dspy_rlm.journal.checkpoints import CheckpointPolicy, Checkpoints
@@ -23,6 +24,7 @@ from dspy_rlm.journal.secrets import KnownSecrets
 from dspy_rlm.journal.stored_values import packed_value
 from dspy_rlm.journal.tool_calls import recording_calls
 from dspy_rlm.journal.values import ValueWriter
+from dspy_rlm.lms.faults import pauses_run
 from dspy_rlm.protocols.middleware import Wrapper
 from dspy_rlm.protocols.recording import Recorder
 from dspy_rlm.repl.guest.signatures import Classes
@@ -75,9 +77,15 @@ def with_recorder(
         recorder = RunRecorder(journal, packer, run_id, start)
     recorder.output_types = output_types
     recorder.is_over = lambda: context.run_scope.reason is not None
+    recorder.goes_on_later = lambda: _says_nothing_of_cells(context.tree_scope.reason)
     chars = max(context.limits.output_chars, RECORDED_CHARS)
     limits = dataclasses.replace(context.limits, output_chars=chars)
     return dataclasses.replace(context, recorder=recorder, limits=limits)
+
+
+def _says_nothing_of_cells(reason: Exception | None) -> bool:
+    """Returns whether a run was stopped for a reason that is another one when it goes on."""
+    return isinstance(reason, JobStoppedError) or (reason is not None and pauses_run(reason))
 
 
 def seed_of(context: RunContext) -> str:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from sandbox_runtime.texts.kept_index import SUFFIX
+from sandbox_runtime.texts.objects.kept_index import SUFFIX
 from sandbox_runtime.texts.objects.store import MOST_WRITTEN_BYTES, Address, Store
 
 

@@ -1,0 +1,227 @@
+"""The engine behind a real llama.cpp server with a model of 135 million parameters: counts, streams, limits, failures.
+
+    python -m benchmarks.real_model.install FOLDER
+    DSPY_RLM_REAL_MODEL=FOLDER pytest -m real -n 0 tests/real
+
+The model's answers are of no interest here, and no test looks at one: what is checked holds for any answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.request import Request, urlopen
+
+import dspy
+import pytest
+
+from benchmarks.real_model.install import home, is_installed
+from benchmarks.real_model.server import NAME, RealServer
+from dspy_rlm import RLM, RunFailedError
+from dspy_rlm.testing import Action, PolicyServer, scripted
+from sandbox_runtime.helpers import start_thread
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.nightly,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not is_installed(home()),
+        reason="The real model is not installed: python -m benchmarks.real_model.install",
+    ),
+]
+
+QUESTIONS = [f"Write one short sentence about the number {number}." for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[RealServer]:
+    """The server, with two slots of 2,048 tokens."""
+    with RealServer(tokens=2_048, slots=2) as server:
+        yield server
+
+
+class Recorder:
+    """A proxy that adds up the usage that the server itself reports."""
+
+    def __init__(self, upstream: int) -> None:
+        self.sent = self.received = self.answered = 0
+        recorder = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                address = f"http://127.0.0.1:{upstream}{self.path}"
+                headers = {"Content-Type": "application/json"}
+                with urlopen(Request(address, body, headers), timeout=600) as reply:
+                    data = reply.read()
+                usage = json.loads(data)["usage"]
+                with recorder.lock:
+                    recorder.sent += usage["prompt_tokens"]
+                    recorder.received += usage["completion_tokens"]
+                    recorder.answered += 1
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: Any) -> None:
+                """Prints nothing."""
+
+        self.lock = threading.Lock()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        start_thread(self.server.serve_forever, "recorder")
+
+    def lm(self, **options: Any) -> dspy.LM:
+        """Returns the model behind this proxy."""
+        base = f"http://127.0.0.1:{self.server.server_port}/v1"
+        return dspy.LM(
+            f"openai/{NAME}", api_base=base, api_key="none", cache=False, num_retries=0,
+            temperature=0.0, timeout=600, **options,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Ends it."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def run(cell: str, sub_lm: dspy.LM, **options: Any) -> dspy.Prediction:
+    """Runs one cell of a scripted root whose sub-LM is the real model."""
+    with PolicyServer({"root": scripted(Action("As the test wants.", cell))}) as server:
+        rlm = RLM("questions: list[str] -> answers: list[str]", sub_lm=sub_lm, **options)
+        rlm.set_lm(server.lm("root"))
+        return rlm(questions=QUESTIONS)
+
+
+def usage_of(prediction: dspy.Prediction) -> Any:
+    """The totals of the real model in a run."""
+    (found,) = [one for one in prediction.run.usage if one.model == f"openai/{NAME}"]
+    return found
+
+
+class TestUsage:
+    def test_the_ledger_has_the_servers_own_counts(self, model):
+        """Calls and tokens of a batch are those that the server reports, one by one."""
+        recorder = Recorder(model.port)
+        try:
+            prediction = run(
+                "SUBMIT(sub_llm_batched(questions))", recorder.lm(max_tokens=24), max_concurrency=4
+            )
+        finally:
+            recorder.close()
+
+        usage = usage_of(prediction)
+        assert (usage.calls, usage.input_tokens, usage.output_tokens) == (
+            recorder.answered, recorder.sent, recorder.received,
+        )  # fmt: skip
+        assert usage.calls == len(QUESTIONS)
+        assert all(prediction.answers)
+
+    def test_the_servers_counter_of_replies_agrees(self, model):
+        """Its own metric grows by the tokens of the replies."""
+        before = model.counts()[1]
+        prediction = run("SUBMIT(sub_llm_batched(questions[:4]))", model.lm(max_tokens=16))
+
+        assert model.counts()[1] - before == usage_of(prediction).output_tokens
+
+    def test_an_answer_is_the_same_at_temperature_zero(self, model):
+        """So that figures of the benchmark can be repeated."""
+        cell = "SUBMIT([sub_llm(q) for q in questions[:3]] + [sub_llm(q) for q in questions[:3]])"
+        answers = run(cell, model.lm(max_tokens=16)).answers
+
+        assert answers[:3] == answers[3:]
+
+
+class TestRoot:
+    def test_replies_of_a_model_that_cannot_play_end_the_run_with_a_report(self, model):
+        """A model of this size does not write the format: the run ends, every request is counted, nothing hangs."""
+        rlm = RLM("numbers: list[int] -> total: int", max_iterations=2, max_llm_calls=4)
+        rlm.set_lm(model.lm(max_tokens=48))
+
+        try:
+            found = rlm(numbers=[3, 8, 12])
+            report = found.run
+            assert isinstance(found.total, int)
+        except RunFailedError as error:
+            report = error.run
+
+        assert report.iterations <= 2
+        assert sum(usage.calls for usage in report.usage) >= report.iterations
+        assert all(usage.input_tokens for usage in report.usage)
+
+    def test_its_replies_are_streamed(self, model):
+        """Pieces arrive before the end, and the stream ends whatever the model writes."""
+        program = dspy.Predict("number: int -> sentence: str")
+        program.set_lm(model.lm(max_tokens=48))
+        streamed = dspy.streamify(
+            program, stream_listeners=[dspy.streaming.StreamListener("sentence")]
+        )
+
+        async def read() -> list[Any]:
+            items = []
+            try:
+                async for item in streamed(number=7):
+                    items.append(item)
+            except dspy.AdapterParseError:
+                items.append("unreadable")
+            return items
+
+        assert asyncio.run(read())
+
+
+class TestLimits:
+    def test_a_prompt_beyond_the_window_is_an_observation(self, model):
+        """Only that item fails; the others are answered, and the run submits."""
+        prediction = run(
+            "SUBMIT(sub_llm_batched([questions[0], 'word ' * 9000, questions[1]]))",
+            model.lm(max_tokens=16),
+        )
+
+        first, second, third = prediction.answers
+        assert second.startswith("[ERROR]")
+        assert "context" in second
+        assert not first.startswith("[ERROR]")
+        assert not third.startswith("[ERROR]")
+
+    def test_a_run_out_of_time_frees_the_server(self, model):
+        """Requests that a run gives up are cancelled: the slots are free soon after, not when the replies are done."""
+        with contextlib.suppress(RunFailedError):
+            run(
+                "SUBMIT(sub_llm_batched(['Write a very long story. ' + q for q in questions]))",
+                model.lm(max_tokens=1_500),
+                max_seconds=5,
+            )
+
+        until = time.monotonic() + 300
+        while model.busy() and time.monotonic() < until:
+            time.sleep(0.2)
+        assert model.busy() == 0
+
+    def test_a_server_that_is_killed_fails_only_what_it_had_not_answered(self):
+        """Answers before the kill are kept; the others are errors in place; the run goes on and submits."""
+        with RealServer(tokens=1_024, slots=1) as server:
+
+            def kill() -> None:
+                while server.counts()[1] < 40:
+                    time.sleep(0.05)
+                server.kill()
+
+            start_thread(kill, "kill")
+            prediction = run(
+                "SUBMIT(sub_llm_batched(questions))", server.lm(max_tokens=24), max_concurrency=1
+            )
+
+        failed = [answer for answer in prediction.answers if answer.startswith("[ERROR]")]
+        assert prediction.run.status == "submitted"
+        assert 0 < len(failed) < len(QUESTIONS)
+        assert len(prediction.run.sub_calls) >= len(QUESTIONS) - len(failed)
+        assert prediction.answers.index(failed[0]) == len(QUESTIONS) - len(failed)
