@@ -46,6 +46,7 @@ from sandbox_runtime.sessions.checkpoint import Checkpoint
 from sandbox_runtime.sessions.session import Session
 from sandbox_runtime.texts.directory import Directory
 from sandbox_runtime.texts.lazy_text import LazyText, TextFile, TextStream
+from sandbox_runtime.texts.tables.table import Table
 from sandbox_runtime.tools.call_scope import check_call
 from sandbox_runtime.values.builders import Rows
 from sandbox_runtime.values.type_rules import CodeType, HandleType, Rule, ValueType
@@ -83,6 +84,7 @@ __all__ = [
     "SessionBusyError",
     "SessionClosedError",
     "Submitted",
+    "Table",
     "TextChangedError",
     "TextFile",
     "TextStream",

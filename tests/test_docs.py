@@ -41,6 +41,7 @@ EACH_PUSH = {
         "journal",
         "live",
         "mcp",
+        "objects",
         "resume",
         "reuse",
         "sessions",

@@ -75,8 +75,8 @@ def compare(
             ready-made systems: "rlm", "direct", "chain-of-thought", "retrieval", "compaction", "dspy.RLM".
         metric: A function of the example and the prediction that returns a score. A task has its own.
         signature: The signature for classes and names; that of the task by default, else that of the first module.
-        file: Where rows are kept. The same call goes on with the rows that are missing; a row counts for the settings
-            that it was measured with.
+        file: Where rows are kept. The same call goes on with the rows that are missing, and with those in which a server
+            failed; a row counts for the settings that it was measured with.
         threads: Rows at once.
         max_cost: US dollars of all rows, those of earlier calls with the same file too. No row begins that is likely to
             exceed it.
@@ -110,7 +110,8 @@ def compare(
     with _opened(file) as (earlier, record):
         for row in earlier:
             purse.book(row)
-            rows[row.key] = row
+            if not row.is_of_server:
+                rows[row.key] = row
         missing = [job for job in jobs if _key(job) not in rows]
 
         def keep(row: Row) -> None:

@@ -109,7 +109,7 @@ def table(
     top = f"<caption>{escaped(caption)}</caption>" if caption else ""
     body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
     return (
-        f'<div class="scroll panel"><table>{top}<thead><tr>{cells("th", heads)}</tr></thead>\n'
+        f'<div class="scroll panel" tabindex="0"><table>{top}<thead><tr>{cells("th", heads)}</tr></thead>\n'
         f"<tbody>{body}</tbody></table></div>\n"
     )
 
@@ -128,7 +128,11 @@ def differences(found: Bin) -> str:
         for other in names[index + 1 :]
         for gap in [found.differences[one, other]]
     ]
-    return table(("difference of the scores", "95 % interval", ""), rows, words=1) if rows else ""
+    return (
+        table(("difference of the scores", "95 % interval", "verdict"), rows, words=1)
+        if rows
+        else ""
+    )
 
 
 def _verdict(low: float, high: float) -> str:

@@ -19,7 +19,7 @@ FORMAT, VERSION = "dspy-rlm/comparison", 1
 
 @dataclasses.dataclass(frozen=True)
 class ComparisonResult:
-    """Several systems on the same items. `print` shows it; in a notebook it is a page."""
+    """Several systems on the same items. `print` shows it; `save` writes it as a page."""
 
     systems: tuple[str, ...]
     rows: tuple[Row, ...] = dataclasses.field(repr=False)

@@ -76,11 +76,31 @@ class Row:
         return self.item, self.system, self.setup
 
     @property
+    def is_of_server(self) -> bool:
+        """True if a server has failed, and not the system: the next call with the same file tries the item again."""
+        kind, _, cause = self.failure.partition(" (")
+        return kind == "RunPausedError" or bool({kind, cause.rstrip(")")} & _OF_SERVERS)
+
+    @property
     def tokens(self) -> int | None:
         """Tokens of prompts and replies; None if a part is unknown."""
         total: int | None = added(self.input_tokens, self.output_tokens)
         return total
 
+
+# Failures that say nothing about a system: the server could not be reached, or refused the caller.
+_OF_SERVERS = frozenset(
+    {
+        "LMAuthError",
+        "LMBillingError",
+        "LMConfigurationError",
+        "LMNotConfiguredError",
+        "LMRateLimitError",
+        "LMServerError",
+        "LMTimeoutError",
+        "LMTransportError",
+    }
+)
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Row))
 

@@ -57,6 +57,10 @@ def notes(result: ComparisonResult) -> list[str]:
         found.append(
             f"{cached:,} of {calls:,} LM calls were answered by a cache: costs and seconds are too low by these."
         )
+    if failed := sum(row.is_of_server for row in result.rows):
+        found.append(
+            f"{count(failed, 'row')} failed because of a server, and count as wrong. The same call with a file tries them again."
+        )
     if any(row.cost is None for row in result.rows):
         found.append("Costs are unknown where the price of a model is: pass prices=.")
     return found

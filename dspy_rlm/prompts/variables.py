@@ -36,7 +36,7 @@ from dspy_rlm.values.previews import (
     short_repr,
     staying,
 )
-from sandbox_runtime import CodeType, Directory, HandleType, LazyText, ValueType
+from sandbox_runtime import CodeType, Directory, HandleType, LazyText, Table, ValueType
 from sandbox_runtime.helpers import abridged, in_one_line
 
 # The number of a directory's paths that the prompt lists.
@@ -151,6 +151,8 @@ def _described(
         return _describe_text(base, value)
     if isinstance(value, Directory):
         return _describe_directory(base, value)
+    if isinstance(value, Table):
+        return _describe_dataset(base, value)
     if isinstance(value, dspy.History):
         return _describe_history(base, value, rules)
     if (table := _describe_table(base, value, rules, modules)) is not None:
@@ -227,6 +229,32 @@ def _describe_directory(base: Variable, value: Directory) -> Variable:
         type_name=f"directory of texts, which stay outside: {_DIRECTORY_USE}",
         size=value.size,
         preview=ends_of_text("\n".join(listed), PREVIEW_CHARS),
+    )
+
+
+# The rows of a dataset in its preview, and the characters of a value.
+MAX_PREVIEWED_ROWS = 3
+MAX_PREVIEWED_CHARS = 100
+
+_DATASET_USE = (
+    "len(t), t.columns, t.rows(where=[('column', '>', 3), ('other', 'contains', 'text')], columns=None, start=0, limit=100) for "
+    "dicts, t.count(where), t.grep(regex, columns=None, where=None, ignore_case=False, limit=100), t.search(words, column, "
+    "where=None, limit=20), t[row['row']]; long texts in rows are lazy; `help` has the details"
+)
+
+
+def _describe_dataset(base: Variable, value: Table) -> Variable:
+    try:
+        size, first = value.size, value.preview(MAX_PREVIEWED_ROWS, MAX_PREVIEWED_CHARS)
+    except ValueError as error:
+        raise InputError(f"The input {base.name!r} cannot be read: {error}") from error
+    types = ", ".join(f"{name}: {kind}" for name, kind in value.columns.items())
+    lines = [f"columns: {types}", *(str(row) for row in first)]
+    return dataclasses.replace(
+        base,
+        type_name=f"table that stays outside and is queried by its engine: {_DATASET_USE}",
+        size=size,
+        preview=ends_of_text("\n".join(lines), PREVIEW_CHARS),
     )
 
 

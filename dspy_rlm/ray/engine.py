@@ -64,6 +64,7 @@ class RayEngine:
 
     async def start(self, program: Program, quota: JobQuota) -> None:
         """See `jobs.engine.Engine`."""
+        # In a thread: in the main one Ray would replace the handler of SIGTERM, with which the job stops.
         await asyncio.to_thread(connect, self._address)
         ray = the_ray()
         self._quota = quota

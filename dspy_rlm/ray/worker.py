@@ -17,6 +17,7 @@ from filelock import AsyncFileLock, Timeout
 
 from dspy_rlm.dspy_bridge.arriving_lms import REMEDY
 from dspy_rlm.dspy_internals.credentials import check_key
+from dspy_rlm.dspy_internals.usage import track_usage
 from dspy_rlm.jobs.engine import Outcome, Program, Row
 from dspy_rlm.jobs.row_run import journal_of, run_row
 from dspy_rlm.limiting.job_quota import JobQuota
@@ -166,7 +167,7 @@ async def called(
 ) -> CallResult:
     """Calls a module on this event loop, with these settings of DSPy; returns what came of it, also if it failed."""
     trace: list[Any] | None = [] if traced else None
-    with dspy.context(**settings, trace=trace), dspy.track_usage() as usage:
+    with dspy.context(**settings, trace=trace), track_usage() as usage:
         prediction, error = None, None
         try:
             prediction = await module.acall(*args, **inputs)

@@ -15,6 +15,7 @@ from sandbox_runtime import (
     Pool,
     SandboxError,
     Session,
+    Table,
     TextFile,
     TextStream,
     WrappedTool,
@@ -22,7 +23,7 @@ from sandbox_runtime import (
 from sandbox_runtime.helpers import Loan, Slot, abridged
 
 # Values of these types cannot be changed by a cell, so the variable stays what it was sent as.
-_UNCHANGING = (str, bytes, int, float, bool, type(None), TextFile, TextStream, Directory)
+_UNCHANGING = (str, bytes, int, float, bool, type(None), TextFile, TextStream, Directory, Table)
 
 
 # The longest list of kept variables in a prompt.

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from dspy_rlm.values.conversion import TypeRules, rule_of
 from dspy_rlm.values.previews import DEFAULT_RULES, PREVIEW_CHARS, fields_of, name_of
-from sandbox_runtime import Directory, LazyText
+from sandbox_runtime import Directory, LazyText, Table
 
 # The elements that a container's type is read from: the first ones, and as many more from all parts of a list.
 SAMPLED_ELEMENTS = 100_000
@@ -123,7 +123,7 @@ def text_chars(value: object, rules: TypeRules = DEFAULT_RULES) -> tuple[int, bo
 
 
 def _stays(value: object, rules: TypeRules) -> bool:
-    return isinstance(value, (LazyText, Directory)) or rule_of(value, rules) is not None
+    return isinstance(value, (LazyText, Directory, Table)) or rule_of(value, rules) is not None
 
 
 def _parts(value: Any) -> Any:

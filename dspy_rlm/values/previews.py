@@ -18,7 +18,7 @@ import dspy
 import pydantic
 
 from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
-from sandbox_runtime import Directory, HandleType, LazyText, ValueType
+from sandbox_runtime import Directory, HandleType, LazyText, Table, ValueType
 from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets, with_gap
 
 # Enough to recognise a format (a log line, a CSV header, a record); code can look at the rest.
@@ -227,7 +227,7 @@ def staying(value: Any, rules: TypeRules = DEFAULT_RULES, *, texts: bool = False
         rules: The rules that decide which values stay on the host.
         texts: Whether lazy texts and directories count.
     """
-    kinds: Any = (LazyText, Directory) if texts else ()
+    kinds: Any = (LazyText, Directory, Table) if texts else ()
 
     seen: set[int] = set()  # host values may have cycles and shared parts
 

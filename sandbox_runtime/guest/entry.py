@@ -65,8 +65,9 @@ from sandbox_runtime.guest.values import kept_classes
 from sandbox_runtime.guest.values.records import Known, as_json
 from sandbox_runtime.guest.values.zones import ZONE_CALL, read_from_host
 
-# No module here imports it, but the host sends values of its class.
+# No module here imports them, but the host sends values of their classes.
 importlib.import_module("sandbox_runtime.guest.texts.directory")
+importlib.import_module("sandbox_runtime.guest.texts.table")
 
 # Cells often import these modules, so the image contains them: compiling one takes 20 to 300 ms here.
 for _name in (

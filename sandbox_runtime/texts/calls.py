@@ -16,6 +16,7 @@ from sandbox_runtime.guest.texts.directory import LazyDirectory
 from sandbox_runtime.guest.texts.host_calls import TEXT_CALL
 from sandbox_runtime.guest.texts.lazy_text import MAX_READ_CHARS
 from sandbox_runtime.guest.texts.lazy_text import LazyText as CellText
+from sandbox_runtime.guest.texts.table import LazyTable
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.arguments import (
     context_lines,
@@ -32,6 +33,7 @@ from sandbox_runtime.texts.globs import glob_matcher
 from sandbox_runtime.texts.lazy_text import LazyText
 from sandbox_runtime.texts.search import MAX_FOUND_CHARS, Hit, Searcher, check_pattern
 from sandbox_runtime.texts.search_worker import cost_of
+from sandbox_runtime.texts.tables.table import Table
 
 # The files that a result names; of all others it has the number.
 MAX_PASSED_OVER = 10
@@ -39,10 +41,12 @@ MAX_PASSED_OVER = 10
 __all__ = ["TEXT_CALL", "TextCalls", "in_cell"]
 
 
-def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | None:
-    """Returns the guest class of a lazy text or directory; None for other values."""
+def in_cell(value: object) -> type[CellText] | type[LazyDirectory] | type[LazyTable] | None:
+    """Returns the guest class of a lazy text, directory or table; None for other values."""
     if isinstance(value, LazyText):
         return CellText
+    if isinstance(value, Table):
+        return LazyTable
     return LazyDirectory if isinstance(value, Directory) else None
 
 
@@ -67,6 +71,8 @@ class TextCalls:
             if isinstance(value, LazyText)
             else _OF_DIRECTORIES
             if isinstance(value, Directory)
+            else _OF_TABLES
+            if isinstance(value, Table)
             else {}
         )
         if type(operation) is not str or operation not in operations:
@@ -250,6 +256,31 @@ class TextCalls:
                     break
         return matches.answer()
 
+    # ---- Tables ----
+
+    def _columns(self, deadline: Deadline, table: Table) -> dict[str, str]:
+        return dict(table.columns)
+
+    def _count_rows(self, deadline: Deadline, table: Table, where: Any) -> int:
+        return table.count(where, deadline)
+
+    def _rows(self, deadline: Deadline, table: Table, *arguments: Any) -> list[dict[str, Any]]:
+        where, columns, start, limit = arguments
+        return table.rows(where, columns, start, limit, deadline)
+
+    def _row(self, deadline: Deadline, table: Table, handle: Any) -> dict[str, Any]:
+        return table.row(handle, deadline)
+
+    def _grep_rows(self, deadline: Deadline, table: Table, *arguments: Any) -> list[dict[str, Any]]:
+        pattern, columns, where, ignore_case, limit = arguments
+        return table.grep(pattern, columns, where, ignore_case, limit, deadline)
+
+    def _search_rows(
+        self, deadline: Deadline, table: Table, *arguments: Any
+    ) -> list[dict[str, Any]]:
+        words, column, where, limit = arguments
+        return table.search(words, column, where, limit, deadline)
+
 
 class _Matches:
     """The matches of one call, up to its limit."""
@@ -344,4 +375,13 @@ _OF_DIRECTORIES: dict[str, Callable[..., Any]] = {
     "sizes": TextCalls._sizes,
     "file": TextCalls._file,
     "grep": TextCalls._grep_files,
+}
+
+_OF_TABLES: dict[str, Callable[..., Any]] = {
+    "columns": TextCalls._columns,
+    "count": TextCalls._count_rows,
+    "rows": TextCalls._rows,
+    "row": TextCalls._row,
+    "grep": TextCalls._grep_rows,
+    "search": TextCalls._search_rows,
 }

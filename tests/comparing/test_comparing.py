@@ -18,7 +18,7 @@ from dspy_rlm.comparing.result import ComparisonResult
 from dspy_rlm.comparing.rows import read_rows
 from dspy_rlm.comparing.systems import setup_of, systems_of
 from dspy_rlm.errors import InputError
-from dspy_rlm.testing import Action, PolicyServer, fields, scripted
+from dspy_rlm.testing import Action, Fault, PolicyServer, fields, scripted
 
 PRICES = {"openai/reader": (1.0, 2.0), "openai/root": (1.0, 2.0)}
 
@@ -216,6 +216,19 @@ class TestResume:
 
         assert result.rows[0].score == 1.0
         assert len(read_rows(file)) == 2
+
+    def test_failures_of_a_server_are_tried_again(self, tmp_path, server, reader):
+        """A server that was down says nothing about a system; other failures stay."""
+        options: dict[str, Any] = {"signature": "text -> answer", "file": tmp_path / "rows.jsonl"}
+        server.fail("reader", Fault(status=500))
+        systems = {"direct": dspy.Predict, "breaks": breaks}
+
+        down = compare(items(2), systems, exact, threads=1, **options)
+        again = compare(items(2), systems, exact, **options)
+
+        assert [row.failure for row in down.rows] == ["LMServerError", "", "", "RuntimeError"]
+        assert "1 row failed because of a server" in str(down)
+        assert [row.failure for row in again.rows] == ["", "", "", "RuntimeError"]
 
     def test_another_file_is_refused(self, tmp_path):
         """A file of something else is not overwritten."""

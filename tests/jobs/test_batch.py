@@ -90,6 +90,7 @@ class TestRow:
         assert outcome.error.startswith("InputError: ")
         assert outcome.verdict is Verdict.FINAL
 
+    @pytest.mark.nightly
     def test_a_row_goes_on_where_its_lm_was_away(self, run, server):
         """The next attempt pays nothing again: the cell that was stopped runs again, with the answers that it had."""
         server.fail("sub", Fault(status=404, message="not here", times=1))
@@ -147,6 +148,7 @@ class TestRow:
         assert 0 < quota.spent < sum(cost for _, cost, _ in taken)
         assert outcome.status == "submitted"
 
+    @pytest.mark.nightly
     def test_a_row_with_other_inputs_begins_anew(self, run, server):
         """The journal of an interrupted row of the same key is of other inputs."""
         server.fail("sub", Fault(status=404, message="not here", times=1))
@@ -185,6 +187,7 @@ class TestProgram:
 
 
 class TestJob:
+    @pytest.mark.nightly
     def test_rows_have_answers(self, rlm, tmp_path):
         """From a list to a file, with the steps beside it."""
         rows = [{"id": i, "text": f"t{i}"} for i in range(3)]

@@ -35,6 +35,7 @@ from dspy_rlm.dspy_internals.response_headers import HeadersListener, with_heade
 from dspy_rlm.dspy_internals.short_steps import ShortStepsLoop
 from dspy_rlm.dspy_internals.streaming import StatusStreamingCallback
 from dspy_rlm.dspy_internals.traces import FailedPrediction, TraceData, collects_trace
+from dspy_rlm.dspy_internals.usage import track_usage
 from dspy_rlm.testing import PolicyServer
 
 ANSWER = "[[ ## answer ## ]]\n7\n\n[[ ## completed ## ]]"
@@ -182,6 +183,14 @@ class TestLMs:
 
             tracker = Tracker()
             with dspy.context(usage_tracker=tracker):
+                lm_with(Engine())("hi")
+            (entry,) = tracker.usage_data["test/model"]
+            assert (entry["prompt_tokens"], entry["completion_tokens"]) == (3, 2)
+
+    def test_a_block_has_the_usage_of_its_calls(self):
+        """By model, with an entry for each call."""
+        with contract("track_usage", "dspy_internals/usage.py"):
+            with track_usage() as tracker:
                 lm_with(Engine())("hi")
             (entry,) = tracker.usage_data["test/model"]
             assert (entry["prompt_tokens"], entry["completion_tokens"]) == (3, 2)

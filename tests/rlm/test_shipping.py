@@ -72,6 +72,35 @@ def test_a_key_outside_of_an_lm_is_hidden(lm, caplog):
     assert "A secret outside of the LMs" in caplog.text
 
 
+def test_the_key_of_a_local_server_changes_nothing_else():
+    """A key such as `none` is no secret, and the word is in many texts and in much bytecode."""
+
+    def tool(text: str) -> str:
+        return {"none": "none of them", b"\xffnone": "bytes"}.get(text, "nonesuch")
+
+    rlm = dspy_rlm.RLM("text -> answer", tools=[tool])
+    rlm.set_lm(dspy.LM("openai/local", api_key="none", api_base="http://127.0.0.1:1/v1"))
+
+    for arrived in (
+        pickle.loads(pickle.dumps(rlm)),
+        pickle.loads(pickle.dumps(dspy_rlm.without_keys(rlm))),
+    ):
+        function = arrived.tools["tool"].func
+        assert [function("none"), function(b"\xffnone"), function("")] == [
+            *("none of them", "bytes", "nonesuch"),
+        ]
+
+
+def test_a_secret_in_bytes_leaves_their_rest(lm):
+    """Bytes that are no text lose the secret, and nothing else."""
+    program = Program(lm)
+    program.note = b"\xff\xfe" + KEY.encode() + b"\x80"
+
+    arrived = pickle.loads(pickle.dumps(dspy_rlm.without_keys(program)))
+
+    assert arrived.note == b"\xff\xfe[secret]\x80"
+
+
 @pytest.mark.usefixtures("_no_key")
 def test_a_missing_key_is_said_once_when_the_lm_is_loaded(lm, caplog):
     """Not run by run: the message says what to do, once for a model."""

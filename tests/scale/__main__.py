@@ -24,9 +24,6 @@ from .cluster import Nodes
 from .job import POISON, row
 from .lm_server import CALLS_A_ROW, paid, serve
 
-# Calls that may be paid beyond the fewest.
-MOST_MORE = 0.03
-
 PATIENCE_SECONDS = 3_000
 
 
@@ -45,7 +42,7 @@ def main() -> int:
         try:
             out = Path(folder) / "job"
             _run(arguments, nodes, server, out, kills)
-            problems = _check(out, server, arguments.rows)
+            problems = _check(out, server, arguments)
         finally:
             nodes.close()
         problems += _left(nodes)
@@ -94,8 +91,8 @@ def _driver(nodes, server, out, rows) -> subprocess.Popen[bytes]:  # type: ignor
     return subprocess.Popen(command)
 
 
-def _check(out, server, rows) -> list[str]:  # type: ignore[no-untyped-def]
-    problems = []
+def _check(out, server, arguments) -> list[str]:  # type: ignore[no-untyped-def]
+    problems, rows = [], arguments.rows
     results = [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
     by_key = {one["key"]: one for one in results}
     if len(results) != rows or len(by_key) != rows:
@@ -116,7 +113,7 @@ def _check(out, server, rows) -> list[str]:  # type: ignore[no-untyped-def]
     say(f"{sum(calls.values())} calls paid, {fewest} at least: {more:+.2%}")
     say(f"rows by their calls: {dict(sorted(Counter(calls.values()).items()))}")
     say(f"rows by their end: {dict(Counter(one['status'] for one in results))}")
-    if more > MOST_MORE:
+    if more > arguments.more:
         problems.append(f"{more:.2%} more calls paid than needed")
     return problems
 
@@ -135,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.5, help="seconds of an LM call")
+    parser.add_argument("--more", type=float, default=0.03, help="share of calls paid again")
     parser.add_argument("--actors", type=int, default=4, help="kills of actors")
     parser.add_argument("--raylets", type=int, default=2, help="kills of nodes")
     parser.add_argument("--drivers", type=int, default=2, help="kills of the driver")

@@ -17,6 +17,7 @@ from dspy_rlm.cli.comparing.published import SUITES
 from dspy_rlm.cli.comparing.run import (
     Models,
     check_price,
+    kept,
     loaded_task,
     models_of,
     progress,
@@ -62,7 +63,8 @@ def run_bench(options: argparse.Namespace) -> int:
     for name, task in parts.items():
         notes.info(f"Task {name}:")
         limit = _limit(options.max_cost, folder, [*parts], name)
-        results[name] = _measured(options, models, folder, name, task, limit, notes)
+        with kept(notes, str(folder)):
+            results[name] = _measured(options, models, folder, name, task, limit, notes)
         results[name].save(folder / f"{name}.html")
         results[name].save(folder / f"{name}.json")
     page = folder / "index.html"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import dspy
@@ -77,7 +78,7 @@ def run_compare(options: argparse.Namespace) -> int:
         return COMPLETE
     notes.warning(bill)
     check_price(options, models)
-    with dspy.context(lm=models.lm):
+    with dspy.context(lm=models.lm), kept(notes, str(options.rows)):
         result = compare(
             task,
             systems,
@@ -192,6 +193,16 @@ def _own_system(text: str) -> tuple[str, Any]:
     if not hasattr(module, attribute):
         raise CommandError(f"{file} has no {attribute}.", CONFIGURATION)
     return name, getattr(module, attribute)
+
+
+@contextlib.contextmanager
+def kept(notes: Notes, place: str) -> Iterator[None]:
+    """Says after Ctrl-C that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        notes.warning(f"\nAll rows are kept in {place}. The same command continues from there.")
+        raise
 
 
 def check_price(options: argparse.Namespace, models: Models) -> None:

@@ -113,8 +113,11 @@ class JobReport:
         if self.duplicates:
             lines.append(f"{self.duplicates:,} have the key of another row, and were left out")
         if self.stopped_by != FINISHED:
+            left = ""
+            if self.total is not None:
+                left = f"{max(self.total - self.duplicates - self.rows, 0):,} rows are left, "
             lines.append(
-                f"stopped by {self.stopped_by}; {self.unfinished:,} rows go on when the job is resumed"
+                f"stopped by {self.stopped_by}; {left}{self.unfinished:,} of them begun: resume the job"
             )
         lines += [f"{count:,} x {error}" for error, count in self.errors.items()]
         return "\n".join([*lines, f"rows: {self.result or self.out}"])

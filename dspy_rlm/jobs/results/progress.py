@@ -88,7 +88,7 @@ class JobProgress:
             and self.cost_left
             and self.cost + self.cost_left > self.max_cost
         ):
-            parts.append(f"more than max_cost of {dollars(self.max_cost)}")
+            parts.append(f"would exceed max_cost of {dollars(self.max_cost)}")
         return " · ".join(filter(None, parts))
 
 

@@ -1,0 +1,1 @@
+"""Tables that stay where they are: Parquet and Lance datasets, queried by their own engines."""
