@@ -14,10 +14,20 @@ Groups = Mapping[str, Sequence[str]]
 
 DSPY_RLM: Groups = {
     "The module": ("RLM", "configure", "install", "uninstall"),
-    "Inputs": ("TextFile", "TextStream", "Directory", "ValueType", "CodeType", "HandleType"),
+    "Inputs": (
+        "TextFile",
+        "TextStream",
+        "Directory",
+        "Table",
+        "ValueType",
+        "CodeType",
+        "HandleType",
+    ),
     "Sandboxes": ("Limits", "Pool", "SandboxInterpreter"),
     "Tools": ("MCP",),
     "Results": ("RunResult", "RunReport", "Step", "Call", "Usage", "Quote", "Span"),
+    "Many rows": ("batch", "JobReport", "JobProgress", "Rate", "without_keys"),
+    "Comparing systems": ("ComparisonResult", "Router"),
     "Recorded runs": ("replay", "fork", "branches", "compare", "open_repl"),
     "Streaming": ("OutputListener", "StatusMessages"),
     "Errors": (
@@ -40,10 +50,10 @@ DSPY_RLM: Groups = {
 }
 SANDBOX_RUNTIME: Groups = {
     "Opening a sandbox": ("open_session", "Limits", "Session", "Sandbox", "Checkpoint"),
-    "Pools": ("Pool", "default_pool"),
+    "Pools": ("Pool", "default_pool", "set_default_pool"),
     "Cells and their results": ("Completed", "Submitted", "Failed", "CellResult"),
     "Tools": ("HostTool", "WrappedTool", "OwnLines", "check_call"),
-    "Texts and folders": ("TextFile", "TextStream", "Directory", "LazyText"),
+    "Texts, folders and tables": ("TextFile", "TextStream", "Directory", "LazyText", "Table"),
     "Values": ("ValueType", "CodeType", "HandleType", "Rule", "Rows"),
     "Packages": ("Package", "PackageSet", "resolve_packages"),
 }
