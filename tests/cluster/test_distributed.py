@@ -131,6 +131,7 @@ class TestCalls:
 
     def test_a_call_whose_worker_is_killed_is_made_again(self, distributed):
         """The caller sees nothing of it."""
+        pytest.importorskip("psutil", reason="psutil is not installed: pip install psutil")
         distributed(text="first")
         killed = []
 
