@@ -31,7 +31,7 @@ _STORES = {
 _WEB = ("http", "https")
 
 # A drive of Windows, such as `C:`, is no scheme.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30})://")
 
 # Seconds for one request, and for it with its retries: a cell waits meanwhile.
 _CLIENT = {"timeout": "30s", "connect_timeout": "10s"}
