@@ -128,7 +128,11 @@ def differences(found: Bin) -> str:
         for other in names[index + 1 :]
         for gap in [found.differences[one, other]]
     ]
-    return table(("difference of the scores", "95 % interval", "verdict"), rows, words=1) if rows else ""
+    return (
+        table(("difference of the scores", "95 % interval", "verdict"), rows, words=1)
+        if rows
+        else ""
+    )
 
 
 def _verdict(low: float, high: float) -> str:
