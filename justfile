@@ -54,7 +54,7 @@ nightly:
 # Run the notebooks with nbmake, offline; needs `pip install -e ".[dev,notebooks]"`. Arguments go to pytest.
 [positional-arguments]
 notebooks *arguments:
-    {{python}} -m pytest --nbmake --nbmake-timeout=120 -n 0 -p no:randomly notebooks "$@"
+    {{python}} -m pytest --nbmake --nbmake-timeout=300 -o timeout=600 -n 0 -p no:randomly notebooks "$@"
 
 # Run the notebooks and write them with their outputs; arguments are the numbers of those to write, e.g. `01 07`.
 [positional-arguments]
@@ -70,3 +70,8 @@ security *arguments:
 [positional-arguments]
 bench *arguments:
     {{python}} -m benchmarks.engine "$@"
+
+# Build the documentation site, with warnings as errors: `pip install --group docs` first. `just site --serve 8000` shows it.
+[positional-arguments]
+site *arguments:
+    {{python}} -m website "$@"

@@ -76,7 +76,7 @@ def honest(names: Sequence[str], lengths: Sequence[int]) -> Iterator[Row]:
     """Yields a row for each task and length."""
     for tokens in lengths:
         for name in names:
-            task = tasks.load(name, tokens=tokens, n=2 if tokens < 500_000 else 1, seed=1)
+            task = tasks.load(name, tokens=tokens, n=2 if tokens < 100_000 else 1, seed=1)
             yield row_of(task, tokens, run(task, HONEST[name]))
 
 
@@ -222,8 +222,10 @@ def main(arguments: Sequence[str]) -> int:
     rows: list[Row] = []
     failed: list[FailedRow] = []
     if options.part in (None, "honest"):
-        rows += honest(options.only, options.tokens)
-        print("\n".join(honest_table(rows)), flush=True)
+        print("\n".join(honest_table([])), flush=True)
+        for row in honest(options.only, options.tokens):
+            print(honest_table([row])[-1], flush=True)
+            rows.append(row)
     if options.part in (None, "pairs") and "oolong-pairs" in options.only:
         large = list(many_pairs())
         print("\n" + "\n".join(honest_table([row for _, row in large])))
@@ -232,9 +234,11 @@ def main(arguments: Sequence[str]) -> int:
         )
         rows += [row for _, row in large]
     if options.part in (None, "failures"):
+        print("\n" + "\n".join(failed_table([])), flush=True)
         with TemporaryDirectory() as folder:
-            failed += failures(options.only, FAILING_TOKENS, Path(folder))
-        print("\n" + "\n".join(failed_table(failed)))
+            for case in failures(options.only, FAILING_TOKENS, Path(folder)):
+                print(failed_table([case])[-1], flush=True)
+                failed.append(case)
     print(f"\n{time.perf_counter() - start:.0f} s")
     if options.json:
         record = {

@@ -124,7 +124,7 @@ def write_log(path: Path, megabytes: int, errors: int = 8_000) -> Counter:
 
 def ask(log: TextFile, models) -> dspy.Prediction:
     """Finds the incidents of a log."""
-    rlm = dspy_rlm.RLM(ReadLog, sub_lm=models.sub)
+    rlm = dspy_rlm.RLM(ReadLog, sub_lm=models.sub, limits=dspy_rlm.Limits(search_seconds=300))
     with dspy.context(lm=models.root):
         return rlm(log=log)
 

@@ -1,7 +1,7 @@
 """Questions whose answer is spread over several documents: each hop is found, read, and quoted.
 
     python examples/multi_hop.py
-    python examples/multi_hop.py --start ParsingError
+    python examples/multi_hop.py --start SMTPAuthenticationError
 
 The documents are the source files of Python's library; the question follows a class to its oldest ancestor, which no single file says. Scripted
 policies play the models, unless DSPY_RLM_MODEL names a real one.
@@ -113,7 +113,7 @@ def ask(documents: dict[str, str], start: str, models) -> dspy.Prediction:
 def main(arguments: list[str] | None = None) -> dspy.Prediction:
     """Runs the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--start", default="SMTPAuthenticationError")
+    parser.add_argument("--start", default="_UnixSelectorEventLoop")
     parser.add_argument(
         "--packages", nargs="*", default=[], help="only these packages of the library"
     )

@@ -107,14 +107,18 @@ def write_transcripts(folder: Path, words: int) -> int:
 def _sentences() -> Iterator[str]:
     while True:
         for line in lines_of_text():
-            if text := " ".join(line.split()).strip('#"'):
+            if text := " ".join(line.split()).strip('#" '):
                 yield text
 
 
 def ask(folder: Path, question: str, models) -> dspy.Prediction:
     """Answers a question about the transcripts in a folder."""
     rlm = dspy_rlm.RLM(
-        AskTranscripts, sub_lm=models.sub, max_llm_calls=120, validators=[moments_have_times]
+        AskTranscripts,
+        sub_lm=models.sub,
+        max_llm_calls=120,
+        validators=[moments_have_times],
+        limits=dspy_rlm.Limits(search_seconds=300),
     )
     with dspy.context(lm=models.root):
         return rlm(transcripts=Directory(folder, pattern="*.txt"), question=question)

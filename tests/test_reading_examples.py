@@ -1,4 +1,4 @@
-"""The examples that read, search and sort: each answers correctly on real text, small here and in its full size each night."""
+"""The examples that read, search and sort: each answers correctly on real text, some small ones on each push, all in full size each night."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def test_moments_of_transcripts_are_lines_of_them(example, tmp_path):
         assert "assignment" in moment.text
 
 
+@pytest.mark.nightly
 def test_pages_of_a_bulletin_are_those_of_its_quotes(example, tmp_path):
     """Pages that are counted from 0 are refused, and the accepted ones have the quotes, in the PDF itself."""
     pytest.importorskip("pypdfium2")
@@ -91,6 +92,7 @@ def test_pages_of_a_bulletin_are_those_of_its_quotes(example, tmp_path):
     pdf.close()
 
 
+@pytest.mark.nightly
 def test_incidents_of_a_log_are_counted_exactly(example, tmp_path):
     """The counts are those of the log, beyond the limit of one search."""
     big_log, models = example("big_log")
@@ -104,6 +106,7 @@ def test_incidents_of_a_log_are_counted_exactly(example, tmp_path):
     assert found[0] == counts.most_common(1)[0][1]
 
 
+@pytest.mark.nightly
 def test_files_for_a_feature_are_in_the_tree(example):
     """The files that define the feature are found, each with a reason, and those that import them."""
     code_tree, models = example("code_tree")
@@ -143,6 +146,7 @@ def test_hops_lead_to_the_oldest_ancestor(example):
     ]
 
 
+@pytest.mark.nightly
 def test_every_item_has_one_category(example):
     """Items that a sub-LM left out are noticed by the validator and asked for again."""
     categorise, models = example("categorise")
@@ -168,6 +172,7 @@ def test_dates_are_read_in_the_order_of_their_source(example):
     assert prediction.order["shop"] == "month first"
 
 
+@pytest.mark.nightly
 def test_reviews_that_contradict_their_stars_are_found(example):
     """The outliers are those whose stars were turned round, and no review is both decided and left open."""
     fuzzy_filter, models = example("fuzzy_filter")
@@ -211,6 +216,7 @@ def test_the_page_shows_the_code_that_runs(name):
     assert f"({name}.md)" in (RECIPES / "index.md").read_text("utf-8")
 
 
+@pytest.mark.nightly
 def test_a_pdf_is_read_page_by_page(example, tmp_path):
     """The marks of the pages are those that the example relies on, and hyphens at line ends are hyphens."""
     pytest.importorskip("pypdfium2")

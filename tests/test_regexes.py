@@ -47,6 +47,8 @@ from dspy_rlm.replies.python_source import Work, spans
 from dspy_rlm.replies.reader import read_reply
 from dspy_rlm.runs import own_lines
 from dspy_rlm.signatures import parser as signatures
+from dspy_rlm.tasks import scoring
+from dspy_rlm.tasks.importers import longcot, oolong, oolong_pairs
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
 from sandbox_runtime.helpers import abridged
@@ -83,6 +85,12 @@ PUMPED = {
         "=",
         "a" * 31 + " ",
     ],
+    ("dspy_rlm/tasks/scoring.py", None): [
+        *("(1, ", "(", "1", " ", "a", "[", "The correct answer is ", "The correct answer is ("),
+    ],
+    ("dspy_rlm/tasks/importers/oolong.py", None): ["answer:", "datetime.date(", "1", ", ", " "],
+    ("dspy_rlm/tasks/importers/oolong_pairs.py", None): ["(", "(1", "1", ", ", "(1, 1"],
+    ("dspy_rlm/tasks/importers/longcot.py", None): ["solution ", "solution", " ", "'", "a"],
     ("dspy_rlm/evidence/blocks.py", None): ["'", '"', "'a", "a", " ", "1", "(1", "- ", "a:", "\n"],
     ("dspy_rlm/evidence/coverage.py", None): ["\\", "\\n", "n"],
     ("dspy_rlm/evidence/nearest.py", None): ["a", " ", "a ", ".", "a."],
@@ -196,6 +204,20 @@ ANCHORED = {
 
 # Expressions that read only our own text, or that of a user at the keyboard: by file, with the reason.
 NOT_OF_STRANGERS = {
+    "dspy_rlm/tasks/generators/browsecomp.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/code_files.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/code_qa.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/common_words.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/function_search.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/graphwalks.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/labelled_lines.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/mrcr.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/niah.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/no_overlap.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/oolong.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/oolong_pairs.py": "contexts that this package generates",
+    "dspy_rlm/tasks/generators/variable_tracking.py": "contexts that this package generates",
+    "dspy_rlm/tasks/library.py": "Python's own library",
     "dspy_rlm/inputs/paths.py": "the user's own arguments",
     "dspy_rlm/cli/demo/policies.py": "the demo's own prompts, about Python's own library",
     "dspy_rlm/evidence/options.py": "the user's own signature",
@@ -377,6 +399,10 @@ OF_MODULES = {
     "dspy_rlm/journal/imports/rlms.py": [rlms_logs._BLOCK, rlms_logs._ERROR],
     "dspy_rlm/journal/values.py": [journal_values._DIGEST],
     "dspy_rlm/recorded/turns.py": [turns._PROCESS],
+    "dspy_rlm/tasks/scoring.py": [scoring._WORD, scoring._MARKS, scoring._PAIR, scoring._LETTER],
+    "dspy_rlm/tasks/importers/oolong.py": [oolong._NAME, oolong._DATE],
+    "dspy_rlm/tasks/importers/oolong_pairs.py": [oolong_pairs._PAIR],
+    "dspy_rlm/tasks/importers/longcot.py": [longcot._SOLUTION, longcot._QUOTES],
     "dspy_rlm/recorded/played_cells.py": [played_cells._CELL_NUMBER],
 }
 

@@ -147,13 +147,13 @@ path, name = re.search(r"^In (\\S+),", question)[1], re.findall(r"'(\\w+)'", que
 node = next(node for node in ast.parse(files[path]).body if getattr(node, "name", "") == name)
 functions = (ast.FunctionDef, ast.AsyncFunctionDef)
 if "on which line" in question:
-    answer = node.lineno
+    result = node.lineno
 elif isinstance(node, ast.ClassDef):
-    answer = len({part.name for part in node.body if isinstance(part, functions)})
+    result = len({part.name for part in node.body if isinstance(part, functions)})
 else:
     given = node.args
-    answer = len(given.posonlyargs + given.args + given.kwonlyargs) + bool(given.vararg) + bool(given.kwarg)
-print(answer)"""
+    result = len(given.posonlyargs + given.args + given.kwonlyargs) + bool(given.vararg) + bool(given.kwarg)
+print(result)"""
 
 _FUNCTION = (
     CHUNKS
@@ -224,7 +224,7 @@ CELLS: dict[str, tuple[str, ...]] = {
     "oolong-users": (LABEL_LINES, _BEST_USER, "SUBMIT(answer=answer)"),
     "oolong-timeline": (LABEL_LINES, _BEST_MONTH, "SUBMIT(answer=answer)"),
     "oolong-pairs": (LABEL_LINES, _PAIRS, "SUBMIT(answer=pairs)"),
-    "code-qa": (_FILES, _CODE, "SUBMIT(answer=answer)"),
+    "code-qa": (_FILES, _CODE, "SUBMIT(answer=result)"),
     "function-search": (_FILES, _FUNCTION, "SUBMIT(answer=names[0])"),
     "mrcr": (_TURNS, "SUBMIT(answer=prefix + found[number])"),
     "graphwalks": (_GRAPH, "SUBMIT(answer=found)"),

@@ -59,7 +59,7 @@ def run(
     root: Player = policy(script)
     if extract is not None:
         root = route((asks_for("code"), root), otherwise=extract)
-    options = {"max_llm_calls": 200, "limits": Limits(cell_seconds=120), **settings}
+    options = {"max_llm_calls": 200, "limits": Limits(cell_seconds=600), **settings}
     with PolicyServer({"root": root, "sub": SUB}) as server:
         sub = server.lm("sub")
         rlm = RLM(task.signature, tools=list(task.tools), sub_lm=sub, journal=journal, **options)

@@ -8,6 +8,7 @@ own where its steps could be confused with those of the outer run.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -70,6 +71,18 @@ class RunDiedError(RunFailedError, AdapterParseError):
         self.signature = signature
         self.lm_response = self.message = message
         self.parsed_result = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the error. A signature that was written as a string is no class that another process can import."""
+        restore, (cls, arguments, attributes) = super().__reduce__()
+        if not _is_importable(self.signature):
+            attributes = {**attributes, "signature": None}
+        return restore, (cls, arguments, attributes)
+
+
+def _is_importable(cls: Any) -> bool:
+    module = sys.modules.get(getattr(cls, "__module__", ""))
+    return cls is None or getattr(module, getattr(cls, "__qualname__", ""), None) is cls
 
 
 class RunExhaustedDiedError(RunDiedError, RunExhaustedError):

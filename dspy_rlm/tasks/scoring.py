@@ -13,6 +13,11 @@ from datetime import date, datetime
 from difflib import SequenceMatcher
 from typing import Any
 
+_WORD = re.compile(r"\w+")
+_MARKS = re.compile(r"[*\[\]]")
+_PAIR = re.compile(r"\(\s{0,9}(\d{1,18})\s{0,9},\s{0,9}(\d{1,18})\s{0,9}\)")
+_LETTER = re.compile(r"The correct answer is \(?([A-D])\)?")
+
 # ---- Ours ----
 
 
@@ -97,7 +102,7 @@ def oolong(answer: Any, truth: Any) -> float:
 def _oolong_answer(reply: str) -> str:
     if ":" not in reply:
         return reply if len(reply) < 20 else reply.split()[-1]
-    found = re.sub(r"[*\[\]]", "", reply.rpartition(":")[2].strip())
+    found = _MARKS.sub("", reply.rpartition(":")[2].strip())
     if len(found) < 20:
         return found
     return next((phrase for phrase in _COMPARISONS if phrase in found), found)
@@ -126,7 +131,7 @@ def oolong_pairs(answer: Any, truth: Any) -> float:
 def _pairs(answer: Any) -> Collection[tuple[int, int]]:
     if isinstance(answer, list | tuple):
         return [(int(first), int(second)) for first, second in answer]
-    found = re.findall(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)", _text(answer))
+    found = _PAIR.findall(_text(answer))
     return [(int(first), int(second)) for first, second in found]
 
 
@@ -157,8 +162,9 @@ def graphwalks(answer: Any, truth: Any) -> float:
         nodes = set(map(str, answer))
     else:
         lines = _text(answer).strip().splitlines() or [""]
-        found = re.search(r"final answer: *\[(.*)\] *$", lines[-1], re.IGNORECASE)
-        nodes = {part.strip() for part in found[1].split(",") if part.strip()} if found else set()
+        found = lines[-1].lower().rpartition("final answer:")[2].strip()
+        listed = found[1:-1].split(",") if found[:1] == "[" and found[-1:] == "]" else ()
+        nodes = {part.strip() for part in listed if part.strip()}
     return f1(Counter(nodes), Counter(set(truth)))
 
 
@@ -170,7 +176,7 @@ def repoqa(answer: Any, truth: Any) -> float:
     the name alone.
     https://github.com/evalplus/repoqa
     """
-    words = re.findall(r"\w+", _text(answer))
+    words = _WORD.findall(_text(answer))
     return float(words[-1:] == [truth] or f"def {truth}" in " ".join(words))
 
 
@@ -181,7 +187,7 @@ def letter(answer: Any, truth: Any) -> float:
     https://github.com/THUDM/LongBench/blob/main/pred.py
     """
     reply = _text(answer).replace("*", "").strip()
-    found = re.search(r"The correct answer is \(?([A-D])\)?", reply)
+    found = _LETTER.search(reply)
     return float((found[1] if found else reply) == truth)
 
 
@@ -200,7 +206,7 @@ def same_words(answer: Any, truth: Any) -> float:
 
 
 def _words(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+    return " ".join(_WORD.findall(text.casefold()))
 
 
 def _text(answer: Any) -> str:

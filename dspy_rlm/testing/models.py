@@ -48,6 +48,7 @@ def choose_models(
     *,
     faults: Mapping[str, Fault] | None = None,
     quiet: bool = False,
+    always_scripted: bool = False,
 ) -> Models:
     """Returns the models that the environment names, or else starts a server that plays them, and says which.
 
@@ -56,8 +57,9 @@ def choose_models(
         sub: The player of the sub-LM; the root's if there is none.
         faults: The faults of the server, by `root` and `sub`, e.g. a delay for each reply.
         quiet: Whether to leave out the banner.
+        always_scripted: Whether to ignore the environment, for a lesson about one certain course of events.
     """
-    if name := os.environ.get(MODEL):
+    if not always_scripted and (name := os.environ.get(MODEL)):
         options = {"api_base": base} if (base := os.environ.get(API_BASE)) else {}
         sub_name = os.environ.get(SUB_MODEL) or name
         if not quiet:
@@ -68,7 +70,8 @@ def choose_models(
     server = PolicyServer({"root": root, "sub": sub or root}, faults=faults)
     atexit.register(server.close)
     if not quiet:
-        _show("Scripted policies, no language models", f"{SCRIPTED} {TO_SWITCH}")
+        text = SCRIPTED if always_scripted else f"{SCRIPTED} {TO_SWITCH}"
+        _show("Scripted policies, no language models", text)
     return Models(server.lm("root"), server.lm("sub"), server)
 
 

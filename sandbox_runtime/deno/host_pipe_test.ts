@@ -1,6 +1,10 @@
 /** Who reads the pipe when: a real worker and this thread share it, and no byte is lost or read twice. */
 
-import { deepStrictEqual as assertEquals, rejects as assertRejects } from "node:assert/strict";
+import {
+  deepStrictEqual as assertEquals,
+  rejects as assertRejects,
+  throws,
+} from "node:assert/strict";
 import { concat, type Frame, type Part } from "./frames.ts";
 import type { Order } from "./host_pipe_peer.ts";
 import { HostReader } from "./host_reader.ts";
@@ -23,8 +27,19 @@ class Stdin {
   }
 
   async read(space: Uint8Array): Promise<number> {
-    const next = this.#ready.shift() ??
-      await new Promise<Part>((resolve) => this.#waiting = resolve);
+    return this.#put(
+      space,
+      this.#ready.shift() ?? await new Promise<Part>((resolve) => this.#waiting = resolve),
+    );
+  }
+
+  /** The end of the pipe takes the place of waiting, which this thread cannot. */
+  readSync(space: Uint8Array): number | null {
+    const next = this.#ready.shift();
+    return next === undefined ? null : this.#put(space, next);
+  }
+
+  #put(space: Uint8Array, next: Part): number {
     const count = Math.min(space.length, next.length);
     space.set(next.subarray(0, count));
     if (count < next.length) this.#ready.unshift(next.slice(count));
@@ -268,5 +283,17 @@ Deno.test("a relaying main thread passes on requests, answers and interrupts", a
   const taken = ends.order({ do: "take" });
   ends.stdin.write(encode(request(5)));
   assertEquals(await taken, request(5));
+  ends.end();
+});
+
+Deno.test("the start is read blocking, to the end of the pipe", () => {
+  const ends = new Ends();
+  const large = frame({ kind: 4, body: new Uint8Array(300_000).fill(7), attachments: [bytes(1)] });
+  const parts = encode(large);
+  ends.stdin.write(encode(request(1)), parts.slice(0, 100_000));
+  ends.stdin.write(parts.slice(100_000));
+  assertEquals(ends.reader.nextBlocking(), request(1));
+  assertEquals(ends.reader.nextBlocking(), large);
+  throws(() => ends.reader.nextBlocking(), /closed/);
   ends.end();
 });

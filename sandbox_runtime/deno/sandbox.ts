@@ -43,7 +43,7 @@ export class Sandbox {
 
   /** Starts the interpreter, with the files that the host sends. Then the worker reads what the host sends. */
   async start(): Promise<void> {
-    const request = wire.parseRequest(await this.#reader.next());
+    const request = wire.parseRequest(this.#reader.nextBlocking());
     if (request.method !== "initialize") {
       throw new ProtocolError("The first request must be initialize.");
     }
@@ -59,7 +59,7 @@ export class Sandbox {
     const bounds = { memoryBytes, outputChars, valueBytes, cellSeconds };
     this.#post({ op: "boot", id, names, ...bounds, seed, relayed, shared: this.#shared });
     for (let count = 0; count < names.length; count++) {
-      const asset = wire.parseRequest(await this.#reader.next());
+      const asset = wire.parseRequest(this.#reader.nextBlocking());
       if (asset.method !== "asset") throw new ProtocolError("A file of the start is missing.");
       this.#passAsset(asset.params.name, asset.bytes).catch((error) => this.break(error));
     }

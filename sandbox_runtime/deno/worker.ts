@@ -174,6 +174,7 @@ async function boot(message: Boot): Promise<void> {
   const { names, relayed } = message;
   shared = message.shared;
   clock = new CellClock(shared);
+  clock.beginRequest(); // to build an image takes more than what is allowed between requests
   signals = new HostSignals(shared);
   pipe = new HostPipe(read, { shared, post, relayed });
   calls = new HostCalls({ shared, pipe, writer, clock, checkSignal });

@@ -112,25 +112,33 @@ def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _forms(value: str) -> frozenset[str]:
-    """Returns a secret and its encodings in URLs, JSON, HTML, base64 and hexadecimal, and in upper or lower case.
+    """Returns a secret and its encodings in URLs, JSON, HTML, base64, hexadecimal and lists of bytes, and in upper or lower case.
 
     Other transformations (reversed, compressed, split by invisible characters) do not happen by accident: a tool that
     applies one has decided to pass the secret on.
     """
     data = value.encode("utf-8", "replace")
     forms = {value, json.dumps(value)[1:-1], repr(value)[1:-1], html.escape(value)}
-    for quoted in (quote(value), quote(value, safe=""), quote_plus(value)):
+    whole = quote(value, safe="")
+    # Twice, as in a URL that is a parameter of another.
+    for quoted in (quote(value), whole, quote_plus(value), quote(whole, safe="")):
         forms |= {quoted, re.sub("%..", lambda found: found[0].lower(), quoted)}
     for hexadecimal in (data.hex(), data.hex().upper()):
         pairs = [hexadecimal[at : at + 2] for at in range(0, len(hexadecimal), 2)]
         forms |= {hexadecimal, *(sign.join(pairs) for sign in (":", "-", " "))}
         # Every character escaped, as some clients and loggers write values that they do not trust.
         forms |= {"".join(f"{before}{pair}" for pair in pairs) for before in ("%", "\\x", "\\u00")}
+    forms |= {
+        "".join(form.format(ord(char)) for char in value)
+        for form in ("&#{};", "&#x{:x};", "&#x{:X};")
+    }
+    # A list of bytes, as JSON and `repr` write a buffer.
+    forms |= {sign.join(map(str, data)) for sign in (", ", ",")}
     forms |= {value.upper(), value.lower()}
     for before in range(3):  # it may begin at any offset within the encoded text
         encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
-        whole = encoded[(0, 2, 3)[before] : len(encoded) - bool((before + len(data)) % 3)]
-        forms |= {whole, whole.replace("+", "-").replace("/", "_")}
+        inner = encoded[(0, 2, 3)[before] : len(encoded) - bool((before + len(data)) % 3)]
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
     return frozenset(form for form in forms if len(form) >= LEAST_CHARS)
 
 

@@ -53,14 +53,20 @@ class CellWatch:
         self._next_look = now + LOOK_SECONDS
         if self._first is None:
             self._first = self._last = times
-        active = max(
-            (sum(time) - sum(self._last.get(name, NO_TIMES)) for name, time in times.items()),
-            default=(1 - 1 / WALL_FACTOR) * self._waited,
-        )
-        self._slept += max(0.0, self._waited - active)
+        known = times and all(time.waited is not None for time in times.values())
+        active = [
+            _active(time) - _active(self._last.get(name, NO_TIMES)) for name, time in times.items()
+        ]
+        if not known:
+            active.append((1 - 1 / WALL_FACTOR) * self._waited)
+        self._slept += max(0.0, self._waited - max(active))
         self._waited = 0.0
         self._last = times
         return self._slept > self._most_seconds + BACKSTOP_SECONDS or any(
             time.ran - self._first.get(name, NO_TIMES).ran > self._most_seconds
             for name, time in times.items()
         )
+
+
+def _active(time: ThreadTimes) -> float:
+    return time.ran + (time.waited or 0)

@@ -67,6 +67,9 @@ PEEK_SECONDS = 0.001
 # The signal that `deno/sandbox.ts` listens to; Windows has none that fits.
 INTERRUPT_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 
+# The unit of CPU times in /proc.
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
 fcntl: ModuleType | None
 resource: ModuleType | None
 select: ModuleType | None
@@ -79,10 +82,10 @@ except ImportError:  # Windows
 
 
 class ThreadTimes(NamedTuple):
-    """The seconds that a thread has been on a processor, and those that it has waited for one."""
+    """The seconds that a thread has been on a processor, and those that it has waited for one, if they are known."""
 
     ran: float
-    waited: float
+    waited: float | None
 
 
 class Process:
@@ -168,10 +171,8 @@ class Process:
         with contextlib.suppress(OSError):  # the child has ended: `glob` would raise
             threads = list(Path(f"/proc/{self.pid}/task").iterdir())
         for thread in threads:
-            # Otherwise the thread has ended, and does not matter, or the kernel keeps no such statistics.
-            with contextlib.suppress(OSError, ValueError):
-                ran, waited, _ = map(int, (thread / "schedstat").read_text().split())
-                times[thread.name] = ThreadTimes(ran / 1e9, waited / 1e9)
+            with contextlib.suppress(OSError):  # the thread has ended, and does not matter
+                times[thread.name] = _times_of(thread)
         return times
 
     def read_into(self, space: memoryview) -> int:
@@ -289,6 +290,16 @@ class Process:
         for stream in (self._stdin, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _times_of(thread: Path) -> ThreadTimes:
+    """Returns the times of a thread, by its folder in /proc. Some kernels do not know how long it has waited."""
+    try:
+        ran, waited, _ = map(int, (thread / "schedstat").read_text().split())
+        return ThreadTimes(ran / 1e9, waited / 1e9)
+    except FileNotFoundError:
+        fields = (thread / "stat").read_text().rpartition(") ")[2].split()
+        return ThreadTimes((int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, None)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

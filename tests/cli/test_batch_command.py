@@ -63,6 +63,7 @@ class TestMistakes:
         """As of all commands."""
         assert run(source=tmp_path / "no.jsonl")[0] == 10
 
+    @pytest.mark.nightly
     def test_ray_without_ray_names_the_extra(self, tmp_path, rows):
         """In a process that cannot import it."""
         code = (

@@ -131,6 +131,7 @@ class TestCalls:
 
     def test_a_call_whose_worker_is_killed_is_made_again(self, distributed):
         """The caller sees nothing of it."""
+        pytest.importorskip("psutil", reason="psutil is not installed: pip install psutil")
         distributed(text="first")
         killed = []
 
@@ -190,11 +191,15 @@ class TestOptimizers:
 
 
 def actor_processes() -> list[int]:
-    """Returns the processes of the workers on this machine."""
+    """Returns the processes of this cluster's workers: descendants of this process, which has started the cluster."""
     import psutil
 
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::WorkerProcess")
-    ]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = process.cmdline()
+        except psutil.Error:
+            continue
+        if command and command[0].startswith("ray::WorkerProcess"):
+            found.append(process.pid)
+    return found

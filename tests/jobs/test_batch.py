@@ -200,6 +200,29 @@ class TestJob:
             *("program.json", "journal", "trajectories", "rows.jsonl", "report.json", ".lock"),
         }
 
+    @pytest.mark.nightly
+    def test_the_money_of_a_job_is_never_exceeded(self, server, pool, tmp_path):
+        """It ends before, with rows under way or without; with more money it goes on, and pays nothing again."""
+        rlm = dspy_rlm.RLM(
+            "text: str -> answer: str",
+            pool=pool,
+            sub_lm=server.lm("sub", max_tokens=20),
+            prices={"gpt-4o-mini": (100.0, 100.0), "sub": (100.0, 100.0)},
+        )
+        rlm.set_lm(server.lm("gpt-4o-mini", max_tokens=200))
+        rows = [{"id": i, "text": f"t{i}"} for i in range(8)]
+        spent = []
+        for max_cost in (1.2, 2.4, 100.0):
+            report = dspy_rlm.batch(rlm, rows, out=tmp_path, key="id", max_cost=max_cost)
+            assert report.cost <= max_cost
+            spent.append(report.cost)
+
+        assert spent == sorted(spent)
+        assert 0 < spent[0] < spent[1] < spent[2]
+        assert report.counts == {"submitted": 8}
+        assert len(server.requests) == 8 * 4
+        assert report.cost == pytest.approx(sum(row["cost"] for row in report))
+
     def test_columns_with_other_names_are_found_at_once(self, rlm, server, tmp_path):
         """Not after a million rows have failed."""
         with pytest.raises(

@@ -42,15 +42,30 @@ def server():
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left():
+    """Ends the jobs of a test that has failed."""
+    yield
+    while CHILDREN:
+        child = CHILDREN.pop()
+        child.kill()
+        child.communicate()
+
+
+CHILDREN: list[subprocess.Popen[str]] = []
+
+
 def start(server, out, count, **options):
     """Starts a job in another process."""
     given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-m", "tests.jobs.child", server.base_url, str(out), str(count), *given],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     )
+    CHILDREN.append(child)
+    return child
 
 
 def finished(process):
@@ -70,7 +85,8 @@ def rows_in(report):
 
 def wait_for(condition):
     """Waits until something has happened."""
-    for _ in range(3000):
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
         if condition():
             return
         time.sleep(0.02)
@@ -85,7 +101,7 @@ def test_a_job_that_is_stopped_anywhere_goes_on(server, tmp_path, number):
         process = start(server, tmp_path / "job", count, concurrency=at_once)
         wait_for(lambda stop_at=stop_at: len(server.requests) >= stop_at)
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
         assert process.returncode != 0
     report = finished(start(server, tmp_path / "job", count, concurrency=at_once))
 

@@ -63,7 +63,7 @@ def test_the_examples_run(play, kept, capsys):
     for line, promise in zip(printed, promised, strict=True):
         assert line.startswith(promise.removesuffix(" ..."))
     steps = [step.output for step in names["first"].run.steps]
-    quoted = re.search(r"```\n- (evidence: .*?)\n```", page, re.S)
+    quoted = re.search(r"```text\n- (evidence: .*?)\n```", page, re.S)
     assert quoted is not None
     assert quoted[1].replace("\n", " ") in steps[0]
     assert "- a_notice_of_at_least_two_weeks does not hold: The notice is" in steps[1]

@@ -64,6 +64,14 @@ def test_a_system_without_times() -> None:
     assert ends_after(looks, 1.0) == pytest.approx(WALL_FACTOR * (MOST + BACKSTOP_SECONDS), abs=1)
 
 
+def test_a_system_that_reports_only_work() -> None:
+    """There a cell that sleeps has ten times its own time, and one that works ends as elsewhere."""
+    sleeps = ((float(at), {"1": ThreadTimes(3.0, None)}) for at in range(10_000))
+    assert ends_after(sleeps, 1.0) == pytest.approx(WALL_FACTOR * (MOST + BACKSTOP_SECONDS), abs=1)
+    works = ((float(at), {"1": ThreadTimes(float(at), None)}) for at in range(10_000))
+    assert ends_after(works, 1.0) == MOST + 1
+
+
 def test_threads_that_end_and_begin() -> None:
     """A thread that has ended does not matter; one that began after the first look has begun with the cell."""
     watch = CellWatch(MOST, 0.0)

@@ -18,6 +18,7 @@ import uuid
 from collections import Counter
 from pathlib import Path
 
+from dspy_rlm.testing import PolicyServer
 from dspy_rlm.testing.server import DUMMY_API_KEY
 
 from .cluster import Nodes
@@ -53,7 +54,9 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def _run(arguments, nodes, server, out, kills) -> None:  # type: ignore[no-untyped-def]
+def _run(
+    arguments: argparse.Namespace, nodes: Nodes, server: PolicyServer, out: Path, kills: list[str]
+) -> None:
     """Runs the job, with a kill after each share of its calls, until a driver ends by itself."""
     calls = CALLS_A_ROW * arguments.rows
     due = [calls * (number + 1) // (len(kills) + 2) for number in range(len(kills))]
@@ -78,7 +81,7 @@ def _run(arguments, nodes, server, out, kills) -> None:  # type: ignore[no-untyp
         raise RuntimeError(f"the driver ended with {driver.returncode}")
 
 
-def _driver(nodes, server, out, rows) -> subprocess.Popen[bytes]:  # type: ignore[no-untyped-def]
+def _driver(nodes: Nodes, server: PolicyServer, out: Path, rows: int) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
@@ -91,7 +94,7 @@ def _driver(nodes, server, out, rows) -> subprocess.Popen[bytes]:  # type: ignor
     return subprocess.Popen(command)
 
 
-def _check(out, server, arguments) -> list[str]:  # type: ignore[no-untyped-def]
+def _check(out: Path, server: PolicyServer, arguments: argparse.Namespace) -> list[str]:
     problems, rows = [], arguments.rows
     results = [json.loads(line) for line in (out / "rows.jsonl").read_text("utf-8").splitlines()]
     by_key = {one["key"]: one for one in results}
@@ -118,7 +121,7 @@ def _check(out, server, arguments) -> list[str]:  # type: ignore[no-untyped-def]
     return problems
 
 
-def _left(nodes) -> list[str]:  # type: ignore[no-untyped-def]
+def _left(nodes: Nodes) -> list[str]:
     """Returns the processes that are still there some seconds after the end."""
     for _ in range(100):
         if not (left := nodes.processes()):

@@ -16,6 +16,7 @@ PROJECT = Path(__file__).parents[2]
 def test_every_row_ends_once_whatever_dies():
     """A worker, a node and the driver are killed, and one row ends its worker at each try."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'dspy-rlm[ray]'")
+    pytest.importorskip("psutil", reason="psutil is not installed: pip install psutil")
     kills = ["--actors", "1", "--raylets", "1", "--drivers", "1"]
     command = [sys.executable, "-m", "tests.scale", "--rows", "30", *kills, "--more", "0.3"]
 

@@ -218,12 +218,16 @@ class Borrower:
 
 
 def _ending(result: CellResult) -> Ending:
+    """Returns the ending without the lines that the harness has added, such as those about failed items of a batch."""
+    output = result.output
+    if result.own.tail:
+        output = output[: -result.own.tail].removesuffix("\n")  # an empty line separates them
     match result:
-        case Completed(output=output):
+        case Completed():
             return Ending("completed", output)
-        case Submitted(outputs=outputs, output=output):
+        case Submitted(outputs=outputs):
             return Ending("submitted", output, outputs)
-        case Failed(error_type=name, output=output):
+        case Failed(error_type=name):
             return Ending(name, output)
 
 

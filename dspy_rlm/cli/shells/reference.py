@@ -27,7 +27,7 @@ dspy-rlm - {description}
 
 ## Synopsis
 
-```
+```text
 {synopsis}
 ```
 """
@@ -121,7 +121,7 @@ def _flags(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def _command(help_text: str, command: argparse.ArgumentParser) -> str:
     level = "####" if len(command.prog.split()) > 2 else "###"
-    lines = [f"{level} {command.prog}", "", f"```\n{_synopsis(command)}\n```", ""]
+    lines = [f"{level} {command.prog}", "", f"```text\n{_synopsis(command)}\n```", ""]
     lines += [_escaped(_paragraphs(command.description or f"{_sentence(help_text)}.")), ""]
     for group in command._action_groups:
         rows = [
@@ -169,7 +169,8 @@ def _paragraphs(text: str) -> str:
     """Returns a text whose lines are joined within paragraphs; those that are indented stay."""
     parts = [part for part in text.strip().split("\n\n") if part.strip()]
     return "\n\n".join(
-        f"```\n{part}\n```" if part.startswith("  ") else " ".join(part.split()) for part in parts
+        f"```text\n{part}\n```" if part.startswith("  ") else " ".join(part.split())
+        for part in parts
     )
 
 

@@ -24,6 +24,9 @@ LOCATION = "location"
 NUMBER = "numeric value"
 LABELS = (DESCRIPTION, ENTITY, HUMAN, NUMBER, LOCATION, ABBREVIATION)
 
+# As many users as the published inputs have: 34,191 pairs. More would make millions of pairs of a long text.
+MOST_USERS = 262
+
 FIRST_DAY = date(2022, 11, 1)
 DAYS = 240
 _MONTHS = listed("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec")
@@ -140,12 +143,12 @@ def lines(draws: Draws, chars: int, users: int | None = None) -> list[Line]:
     Args:
         draws: The draws that decide on everything.
         chars: The length of the text.
-        users: The number of users; None: a sixth of the lines.
+        users: The number of users; None: a sixth of the lines, at most `MOST_USERS`.
     """
     weights = draws.sample((3, 5, 8, 12, 17, 23), len(LABELS))
     found: list[Line] = []
     left = chars - len(HEADER)
-    pool = _users(draws, max(8, left // 500) if users is None else users)
+    pool = _users(draws, min(max(8, left // 500), MOST_USERS) if users is None else users)
     while left > 0:
         # The first lines make sure that no user is missing.
         user = pool[len(found)] if len(found) < len(pool) else draws.choice(pool)

@@ -134,7 +134,7 @@ def generate(
         draws: The draws that decide on the texts.
         chars: The length of a text.
         n: The number of items.
-        users: The number of users; None: a sixth of the lines.
+        users: The number of users; None: a sixth of the lines, at most 262.
         conditions: The numbers of the conditions, from 1; none: all twenty.
     """
     numbers = tuple(conditions) or tuple(range(1, len(CONDITIONS) + 1))

@@ -15,6 +15,9 @@ from typing import Any
 from dspy_rlm.tasks.importers.rows import Row, field
 from dspy_rlm.tasks.task import Form, Item
 
+_SOLUTION = re.compile(r"solution ?=")
+_QUOTES = re.compile(r"[\s'\"`]")
+
 
 def solution(answer: Any, truth: Any) -> float:
     """1 if the text after "solution =" is the reference answer, without regard to spaces and quotes.
@@ -22,12 +25,12 @@ def solution(answer: Any, truth: Any) -> float:
     LongCoT's own verifiers also accept equal expressions and molecules, and let a language model judge some; so this is a lower bound.
     https://github.com/LongHorizonReasoning/longcot
     """
-    found = re.split(r"solution\s*=", str(answer))[-1]
+    found = _SOLUTION.split(str(answer))[-1]
     return float(_bare(found) == _bare(truth))
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"[\s'\"`]", "", text).casefold()
+    return _QUOTES.sub("", text).casefold()
 
 
 FORM = Form(

@@ -17,11 +17,14 @@ from dspy_rlm.tasks.importers.rows import Row, field
 from dspy_rlm.tasks.task import Form, Item
 from dspy_rlm.values.python_text import literal
 
+_NAME = re.compile(r"^(?:answer|label|user|date):", re.IGNORECASE)
+_DATE = re.compile(r"datetime\.date\((\d{1,4}), ?(\d{1,2}), ?(\d{1,2})\)")
+
 
 def same_answer(answer: Any, truth: Any) -> float:
     """1 if the answer is the true text, without regard to case and to a label such as "Answer:" before it."""
     wanted = truth.isoformat() if isinstance(truth, date) else str(truth)
-    found = re.sub(r"^(answer|label|user|date):\s*", "", str(answer).strip(), flags=re.IGNORECASE)
+    found = _NAME.sub("", str(answer).strip()).strip()
     return float(found.casefold() == wanted.casefold())
 
 
@@ -46,7 +49,7 @@ def truth_of(text: Any) -> Any:
     """Returns the answer in a text such as `['spam']`, `[47]` or `[datetime.date(2023, 1, 6)]`."""
     if isinstance(text, list):
         return text[0]
-    if day := re.search(r"datetime\.date\((\d+), *(\d+), *(\d+)\)", str(text)):
+    if day := _DATE.search(str(text)):
         return date(*map(int, day.groups()))
     try:
         found = literal(str(text))

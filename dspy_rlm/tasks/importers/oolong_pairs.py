@@ -16,9 +16,7 @@ from dspy_rlm.tasks.generators.oolong_pairs import CONDITIONS, pairs_of, questio
 from dspy_rlm.tasks.importers.rows import Row, field
 from dspy_rlm.tasks.task import Item
 
-_LABELLED = re.compile(
-    r"^Date: (.+?) \|\| User: (\d+) \|\| Instance: (.*?) \|\| Label: (.+?)\s*$", re.MULTILINE
-)
+_PAIR = re.compile(r"\((\d{1,18}), ?(\d{1,18})\)")
 
 
 def items(found: Iterable[Row]) -> Iterator[Item]:
@@ -34,10 +32,7 @@ def items(found: Iterable[Row]) -> Iterator[Item]:
 
 
 def _conditions(row: Row, number: int) -> Iterator[Item]:
-    lines = [
-        Line(day_of(day), int(user), text, _label(label))
-        for day, user, text, label in _LABELLED.findall(row["context_window_text_with_labels"])
-    ]
+    lines = list(_lines(row["context_window_text_with_labels"]))
     if not lines:
         raise InputError(f"Row {number + 1} has no labelled lines.")
     window = row.get("context_window_id", row.get("id", number))
@@ -45,6 +40,16 @@ def _conditions(row: Row, number: int) -> Iterator[Item]:
         context = str(field(row, "context_window_text"))
         pairs = pairs_of(condition, lines)
         yield Item(f"{window}-condition-{at}", context, question_of(condition), pairs)
+
+
+def _lines(text: str) -> Iterator[Line]:
+    """Yields the labelled lines of a text."""
+    for line in text.split("\n"):
+        head, mark, label = line.rpartition(" || Label: ")
+        day, _, rest = head.removeprefix("Date: ").partition(" || User: ")
+        user, _, question = rest.partition(" || Instance: ")
+        if mark and user.isdecimal():
+            yield Line(day_of(day), int(user), question, _label(label.strip()))
 
 
 def _label(text: str) -> str:
@@ -55,5 +60,5 @@ def _label(text: str) -> str:
 
 def _pairs(answer: Any) -> list[tuple[int, int]]:
     if isinstance(answer, str):
-        answer = re.findall(r"\((\d+), *(\d+)\)", answer)
+        answer = _PAIR.findall(answer)
     return sorted({(min(a, b), max(a, b)) for a, b in ((int(a), int(b)) for a, b in answer)})

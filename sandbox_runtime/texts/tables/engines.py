@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sandbox_runtime.errors import TextChangedError
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.tables.conditions import literal, quoted_column
+from sandbox_runtime.threads import call_after
 
 # The memory of DuckDB for one table.
 MEMORY_LIMIT = "512MB"
@@ -267,15 +268,12 @@ def _asked() -> Iterator[None]:
 def _interrupting(interrupt: Any, deadline: Deadline) -> Iterator[None]:
     """Interrupts a query at its deadline."""
     seconds = deadline.remaining
-    timer = threading.Timer(seconds, interrupt) if seconds is not None else None
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
-    try:
+    if seconds is None:
         yield
-    finally:
-        if timer is not None:
-            timer.cancel()
+        return
+    end = time.monotonic() + seconds
+    with call_after(lambda: end - time.monotonic(), interrupt, "table-query-limit"):
+        yield
 
 
 def _where(conditions: str) -> str:

@@ -49,3 +49,14 @@ def test_the_environment_names_real_models(monkeypatch, capsys):
     assert "openai/large" in capsys.readouterr().err
     monkeypatch.setenv("DSPY_RLM_SUB_MODEL", "openai/small")
     assert choose_models(ROOT).sub.model == "openai/small"
+
+
+def test_a_lesson_can_insist_on_its_script(monkeypatch, capsys):
+    """With `always_scripted` the environment does not count, and the banner does not offer to switch."""
+    monkeypatch.setenv("DSPY_RLM_MODEL", "openai/large")
+
+    lms = choose_models(ROOT, always_scripted=True)
+
+    assert lms.scripted
+    assert "DSPY_RLM_MODEL" not in capsys.readouterr().err
+    lms.server.close()

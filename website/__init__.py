@@ -1,0 +1,1 @@
+"""The documentation site: pages of the repository, the API reference from docstrings, and the checks of both."""
