@@ -60,7 +60,12 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # bad case: each alone, and after the expression's own beginning.
 PUMPED = {
     ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
-    ("sandbox_runtime/texts/objects/store.py", "'([A-Za-z][A-Za-z0-9+.-]{1,30})://'"): ["a", "a:", "a://", "+"],
+    ("sandbox_runtime/texts/objects/store.py", "'([A-Za-z][A-Za-z0-9+.-]{1,30})://'"): [
+        "a",
+        "a:",
+        "a://",
+        "+",
+    ],
     ("sandbox_runtime/packages/pip_errors.py", r"'://[^/\\s]*@'"): ["://", "://a", "a", ":", "@"],
     ("dspy_rlm/optimize/digest.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
     ("dspy_rlm/diagnosis/inputs.py", r"f'\\b{re.escape(name)}\\b'"): ["name", "a", " "],
