@@ -84,7 +84,7 @@ class TestTerminal:
         return output.decode().replace("\r\n", "\n")
 
     @pytest.mark.sampled(1)
-    @pytest.mark.parametrize("more", [["--plain"], ["--quiet"], ["--json"]])
+    @pytest.mark.parametrize("more", [["--plain"], ["--quiet"], ["--json", "--plain"]])
     def test_an_answer_on_a_terminal(self, hostile, more):
         """Control characters in the answer and in every step before it are spelled out on a terminal."""
         output = self.on_terminal(
