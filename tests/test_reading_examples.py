@@ -38,6 +38,11 @@ NAMES = (
 )
 
 
+def page_of(name: str) -> Path:
+    """Returns the page of an example."""
+    return RECIPES / f"{name.replace('_', '-')}.md"
+
+
 @pytest.fixture
 def example(
     monkeypatch: pytest.MonkeyPatch,
@@ -204,7 +209,7 @@ def test_the_command_runs_in_its_full_size(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_shows_the_code_that_runs(name):
     """Each Python block of a recipe's page is in its example, word for word, and the index links to the page."""
-    page = (RECIPES / f"{name}.md").read_text("utf-8")
+    page = page_of(name).read_text("utf-8")
     code = (EXAMPLES / f"{name}.py").read_text("utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
@@ -213,7 +218,7 @@ def test_the_page_shows_the_code_that_runs(name):
         ast.parse(block)
         assert block.strip() in code
     assert f"python examples/{name}.py" in page
-    assert f"({name}.md)" in (RECIPES / "index.md").read_text("utf-8")
+    assert f"({page_of(name).name})" in (RECIPES / "index.md").read_text("utf-8")
 
 
 @pytest.mark.nightly

@@ -529,7 +529,9 @@ class TestEvidence:
 
 def test_a_document_has_the_same_types_in_both_languages():
     """Each type of the page's script has the fields of its Python type, and no others."""
-    source = (SOURCES / "document" / "format.ts").read_text("utf-8")
+    folder = SOURCES / "document"
+    files = [folder / "format.ts", *sorted((folder / "format").glob("*.ts"))]
+    source = "\n".join(file.read_text("utf-8") for file in files)
     source = re.sub(r"/\*\*.*?\*/", "", source, flags=re.DOTALL)
     declared = {
         name: re.findall(r"^  readonly (\w+)\??:", body, re.MULTILINE)
