@@ -20,14 +20,14 @@ Deno.test("ClockReader sees a cell from its begin to its end, and how long it ha
   const { clock, reader } = clocks();
   assertEquals([reader.cell, reader.look()], [0, null]);
   clock.begin();
-  pass(3);
+  pass(100);
   assertEquals(reader.look()!.cell, 1);
-  assertEquals(reader.look()!.spent >= 3, true);
+  assertEquals(reader.look()!.spent >= 100, true);
   clock.end();
   assertEquals([reader.cell, reader.look()], [0, null]);
   clock.begin();
   assertEquals(reader.look()!.cell, 2);
-  assertEquals(reader.look()!.spent < 3, true);
+  assertEquals(reader.look()!.spent < 100, true); // on a busy machine not even begin() is quick
 });
 
 Deno.test("the clock stands while the cell is blocked in a host call", () => {

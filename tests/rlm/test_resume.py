@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -420,7 +421,20 @@ class TestWhatIsRefused:
         large = tmp_path / "large.log"
         large.write_bytes(b"a line of some thirty characters\n" * 1_020_000)
         assert large.stat().st_size > MAX_HASHED_AT_ONCE
-        rlm, _ = play("log -> n: int", "print(log[:6])", "SUBMIT(n=len(log[:6]))", journal=journal)
+
+        def wait() -> None:
+            for _ in range(1000):
+                if '"e":"digest"' in Path(journal).read_text("utf-8").replace(": ", ":"):
+                    return
+                time.sleep(0.01)
+
+        rlm, _ = play(
+            "log -> n: int",
+            "wait()\nprint(log[:6])",
+            "SUBMIT(n=len(log[:6]))",
+            journal=journal,
+            tools=[wait],
+        )
         rlm(log=TextFile(large))
         assert load(journal).inputs["log"].digest
         part = cut(journal, lines_of(journal) - 2, tmp_path)

@@ -450,11 +450,17 @@ class TestAfterTheCell:
         """Its other items never begin."""
         slow = Slow()
         session = opened(limits=Limits(concurrent_calls=2), tools={"slow": slow})
-        thread = threading.Timer(1, session.interrupt)
-        thread.start()
 
+        def interrupt() -> None:
+            while len(slow.began) < 2:
+                time.sleep(0.01)
+            session.interrupt()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
         result = session.run_cell("slow.batched(range(1000))")
         slow.release.set()
+        thread.join()
 
         assert result.error_type == "KeyboardInterrupt"
         assert run(session, "1") == "1\n"
