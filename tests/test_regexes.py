@@ -51,6 +51,7 @@ from dspy_rlm.tasks import scoring
 from dspy_rlm.tasks.importers import longcot, oolong, oolong_pairs
 from dspy_rlm.terminal.escaping import printable
 from dspy_rlm.terminal.progress import render_event
+from dspy_rlm.values.python_text import syntax_tree
 from sandbox_runtime.helpers import abridged
 
 ROOT = Path(dspy_rlm.__file__).parent.parent
@@ -302,7 +303,7 @@ def repeated(first, unit, n):
 def test_expressions_for_replies_are_constants():
     """An expression of the reader of replies that is compiled elsewhere would not be in the table."""
     for file in sorted((ROOT / REPLIES).glob("*.py")):
-        tree = ast.parse(file.read_text("utf-8"))
+        tree = syntax_tree(file.read_text("utf-8"))
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         inside = {id(node) for function in functions for node in ast.walk(function)}
         for node in uses_of_re(tree):
@@ -324,7 +325,7 @@ def expressions():
     """Returns each use of `re` with an expression: its file, the expression's source, the method."""
     for root in ("dspy_rlm", "sandbox_runtime"):
         for file in sorted((ROOT / root).rglob("*.py")):
-            for node in uses_of_re(ast.parse(file.read_text("utf-8"))):
+            for node in uses_of_re(syntax_tree(file.read_text("utf-8"))):
                 yield file.relative_to(ROOT).as_posix(), ast.unparse(node.args[0])
 
 

@@ -23,6 +23,7 @@ from sandbox_runtime import (
     PackageError,
     Pool,
     SandboxStartError,
+    Session,
     default_pool,
     set_default_pool,
 )
@@ -180,10 +181,14 @@ class TestLend:
     def test_one_that_does_not_come_up_costs_the_others_nothing(self, pool, deno_children):
         """Warm sessions are lent nevertheless, and none is leaked."""
         before = deno_children()
-        with ThreadPoolExecutor(
-            2
-        ) as threads:  # concurrently, so that the target is two warm sessions
-            lent = list(threads.map(lambda _: pool.lend(), range(2)))
+        both = threading.Barrier(2)
+
+        def lend(_: int) -> Session:
+            both.wait(60)  # concurrently, so that the target is two warm sessions
+            return pool.lend()
+
+        with ThreadPoolExecutor(2) as threads:
+            lent = list(threads.map(lend, range(2)))
         wait_until(lambda: pool.warm() >= 1)
         ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
         pids = before | {session.pid for session in (*lent, ready)}
