@@ -49,7 +49,7 @@ class Block:
     language: str
     code: str
     reason: str
-    """Why the tests do not run it; empty if they do."""
+    """The reason for which the tests do not run it; empty if they do."""
 
     @property
     def place(self) -> str:

@@ -22,7 +22,7 @@ Verdict = Literal["use", "undecided", "too few"]
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do with inputs between two lengths."""
+    """The recommendation for inputs between two lengths."""
 
     low: int
     high: int | None

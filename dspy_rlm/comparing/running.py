@@ -29,7 +29,7 @@ class Job:
 
 @dataclass
 class Purse:
-    """What may be spent, and what was, by system. No I/O."""
+    """The money that may be spent and that was spent, by system. No I/O."""
 
     max_cost: float | None
     spent: float = 0.0

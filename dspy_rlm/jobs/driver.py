@@ -55,10 +55,10 @@ class JobOptions:
     """Rows at the same time; None: as the engine has it."""
 
     retry_failed: bool = False
-    """Whether rows that failed in an earlier call are tried again."""
+    """True if rows that failed in an earlier call are tried again."""
 
     trajectories: bool = True
-    """Whether the steps of the rows are kept."""
+    """True if the steps of the rows are kept."""
 
 
 class Driver:

@@ -41,7 +41,7 @@ def key_digest(key: str) -> bytes:
 
 
 class Verdict(enum.Enum):
-    """What an outcome means for the row."""
+    """The meaning of an outcome for the row."""
 
     FINAL = "final"
     """The row has ended."""
@@ -91,7 +91,7 @@ class WorkerDiedError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What the rows of a job are run with."""
+    """The RLM and the settings that the rows of a job are run with."""
 
     rlm: Any
     """The RLM, with the LMs that it uses bound to it: a worker has no `dspy.configure` of the driver's."""

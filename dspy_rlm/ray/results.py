@@ -1,4 +1,4 @@
-"""What travels between a caller and its workers: modules, settings, inputs and results, without the keys of LMs.
+"""Values that travel between a caller and its workers: modules, settings, inputs and results, without the keys of LMs.
 
 Entries of a trace travel by the name of their predictor, so that those of the caller's own predictors arrive. Knows no Ray.
 """
@@ -50,7 +50,7 @@ class Shipped:
 
 @dataclasses.dataclass(frozen=True)
 class CallResult:
-    """What a call of a module in a worker brings back: a prediction or an error, the trace and the usage."""
+    """The result of a module's call in a worker: a prediction or an error, the trace and the usage."""
 
     prediction: Any = None
     error: BaseException | None = None

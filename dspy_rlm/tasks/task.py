@@ -99,7 +99,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Form:
-    """What all tasks of a kind share: the output's type, the instructions, the scorers."""
+    """The parts that all tasks of a kind share: the output's type, the instructions, the scorers."""
 
     answer_type: Any
     instructions: str

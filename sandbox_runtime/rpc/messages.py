@@ -166,7 +166,7 @@ class Settle(Message):
 
     method: ClassVar[str] = "settle"
     interrupts: int
-    """How many were sent since the last `Settle`."""
+    """The number that was sent since the last `Settle`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -233,7 +233,7 @@ class TextFile(LazyText):
     encoding: str | None = None
     """The encoding that was named."""
     keeps_index = False
-    """Whether its index is kept beside it."""
+    """True if its index is kept beside it."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ def signature_of(tool: HostTool) -> inspect.Signature | None:
 
 
 class Arity(NamedTuple):
-    """How many positional arguments certainly fit a signature."""
+    """The numbers of positional arguments that certainly fit a signature."""
 
     least: int
     most: int

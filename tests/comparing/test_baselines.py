@@ -158,7 +158,7 @@ class TestCompaction:
         assert FILLER not in last.prompt
 
     def test_a_short_text_is_not_summarized(self, server):
-        """What fits is answered in one call, as a direct call would."""
+        """Input that fits is answered in one call, as a direct call would."""
         Compaction(SIGNATURE)(context=FACT, question=QUESTION)
 
         assert len(server.requests) == 1

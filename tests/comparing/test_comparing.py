@@ -340,7 +340,7 @@ class TestArguments:
         ids=["none", "text", "dicts", "inputs", "systems", "unknown", "signature", "number"],
     )
     def test_mistakes_are_found_before_anything_runs(self, examples, systems, message):
-        """What no item can be measured with is an error of the caller."""
+        """A setting that no item can be measured with is an error of the caller."""
         with pytest.raises(InputError, match=message):
             compare(examples, systems, exact)
 

@@ -189,7 +189,7 @@ class TestColumns:
         ],
     )
     def test_types_of_outputs_are_types_of_columns(self, annotation, expected):
-        """What Arrow has no type for is JSON in a string."""
+        """A type that Arrow does not have is JSON in a string."""
         assert arrow_type(annotation) == expected
 
     def test_an_output_may_have_the_name_of_our_column(self):

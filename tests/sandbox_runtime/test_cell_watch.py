@@ -59,7 +59,7 @@ def test_sleep_while_the_host_works_does_not_count() -> None:
 
 
 def test_a_system_without_times() -> None:
-    """Where no thread's time is known, a cell has ten times its own."""
+    """If no thread's time is known, a cell has ten times its own."""
     looks = ((float(at), {}) for at in range(10_000))
     assert ends_after(looks, 1.0) == pytest.approx(WALL_FACTOR * (MOST + BACKSTOP_SECONDS), abs=1)
 

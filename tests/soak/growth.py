@@ -1,4 +1,4 @@
-"""Whether a process that makes many runs grows: `python -m tests.soak.growth --runs 300`.
+"""Measures whether a process that makes many runs grows: `python -m tests.soak.growth --runs 300`.
 
 The runs have everything that could be kept: several turns, sub-calls, typed calls, a sub-run, a compaction, an error. After a
 third of the runs the process is measured, and again at the end.

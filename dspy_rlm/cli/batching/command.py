@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dspy_rlm.cli.batching.rates import numbers_by_model
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
-from dspy_rlm.cli.programs.command import split_name
+from dspy_rlm.cli.programs.command import check_names_rlm
 from dspy_rlm.errors import InputError
 
 
@@ -39,11 +39,7 @@ def check(options: argparse.Namespace) -> None:
             USAGE,
         )
     if options.program is not None:
-        place, name = split_name(options.program, as_module=False)
-        if not name:
-            raise CommandError(f"Name the RLM after the file: {options.program}:rlm.", USAGE)
-        if not Path(place).is_file():
-            raise InputError(f"There is no file {place!r}.")
+        check_names_rlm(options.program)
     if options.rows != "-" and not Path(options.rows).exists():
         raise InputError(f"There is no file {options.rows!r}.")
     if options.job_cost is not None and not 0 < options.job_cost < math.inf:

@@ -36,7 +36,7 @@ _FEW = 5
 
 @dataclasses.dataclass(frozen=True)
 class JobEstimate:
-    """What a job is expected to take. None: not known."""
+    """The expected cost and time of a job. None: not known."""
 
     rows: int | None
     done: int

@@ -58,7 +58,7 @@ class Part:
     """The column of the table; empty for none."""
 
     difference: str
-    """What is different from the published task."""
+    """The differences from the published task."""
 
 
 SUITES = {

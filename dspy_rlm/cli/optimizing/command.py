@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
-from dspy_rlm.cli.programs.command import split_name
+from dspy_rlm.cli.programs.command import check_names_rlm
 from dspy_rlm.errors import InputError
 
 
@@ -38,11 +38,7 @@ def check(options: argparse.Namespace) -> None:
             USAGE,
         )
     if options.program is not None:
-        place, name = split_name(options.program, as_module=False)
-        if not name:
-            raise CommandError(f"Name the RLM after the file: {options.program}:rlm.", USAGE)
-        if not Path(place).is_file():
-            raise InputError(f"There is no file {place!r}.")
+        check_names_rlm(options.program)
     for path in (options.trainset, options.holdout):
         if path is not None and not path.is_file():
             raise InputError(f"Cannot read {path}: there is no such file.")

@@ -45,6 +45,20 @@ def split_name(program: str, *, as_module: bool) -> tuple[str, str]:
     return place, name
 
 
+def check_names_rlm(program: str) -> None:
+    """Checks the text FILE.py:RLM of a command that needs an RLM, not a whole program.
+
+    Raises:
+        CommandError: It names no RLM.
+        InputError: The file does not exist.
+    """
+    place, name = split_name(program, as_module=False)
+    if not name:
+        raise CommandError(f"Name the RLM after the file: {program}:rlm.", USAGE)
+    if not Path(place).is_file():
+        raise InputError(f"There is no file {place!r}.")
+
+
 def with_own_flags(options: argparse.Namespace) -> tuple[argparse.Namespace, list[str]]:
     """Returns the arguments with the flags after the program, and the remaining ones: the inputs."""
     parser = _Parser(prog=f"dspy-rlm run {options.program}", allow_abbrev=False)

@@ -20,7 +20,7 @@ from dspy_rlm.tasks.task import Form, Item
 
 COMMON = 10
 RATIO = 10
-"""How much more often a common word comes than another one."""
+"""The ratio of a common word's frequency to that of another one."""
 MIN_REPEATS = 3
 _MAX_WORDS = 2_000
 # The average length of a word of the vocabulary, and of what is around it in a line besides its number.

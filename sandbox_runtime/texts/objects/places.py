@@ -13,7 +13,7 @@ from sandbox_runtime.texts.objects.store import MOST_WRITTEN_BYTES, Address, Sto
 
 
 class Place(Protocol):
-    """Where an index is kept."""
+    """The place of an index."""
 
     def read(self) -> bytes | None:
         """Returns the bytes that are there; None for none, or for more than are read."""
