@@ -14,7 +14,7 @@ import type { Roomy } from "./value_buffers.ts";
 /** The interpreter. */
 export interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
-  _module: Imaged["_module"] & Program & Roomy & Words;
+  _module: Imaged["_module"] & Program & Roomy & Words & Stacked;
   FS: Disk & { mkdirTree(path: string): void };
   pyimport(name: string): { driver: Driver; quieten: () => boolean };
   setInterruptBuffer(buffer: Uint8Array): void;
@@ -22,6 +22,12 @@ export interface Pyodide extends Imaged {
   setStdin(options: object): void;
   setStdout(options: object): void;
   setStderr(options: object): void;
+}
+
+/** Where calls that may wait for promises begin. */
+export interface Stacked {
+  /** Set before such a call if no other is on the stack; see `RUNTIME_PATCHES` in `assets.py`. The call resets it. */
+  stackIsEmpty?: boolean;
 }
 
 /** Pyodide's two modules, which `install.py` joins into one script. */
