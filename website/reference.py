@@ -169,12 +169,33 @@ def _entries(
     lines = []
     for name in names:
         member = _member(loaded, name)
+        path = member.canonical_path if member.is_alias else member.path
+        # The members come after the example, each by a directive of its own; with the inherited constructor, the class
+        # still has its parameters.
         lines += [
             f'<span id="{module}.{name}"></span>',
             "",
-            f"::: {member.canonical_path if member.is_alias else member.path}",
-            "",
+            *_directive(path, members="false", inherited_members="[__init__]"),
         ]
         if example := examples.get(f"{module}.{name}"):
             lines += ["**Example:**", "", with_notes(example), ""]
+        for child in _documented(member):
+            lines += _directive(f"{path}.{child}", heading_level="4")
     return lines
+
+
+def _directive(path: str, **options: str) -> list[str]:
+    chosen = (f"      {name}: {value}" for name, value in options.items())
+    return [f"::: {path}", "    options:", *chosen, ""]
+
+
+def _documented(member: Any) -> list[str]:
+    """Returns the public members of a class that have a docstring, its own before those that it inherits."""
+    target = member.final_target if member.is_alias else member
+    if not target.is_class:
+        return []
+    return [
+        name
+        for name, one in [*target.members.items(), *target.inherited_members.items()]
+        if not name.startswith("_") and (one.inherited or not one.is_alias) and one.docstring
+    ]
