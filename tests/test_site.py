@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def test_a_page_without_a_section_is_named():
         "nav names b.md, which does not exist",
         "nav names a.md 2 times",
     ]
+
+
+# The programs that are not called as their page.
+EXAMPLES = {"evaluation-and-ci": "evaluation", "web-service": "service"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +74,38 @@ def test_the_messages_of_troubleshooting_exist():
 
     assert len(quoted) >= 25
     assert missing == []
+
+
+def test_the_support_matrix_is_that_of_the_project():
+    """The extras, their oldest versions, DSPy's range and the Pythons of CI are those that the project states."""
+    page = (PROJECT / "docs" / "platforms.md").read_text("utf-8")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra, needs in project["optional-dependencies"].items():
+        if extra in {"dev", "integrations"}:  # for the tests
+            continue
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{extra}` |")]
+        stated = sorted(row.rstrip(" |").rpartition(" | ")[2].split(", "))
+        assert stated == sorted(one.replace(">=", " ") for one in needs if "dspy-rlm[" not in one)
+    assert "dspy>=3.4.1,<3.5" in project["dependencies"]
+    assert "3.4.1 or newer, below 3.5" in page
+    workflow = (PROJECT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    assert 'python: ["3.11", "3.12", "3.13", "3.14"]' in workflow
+    assert "lists 3.11 to 3.14" in page
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    sorted(page for page in (PROJECT / "docs" / "recipes").glob("*.md") if page.stem != "index"),
+    ids=lambda recipe: recipe.stem,
+)
+def test_a_recipe_has_its_command_and_says_what_only_a_model_shows(recipe: Path):
+    """Each page has the one command that runs it, and says that policies made its output."""
+    page = recipe.read_text("utf-8")
+    program = f"examples/{EXAMPLES.get(recipe.stem, recipe.stem.replace('-', '_'))}.py"
+    assert f"python {program}" in page
+    assert (PROJECT / program).is_file()
+    assert re.search(r"scripted polic(y|ies)", page, re.IGNORECASE)
+    assert re.search(r"nothing about quality|a question about the model|needs a model", page)
 
 
 def test_links_between_files_become_links_between_pages():
