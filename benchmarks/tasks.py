@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.task_policies.asking import ASKING
 from benchmarks.task_policies.failing import FAILURES, extract, reactions
 from benchmarks.task_policies.honest import CEILING, HONEST
 from benchmarks.task_policies.running import Outcome, run
@@ -28,8 +29,6 @@ from dspy_rlm import tasks
 
 LENGTHS = (8_000, 128_000, 1_000_000)
 FAILING_TOKENS = 32_000
-# Lines of a task for the failures that ask about lines.
-ASKING = ("oolong-counting",)
 
 # Users who all have a line with one of two labels: 262 of them are 34,191 pairs, 2,829 are 4,000,206.
 PAIRS = (
