@@ -38,11 +38,14 @@ def test_an_honest_policy_reaches_its_ceiling(name):
 # How each run ends, and the reactions of the engine in the run and in the record.
 ENDINGS = {
     "answers from memory": ("submitted (SUBMIT)", [], ["unread_inputs"]),
-    "answers from memory, coverage required": ("extracted (max_errors)", ["refused"], ["unread_inputs"]),
+    "answers from memory, coverage required": ("extracted (max_errors)", ["refused", "warned"], ["unread_inputs"]),
     "never reads": ("extracted (max_iterations)", ["warned"], ["repeated_cells"]),
-    "loops on slow code": ("extracted (max_errors)", ["stopped"], ["failed_cells"]),
+    "loops on slow code": ("extracted (max_errors)", ["stopped", "warned"], ["failed_cells"]),
     "trusts what is shown": ("submitted (SUBMIT)", ["warned"], []),
+    "trusts what is shown, coverage tracked": ("submitted (SUBMIT)", ["warned"], ["unread_inputs"]),
+    "finds it five times, submits another": ("submitted (SUBMIT)", [], ["repeated_cells", "repeated_prompts"]),
     "one call per line": ("submitted (SUBMIT)", ["refused"], ["failed_cells"]),
+    "one call per line, no budget": ("submitted (SUBMIT)", [], []),
     "asks five times": ("submitted (SUBMIT)", [], ["repeated_prompts"]),
     "cuts lines in half": ("submitted (SUBMIT)", [], []),
 }  # fmt: skip
@@ -63,6 +66,8 @@ def test_the_engine_reacts_to_a_way_to_fail(failure, tmp_path):
     )
 
     ended, in_run, in_record = ENDINGS[failure.name]
+    low, high = failure.known(task.name)
+    assert low <= outcome.score <= high
     assert outcome.ended == ended
     assert [reaction.split(":")[0] for reaction in reactions(outcome.outputs)] == in_run
     assert set(in_record) <= set(outcome.reported)

@@ -23,6 +23,10 @@ from dspy_rlm.tasks.loading import DOCUMENT_TASKS, KINDS
 from dspy_rlm.testing import Action, ChatRequest, Player, Task
 from dspy_rlm.testing.prompts import read_prompt, write_answer
 
+# Some of the pairs, or a word of ten, may be right by chance.
+WRONG = (0.0, 0.1)
+RIGHT = (1.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -35,6 +39,8 @@ class Failure:
     """Arguments of the RLM that the case is about."""
     sub_calls: bool = False
     """True if it can happen only where the sub-LM is asked."""
+    known: Callable[[str], tuple[float, float]] = lambda task: WRONG
+    """The lowest and the highest score that the policy can have on a task: anything else is a fault of the engine."""
 
 
 def guess(name: str) -> Any:
