@@ -7,7 +7,14 @@ import pytest
 from benchmarks.task_policies.failing import FAILURES, extract, reactions
 from benchmarks.task_policies.honest import CEILING, HONEST
 from benchmarks.task_policies.running import Outcome, run
-from benchmarks.tasks import Row, honest_table, main, row_of
+from benchmarks.task_policies.tables import (
+    FailedRow,
+    Row,
+    honest_table,
+    tokens_table,
+    ways_table,
+)
+from benchmarks.tasks import main, row_of
 from dspy_rlm import tasks
 
 TOKENS = 8_000
@@ -87,6 +94,31 @@ def test_a_table_has_the_means_of_a_task():
     assert (
         honest_table([row])[-1] == "| graphwalks | 4,000 | 1 | 0.5 | 3 | 0.5 | 1,000 | 50 | 2.0 |"
     )
+
+
+def test_tables_of_the_ways_to_fail_have_what_the_tasks_share_and_where_they_differ():
+    """A cell has one value if all tasks agree, and otherwise each with the number of tasks."""
+
+    def row(task: str, failure: str, tokens: int, *reactions: str) -> FailedRow:
+        return FailedRow(
+            task, failure, 0.0, (0.0, 0.1), 0.0, "submitted", 3, 0, tokens, 1_000, list(reactions), []
+        )  # fmt: skip
+
+    rows = [
+        row("code-qa", "guesses", 100),
+        row("code-qa", "prints", 2_000, "warned: cut", "refused: no"),
+        row("mrcr", "guesses", 100),
+        row("mrcr", "prints", 2_500),
+    ]
+
+    assert ways_table(rows)[2:] == [
+        "| guesses | 2 | 0 | submitted | 3 | 0 | 0.1x | nothing | nothing |",
+        "| prints | 2 | 0 | submitted | 3 | 0 | 2 to 2.5x | warned, refused (1); nothing (1) | nothing |",
+    ]
+    assert tokens_table(rows[:3])[2:] == [
+        "| code-qa | 1,000 | 0.1x | 2x |",
+        "| mrcr | 1,000 | 0.1x |  |",
+    ]
 
 
 @pytest.mark.nightly

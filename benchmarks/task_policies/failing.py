@@ -151,10 +151,21 @@ FAILURES = (
     Failure("finds it five times, submits another", _discarding_its_answer, {}),
     Failure("one call per line", line_by_line, {"max_llm_calls": 50}, sub_calls=True),
     Failure(
-        "one call per line, no budget", line_by_line, {"max_llm_calls": 10_000}, sub_calls=True
+        "one call per line, no budget",
+        line_by_line,
+        {"max_llm_calls": 10_000},
+        sub_calls=True,
+        known=lambda task: RIGHT,
     ),
-    Failure("asks five times", asking_five_times, {}, sub_calls=True),
-    Failure("cuts lines in half", cutting_lines, {}, sub_calls=True),
+    Failure("asks five times", asking_five_times, {}, sub_calls=True, known=lambda task: RIGHT),
+    # Six lines of some 1,400 are lost. That changes a count; the other answers depend on none of them.
+    Failure(
+        "cuts lines in half",
+        cutting_lines,
+        {},
+        sub_calls=True,
+        known=lambda task: WRONG if task == "oolong-counting" else RIGHT,
+    ),
 )
 
 # What the engine writes about a mistake in the output of a cell, and what that means for the policy.
