@@ -363,7 +363,11 @@ def default_pool() -> Pool:
 
 
 def set_default_pool(pool: Pool | None) -> None:
-    """Makes a pool that of all RLMs of this process that have none of their own. None: the usual one again."""
+    """Sets the pool that all RLMs of this process share, except those with a pool of their own.
+
+    Args:
+        pool: The pool. The caller closes it. None: the usual one again.
+    """
     global _chosen_pool
     _chosen_pool = pool
 
