@@ -213,6 +213,11 @@ def is_of_concurrency(error: LMError) -> bool:
     return isinstance(error, LMRateLimitError) and not is_permanent(error)
 
 
+def is_of_connection(error: LMError) -> bool:
+    """Returns whether there was no server at the address, or it went away; one that was too slow is there."""
+    return isinstance(read_fault(error), LMTransportError)
+
+
 def _is_not_found(error: LMError) -> bool:
     """Returns whether the error is a bare 404."""
     return type(error) is LMInvalidRequestError and error.status == NOT_FOUND

@@ -40,7 +40,7 @@ class KeptSandboxPool(Pool):
             pool: The pool that the sandboxes come from. Calls queue in its line.
         """
         super().__init__(
-            max(1, pool.size),  # which may keep nothing warm; this one never does
+            0,  # its sandboxes come from the other
             limits=pool.limits,
             packages=pool.packages or (),
             max_sessions=pool.max_sessions,
