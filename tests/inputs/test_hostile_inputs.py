@@ -321,7 +321,7 @@ class TestProcess:
                 time.sleep(0.02)
             running.kill()
         child = int(output.read_text())
-        for _ in range(500):
+        for _ in range(3_000):
             try:
                 os.kill(child, 0)
             except ProcessLookupError:

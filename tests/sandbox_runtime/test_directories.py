@@ -353,7 +353,7 @@ class TestDirectories:
         calls = TextCalls(Limits())
         with pytest.raises(ValueError, match="2,999 characters"):
             calls(Directory(project), "sizes", "/".join(["**"] * 1000))
-        started = time.monotonic()
+        started = time.process_time()
         (project / ("a" * 200)).write_text("")
         assert calls(Directory(project), "sizes", "a*a*a*a*a*a*a*a*a*ab") == []
-        assert time.monotonic() - started < 1
+        assert time.process_time() - started < 1

@@ -90,7 +90,7 @@ class TestDeadline:
         while not calls._running and work.is_alive():
             time.sleep(0.001)
         calls.cancel()
-        work.join(20)
+        work.join(60)
         calls.close()
 
         assert not work.is_alive()
