@@ -111,6 +111,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("contentpolicyviolation",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # LiteLLM
     Rule(("loading model",), LMServerError, "Wait until the server has loaded the model"),  # llama.cpp, 503
     Rule(("exceeded your current quota", "retry in"), LMRateLimitError),  # Gemini's limit a minute
+    # The program itself: an exception of a player of `dspy_rlm.testing`, which another try meets again.
+    Rule(("player_error",), LMInvalidRequestError, "Correct the player of this model"),
     # Money.
     Rule(("insufficient_quota",), LMBillingError),  # OpenAI, 429
     Rule(("exceeded your current quota", "billing details"), LMBillingError),  # OpenAI, Gemini
