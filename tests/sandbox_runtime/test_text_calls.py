@@ -91,7 +91,7 @@ class TestDeadline:
             time.sleep(0.001)
         for deadline in calls.running:
             deadline.cancel()
-        work.join(20)
+        work.join(60)
         calls.close()
 
         assert not work.is_alive()
