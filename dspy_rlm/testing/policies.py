@@ -110,8 +110,9 @@ def _root_prompts(request: ChatRequest) -> list[Prompt]:
     outputs = prompts[0].outputs
     if outputs and "code" not in outputs:
         raise PromptError(
-            f"A policy answers with reasoning and code, and this prompt asks for "
-            f"{', '.join(outputs)}. Send it elsewhere with `route` and `asks_for`."
+            "A policy answers with reasoning and code, and this prompt asks for "
+            f"{', '.join(outputs)}: no move of the policy has called SUBMIT, and the run allows no further one. Let its "
+            "last move call SUBMIT, or answer such prompts with `route((asks_for('code'), policy), otherwise=...)`."
         )
     return prompts
 
