@@ -16,7 +16,7 @@ from doc_blocks import Block, blocks, fits, promises
 from thrifty_pool import ThriftyPool
 
 import dspy_rlm
-from sandbox_runtime import Completed, Session, set_default_pool
+from sandbox_runtime import Completed, Session, default_pool, set_default_pool
 from website.api_examples import FOLDER, read_examples
 from website.reference import PAGES
 
@@ -134,11 +134,11 @@ def run(block: Block, names: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def prepared() -> Iterator[Callable[[str], dict[str, Any]]]:
     """Returns the names for the examples of a page. All runs share a sandbox."""
-    pool = ThriftyPool(keeps=2)
+    pool, usual = ThriftyPool(keeps=2), default_pool()
     set_default_pool(pool)
     with contextlib.closing(Prepared()) as all_pages:
         yield all_pages.names
-    set_default_pool(None)
+    set_default_pool(usual)
     pool.close()
 
 
