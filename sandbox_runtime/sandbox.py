@@ -103,6 +103,7 @@ class Failed:
 
 
 CellResult = Completed | Submitted | Failed
+"""The outcome of a cell, for `match` or `isinstance`. What a cell does is data: none of these is an exception."""
 
 
 class Sandbox(Protocol):

@@ -134,6 +134,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("authentication error", "key"), LMAuthError),  # LiteLLM's proxy, 400 and 401
     Rule(("key not allowed to access model",), LMAuthError),  # LiteLLM's proxy
     Rule(("key_model_access_denied",), LMAuthError),
+    Rule(("no connected db",), LMAuthError),  # LiteLLM's proxy without a database, 400: it knows the master key only
     # Machines that the model does not fit on.
     Rule(("failed to load model", "insufficient system resources"), LMServerError, _MEMORY, permanent=True),  # LM Studio
     # Models.

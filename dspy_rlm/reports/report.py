@@ -24,15 +24,21 @@ class Call:
     REPL's function."""
 
     model: str
+    """The name of the model, as in `dspy.LM`."""
+
     depth: int
     """The depth of the run that made the call: 0 is the root."""
 
     chars_in: int = 0
+    """Characters of the prompt."""
     chars_out: int = 0
+    """Characters of the reply."""
     seconds: float = 0.0
+    """Wall time of the call."""
     input_tokens: int | None = None
     """None: not reported, or the reply was not waited for."""
     output_tokens: int | None = None
+    """None: as for `input_tokens`."""
     cost: float | None = None
     """US dollars; None: the price is unknown, or the reply was not waited for."""
     cached: bool = False

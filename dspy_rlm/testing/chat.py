@@ -97,7 +97,15 @@ class Counted(str):
         finish_reason: str = "stop",
         cost: float | None = None,
     ) -> Counted:
-        """A reply with this text; the counts cover all candidates together."""
+        """A reply with this text.
+
+        Args:
+            text: The text.
+            input_tokens: Tokens of the prompt.
+            output_tokens: Tokens of all candidates together.
+            finish_reason: The reason for its end, such as "stop", "length" or "content_filter".
+            cost: US dollars for the header; None sends none.
+        """
         reply = super().__new__(cls, text)
         reply.cost = cost
         reply.input_tokens, reply.output_tokens = input_tokens, output_tokens
@@ -112,7 +120,13 @@ class Called(str):
     """The call as the chat API has it."""
 
     def __new__(cls, text: str, name: str, arguments: Mapping[str, Any]) -> Called:
-        """A reply with this text, which calls the tool `name`."""
+        """A reply with this text, which calls the tool `name`.
+
+        Args:
+            text: The text, usually empty.
+            name: The name of the tool.
+            arguments: The arguments by name; anything that JSON can hold.
+        """
         reply = super().__new__(cls, text)
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         reply.call = {"id": "call_1", "type": "function", "function": function}

@@ -51,7 +51,10 @@ class Raw:
 
 
 Move: TypeAlias = Action | Raw
+"""A reply of a policy: a step, or any text."""
+
 Policy: TypeAlias = Callable[[Task], Generator[Move, Observation, None]]
+"""A script for `policy`: it yields moves, and each `yield` returns the output of that step."""
 
 NO_FURTHER_MOVE = Action(
     reasoning="The script has ended, but the run continues.",

@@ -33,7 +33,7 @@ from sandbox_runtime.sessions import client, rehearsal
 from sandbox_runtime.sessions.call_recorder import CallRecorder
 from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
 from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, Declared, ReplayLog
-from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.tools.host_tools import Detached, HostTools
 from sandbox_runtime.truncation import printable
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.values.type_rules import Rule
@@ -222,9 +222,12 @@ class Supervisor:
         return client.compiled_runtime(self._channel)
 
     def interrupt(self) -> None:
-        """Requests the running cell to stop."""
+        """Requests the running cell to stop, and abandons its calls."""
         self._interrupted = True  # before it has an effect
-        self._channel.interrupt()
+        detached: list[Detached] = []
+        self._channel.interrupt(lambda: detached.append(self._tools.detach()))
+        for calls in detached:
+            self._tools.abandon(calls)
 
     def close(self) -> None:
         """Ends the process for good. Never blocks for long."""
@@ -269,7 +272,13 @@ class Supervisor:
     def _run(self, ran: CellRecord, serve: ServeCall) -> Ended:
         tools = self._tools
         return client.run(
-            self._channel, ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room
+            self._channel,
+            ran.cell,
+            ran.code,
+            serve,
+            tools.is_busy,
+            tools.wait_for_room,
+            tools.accept,
         )
 
     def _save(self) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 import pickle
 import subprocess
@@ -28,6 +29,7 @@ from sandbox_runtime import (
     default_pool,
     set_default_pool,
 )
+from sandbox_runtime.machine import cpus
 from sandbox_runtime.pool import _SessionSpec
 
 LIMITS = Limits(cell_seconds=20)
@@ -103,6 +105,24 @@ class TestLend:
 
         assert (has_run, warm_has_run) == ("False", "True")
         assert before == after
+
+    def test_no_session_is_rehearsed_while_more_runs_than_processors_go_on(self):
+        """The runs need the processors more. A session that is not rehearsed is lent all the same."""
+        many = math.floor(cpus()) + 1
+        pool = Pool(1, limits=LIMITS, idle_seconds=600, max_sessions=many)
+        slots = [pool.slot() for _ in range(many)]
+        assert all(slot.granted.done() for slot in slots)
+        pool.lend().close()
+        wait_until(lambda: pool.warm() == 1)
+
+        with pool.lend() as warm:
+            ran = warm.run_cell("import linecache\nprint('<cell 0>' in linecache.cache)").output
+            assert warm.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
+        for slot in slots:
+            slot.release()
+        pool.close()
+
+        assert ran == "False\n"
 
     def test_a_namespace_is_never_lent_twice(self, lender):
         """A borrower's state ends with its loan."""
@@ -245,6 +265,7 @@ class TestEnd:
         program = f"""
 import os, threading
 from sandbox_runtime import Limits, Pool
+from sandbox_runtime.machine import cpus
 from sandbox_runtime.pool import _SessionSpec
 pool = Pool()
 pool.lend().close()

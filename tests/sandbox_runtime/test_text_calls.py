@@ -89,7 +89,8 @@ class TestDeadline:
         work.start()
         while not calls._running and work.is_alive():
             time.sleep(0.001)
-        calls.cancel()
+        for deadline in calls.running:
+            deadline.cancel()
         work.join(60)
         calls.close()
 

@@ -20,7 +20,10 @@ FILE = "report.json"
 
 @dataclasses.dataclass(frozen=True)
 class JobReport:
-    """The end of a job, of this call and of those before it."""
+    """The report of a job: of this call of `batch`, and of those before it.
+
+    Iterate over it for the rows, as dicts, in the order of the source.
+    """
 
     out: str
     """The folder of the job."""
