@@ -13,6 +13,8 @@ import dspy
 import pytest
 
 import dspy_rlm
+from benchmarks.counting import COUNT, DEVSET, KEYWORD, TRAINSET, make_server, score
+from benchmarks.counting import metric as counts_right
 from dspy_rlm.errors import InputError, RunFailedError
 from dspy_rlm.testing import (
     Action,
@@ -177,6 +179,41 @@ class TestOptimizers:
             better = optimizer.compile(distributed, trainset=EXAMPLES[:3])
 
         assert any("print(len" in demo["code"] for demo in better.module.generate_action.demos)
+
+    @pytest.mark.parametrize("demos", [0, 1], ids=["instructions", "demonstrations"])
+    def test_mipro_optimizes_it(self, ray_cluster, demos):
+        """A worker runs the candidate of each trial, with its instruction and the demonstrations of workers' traces."""
+        pytest.importorskip("optuna", reason="optuna is not installed: pip install optuna")
+        with make_server() as server:
+            rlm = dspy_rlm.RLM(COUNT, max_iterations=3)
+            rlm.set_lm(server.lm("root"))
+            program = dspy_rlm.ray.distributed(rlm, runs_per_worker=4)
+            mipro = dspy.MIPROv2(
+                metric=counts_right,
+                prompt_model=server.lm("replace"),
+                task_model=server.lm("root"),
+                auto=None,
+                num_candidates=2,
+                max_bootstrapped_demos=demos,
+                max_labeled_demos=demos,
+                num_threads=4,
+            )
+            before = score(program)
+            better = mipro.compile(
+                program, trainset=TRAINSET, valset=DEVSET, num_trials=3, minibatch=False
+            )
+            on_the_cluster = score(better)
+            program.close()
+            here = score(better.module)  # the workers have ended
+
+        assert (before, on_the_cluster, here) == (50.0, 100.0, 100.0)
+        assert isinstance(better.module, dspy_rlm.RLM)
+        assert better._crew is program._crew
+        action = better.module.generate_action
+        # Either makes the policy count right, so with both the optimizer may choose one.
+        assert KEYWORD in action.signature.instructions or (demos and action.demos)
+        assert KEYWORD not in rlm.generate_action.signature.instructions
+        assert not rlm.generate_action.demos
 
     def test_a_compiled_module_still_shows_its_predictors(self, distributed):
         """DSPy skips a compiled module inside of another, so the mark moves to the outer one."""

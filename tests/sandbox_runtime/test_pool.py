@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import os
 import pickle
 import subprocess
@@ -27,6 +29,7 @@ from sandbox_runtime import (
     default_pool,
     set_default_pool,
 )
+from sandbox_runtime.machine import cpus
 from sandbox_runtime.pool import _SessionSpec
 
 LIMITS = Limits(cell_seconds=20)
@@ -102,6 +105,24 @@ class TestLend:
 
         assert (has_run, warm_has_run) == ("False", "True")
         assert before == after
+
+    def test_no_session_is_rehearsed_while_more_runs_than_processors_go_on(self):
+        """The runs need the processors more. A session that is not rehearsed is lent all the same."""
+        many = math.floor(cpus()) + 1
+        pool = Pool(1, limits=LIMITS, idle_seconds=600, max_sessions=many)
+        slots = [pool.slot() for _ in range(many)]
+        assert all(slot.granted.done() for slot in slots)
+        pool.lend().close()
+        wait_until(lambda: pool.warm() == 1)
+
+        with pool.lend() as warm:
+            ran = warm.run_cell("import linecache\nprint('<cell 0>' in linecache.cache)").output
+            assert warm.run_cell("SUBMIT(answer=1)").outputs == {"answer": 1}
+        for slot in slots:
+            slot.release()
+        pool.close()
+
+        assert ran == "False\n"
 
     def test_a_namespace_is_never_lent_twice(self, lender):
         """A borrower's state ends with its loan."""
@@ -244,6 +265,7 @@ class TestEnd:
         program = f"""
 import os, threading
 from sandbox_runtime import Limits, Pool
+from sandbox_runtime.machine import cpus
 from sandbox_runtime.pool import _SessionSpec
 pool = Pool()
 pool.lend().close()
@@ -275,11 +297,22 @@ print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
             assert session.run_cell("1") == Completed("1\n")
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"idle_seconds": 0}])
+@pytest.mark.parametrize("options", [{"size": -1}, {"idle_seconds": 0}])
 def test_a_pool_needs_positive_numbers(options):
-    """A size or time of 0 is refused."""
+    """A size below 0, or a time of 0, is refused."""
     with pytest.raises(ValueError, match="positive"):
         Pool(**options)
+
+
+def test_a_pool_of_size_0_opens_each_session_when_it_is_lent(deno_children):
+    """It keeps nothing warm, starts no thread for that, and closes like any other."""
+    with contextlib.closing(Pool(0, limits=LIMITS)) as pool, pool.lend() as session:
+        assert session.run_cell("1") == Completed("1\n")
+        opened = session.pid
+        assert opened in deno_children()
+        assert (pool.warm(), pool._maintainer) == (0, None)
+
+    assert opened not in deno_children()
 
 
 @pytest.mark.parametrize("take", [Pool, lambda packages: default_pool().lend(packages=packages)])
@@ -332,14 +365,16 @@ class TestDefault:
 
     def test_it_can_be_another(self, pool):
         """The pool that was set is the default, until it is taken back."""
-        usual = default_pool()
-        set_default_pool(pool)
+        before = default_pool()
         try:
-            assert default_pool() is pool
-        finally:
             set_default_pool(None)
-
-        assert default_pool() is usual
+            usual = default_pool()
+            set_default_pool(pool)
+            assert default_pool() is pool
+            set_default_pool(None)
+            assert default_pool() is usual
+        finally:
+            set_default_pool(before)
 
     def test_copies_of_a_pool_are_the_pool(self, pool):
         """Copies of a program, as optimizers create them, share the pool's sessions."""
