@@ -183,7 +183,7 @@ class CellPreparation:
         # What the last cell has submitted may be large.
         self._signal.__traceback__ = self._signal.__context__ = None
         forget_host_exceptions()
-        tool_wrappers.restore([])
+        tool_wrappers.drop_own()
         self._shelve(self._seconds)
 
     def prepare(self, cell: int, code: str, *, plain: bool = False) -> object:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all, float, int, len, list, map, memoryview, range, str, type, zip
+from builtins import all, any, float, int, len, list, map, max, memoryview, range, str, type
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from operator import is_
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,10 @@ BLOCK_BYTES = 8192
 
 # As much of a long text is decoded at once.
 PIECE_BYTES = 1024 * 1024
+
+
+# Those that `Output` sets.
+_OUTPUT_ATTRIBUTES = 9
 
 
 class Output:
@@ -46,9 +51,18 @@ class Output:
 
     def is_new(self, limit: int, emit: Callable[[str], None]) -> bool:
         """Returns whether this is as it was created with these arguments."""
-        created = Output(limit, emit).__dict__
-        created["_sent_at"] = self._sent_at
-        return type(self._sent_at) is float and _same(self.__dict__, created)
+        lists = self._head, self._tail, self._unsent
+        numbers = self._half, self._head_room, self._tail_chars, self._omitted
+        half = max(limit // 2, 1)
+        return (
+            self._emit is emit
+            and len(self.__dict__) == _OUTPUT_ATTRIBUTES
+            and type(self._sent_at) is float
+            and all(map(is_, map(type, lists), repeat(list)))
+            and all(map(is_, map(type, numbers), repeat(int)))
+            and not any(lists)
+            and numbers == (half, half, 0, 0)
+        )
 
     def begin(self) -> None:
         """Starts the time until printed text is sent."""
@@ -97,18 +111,6 @@ class Output:
         if not self._omitted:
             return head + tail
         return _with_gap(self._omitted, head, tail)
-
-
-def _same(now: dict[str, Any], created: dict[str, Any]) -> bool:
-    """Returns whether two dictionaries have the same items: numbers, empty lists, or one and the same object."""
-    if len(now) != len(created):
-        return False
-    for (name, value), (own_name, own) in zip(now.items(), created.items(), strict=True):
-        if name is not own_name or type(value) is not type(own):
-            return False
-        if value is not own and (type(value) not in (int, list) or value != own):
-            return False
-    return True
 
 
 class Cells(Protocol):

@@ -264,3 +264,30 @@ class TestAbridging:
         expected = text if len(text) <= limit else text[:half] + middle + text[-half:]
 
         assert abridge(text, limit) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda output: output.write("x"),
+        lambda output: output.omit(1),
+        lambda output: setattr(output, "_emit", print),
+        lambda output: setattr(output, "_half", 10**9),
+        lambda output: setattr(output, "_head", ["x"]),
+        lambda output: setattr(output, "_tail", ()),
+        lambda output: setattr(output, "render", lambda: "x"),
+        lambda output: setattr(output, "_omitted", True),
+        lambda output: setattr(output, "_sent_at", None),
+    ],
+)
+def test_an_output_that_a_cell_has_changed_is_not_new(change):
+    """What an earlier cell has planted in it would be in the next cell's output."""
+    emitted = []
+    emit = emitted.append
+    output = Output(100, emit)
+    assert output.is_new(100, emit)
+    assert not output.is_new(98, emit)
+
+    change(output)
+
+    assert not output.is_new(100, emit)

@@ -123,6 +123,12 @@ def _contents(front: types.ModuleType) -> dict[str, Any]:
 # ---- Between cells ----
 
 
+def drop_own() -> None:
+    """Drops what the last cell has loaded for itself."""
+    _OWN_FRONTS.clear()
+    _OWN_MODULES.clear()
+
+
 def restore(kept: list[Any]) -> None:
     """Takes out what the last cell has loaded for itself, and adds it to `kept`. Binds the names of modules again."""
     for own in (_OWN_FRONTS, _OWN_MODULES):
