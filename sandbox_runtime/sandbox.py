@@ -78,6 +78,7 @@ class Submitted:
     """See `Completed`."""
 
     own: OwnLines = OwnLines()
+    """See `Completed`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Failed:
     """True if the definitions of cells are lost; assigned variables are back."""
 
     own: OwnLines = OwnLines()
+    """See `Completed`."""
 
 
 CellResult = Completed | Submitted | Failed

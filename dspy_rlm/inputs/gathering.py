@@ -38,6 +38,8 @@ class Skipped:
     """A file that was left out, with the reason."""
 
     path: str
+    """The path of the file or folder."""
+
     reason: str
     """A few words, such as `hidden`, `ignored by .gitignore`, `binary` or `unreadable`."""
 

@@ -57,7 +57,11 @@ class Usage:
     """The totals of one model's calls at one depth."""
 
     model: str
+    """The name of the model, as in `dspy.LM`."""
+
     depth: int
+    """0 for the calls of the root run, 1 and below for those of sub-runs."""
+
     calls: int = 0
     """Calls that were sent."""
     cached: int = 0
@@ -65,6 +69,8 @@ class Usage:
     input_tokens: int | None = 0
     """None: a call did not report them."""
     output_tokens: int | None = 0
+    """None: a call did not report them."""
+
     cost: float | None = 0.0
     """US dollars; None: the price of a call is unknown."""
 
@@ -110,8 +116,13 @@ class Step:
     """One turn: the root LM's reasoning and code, and the output."""
 
     reasoning: str
+    """The reasoning of the root LM."""
+
     code: str
+    """The code of the cell."""
+
     output: str
+    """The output of the cell, as the root LM saw it."""
 
     note: str = dataclasses.field(default="", compare=False)
     """The end of the output if the harness itself wrote it: a prompt shows it without quoting."""
@@ -139,6 +150,8 @@ class RunReport:
     """The reason for the end: `SUBMIT`, the name of a limit, `interrupted`, or the name of an exception."""
 
     steps: tuple[Step, ...] = dataclasses.field(repr=False)
+    """The turns of the root LM, first to last."""
+
     llm_calls: int
     """LM calls that the run's code caused, including those of sub-runs."""
 

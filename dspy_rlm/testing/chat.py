@@ -32,7 +32,10 @@ class Message:
     """One message of a request, with its text parts joined."""
 
     role: str
+    """`system`, `user`, `assistant` or another role of the chat API."""
+
     text: str
+    """The text; pictures and other parts are left out."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,14 @@ class Counted(str):
     """A reply with the token counts and the finish reason that the server reports, to script costs."""
 
     input_tokens: int
+    """Tokens of the prompt."""
+
     output_tokens: int
+    """Tokens of all candidates together."""
+
     finish_reason: str
+    """The reason for its end."""
+
     cost: float | None
     """US dollars that are reported in a header, as LiteLLM's proxy does."""
 

@@ -44,6 +44,7 @@ class Raw:
     """A reply that is sent verbatim, to play an LM's mistake: prose, a wrong fence, missing fields."""
 
     text: str
+    """The whole reply."""
 
     then: Action | None = None
     """The answer when DSPy asks for the same step again in JSON, as it does after a reply that it cannot

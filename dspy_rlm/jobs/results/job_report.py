@@ -65,6 +65,7 @@ class JobReport:
     """The errors of this call by their type, with their number."""
 
     outputs: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    """The names of the outputs, which are columns of the rows."""
 
     @property
     def rows(self) -> int:
