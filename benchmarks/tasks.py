@@ -6,52 +6,44 @@
 
 No language model takes part. The first table has honest policies, whose ceiling is a score of 1: less would be a fault of the engine. The
 second has two outputs of tens of thousands and of millions of pairs. The third has policies that fail, and the reaction of the engine. Tokens
-are characters by four. Exits with 1 if a score is not the ceiling of its policy.
+are characters by four. Exits with 1 if a score is not the ceiling of its policy, or not what is known of its way to fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.task_policies.asking import ASKING
 from benchmarks.task_policies.failing import FAILURES, extract, reactions
 from benchmarks.task_policies.honest import CEILING, HONEST
 from benchmarks.task_policies.running import Outcome, run
+from benchmarks.task_policies.tables import (
+    FailedRow,
+    Row,
+    failed_table,
+    honest_table,
+    tokens_table,
+    ways_table,
+)
 from dspy_rlm import tasks
 
 LENGTHS = (8_000, 128_000, 1_000_000)
 FAILING_TOKENS = 32_000
-# Lines of a task for the failures that ask about lines.
-ASKING = ("oolong-counting",)
 
 # Users who all have a line with one of two labels: 262 of them are 34,191 pairs, 2,829 are 4,000,206.
 PAIRS = (
     (34_191, {"tokens": 128_000, "users": 262, "seed": 1}),
     (4_000_206, {"tokens": 1_000_000, "users": 2_829, "seed": 0}),
 )
-
-
-@dataclass(frozen=True)
-class Row:
-    """One policy on one task at one length: means over its examples."""
-
-    task: str
-    tokens: int
-    examples: int
-    score: float
-    official: float
-    turns: float
-    calls: float
-    root_tokens_per_turn: float
-    sub_tokens: float
-    seconds: float
 
 
 def row_of(task: tasks.Task, tokens: int, outcomes: Sequence[Outcome]) -> Row:
@@ -92,25 +84,6 @@ def many_pairs() -> Iterator[tuple[int, Row]]:
             )
 
 
-@dataclass(frozen=True)
-class FailedRow:
-    """A way to fail on a task."""
-
-    task: str
-    failure: str
-    score: float
-    official: float
-    ended: str
-    turns: int
-    calls: int
-    tokens: int
-    """Tokens of all prompts, of the root and of the sub-LM."""
-    honest_tokens: int
-    """The same of the honest policy on the same example."""
-    reactions: list[str]
-    reported: list[str]
-
-
 def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[FailedRow]:
     """Yields a row for each task and each way to fail that applies to it. Runs are recorded in the folder `journal`."""
     for name in names:
@@ -127,6 +100,7 @@ def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[Faile
                 name,
                 failure.name,
                 bad.score,
+                failure.known(name),
                 bad.official,
                 bad.ended,
                 bad.turns,
@@ -144,73 +118,8 @@ def _counting(task: tasks.Task) -> tasks.Task:
     return replace(task, examples=tuple((plain or task.examples)[:1]))
 
 
-# ---- Tables ----
-
-
-def honest_table(rows: Sequence[Row]) -> list[str]:
-    """Returns the rows as Markdown."""
-    head = (
-        "task",
-        "tokens",
-        "score",
-        "published rule",
-        "turns",
-        "sub-calls",
-        "root tokens a turn",
-        "sub tokens",
-        "s",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        cells = (
-            row.task,
-            f"{row.tokens:,}",
-            f"{row.score:.3g}",
-            f"{row.official:.3g}",
-            f"{row.turns:.3g}",
-            f"{row.calls:.3g}",
-            f"{row.root_tokens_per_turn:,.0f}",
-            f"{row.sub_tokens:,.0f}",
-            f"{row.seconds:.1f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def failed_table(rows: Sequence[FailedRow]) -> list[str]:
-    """Returns the rows as Markdown."""
-    head = (
-        "task",
-        "way to fail",
-        "score",
-        "published rule",
-        "end",
-        "turns",
-        "sub-calls",
-        "tokens, to honest",
-        "in the run",
-        "in the record",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        cells = (
-            row.task,
-            row.failure,
-            f"{row.score:.2f}",
-            f"{row.official:.2f}",
-            row.ended,
-            str(row.turns),
-            str(row.calls),
-            f"{row.tokens:,} ({row.tokens / row.honest_tokens:.1f}x)",
-            "; ".join(row.reactions).replace("|", "/") or "nothing",
-            ", ".join(row.reported) or "nothing",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Runs what was asked for and prints the tables; returns 1 if a score is not the ceiling."""
+    """Runs what was asked for and prints the tables; returns 1 if a score is not what it has to be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=list(LENGTHS))
     parser.add_argument("--only", nargs="+", choices=tasks.names(), default=list(tasks.names()))
@@ -239,16 +148,25 @@ def main(arguments: Sequence[str]) -> int:
             for case in failures(options.only, FAILING_TOKENS, Path(folder)):
                 print(failed_table([case])[-1], flush=True)
                 failed.append(case)
-    print(f"\n{time.perf_counter() - start:.0f} s")
+        print("\n" + "\n".join([*ways_table(failed), "", *tokens_table(failed)]))
+    took = sum(os.times()[:4])  # of this process, and of the sandboxes that have ended
+    print(f"\n{time.perf_counter() - start:.0f} s; {took:.0f} s of CPU time")
     if options.json:
         record = {
             "honest": [asdict(row) for row in rows],
             "failures": [asdict(row) for row in failed],
         }
         options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    missed = [row for row in rows if row.score != CEILING]
-    for row in missed:
-        print(f"{row.task} at {row.tokens:,} tokens: {row.score}, and the ceiling is {CEILING}")
+    missed = [
+        f"{row.task} at {row.tokens:,} tokens: {row.score}, and the ceiling is {CEILING}"
+        for row in rows
+        if row.score != CEILING
+    ]
+    for case in failed:
+        low, high = case.known
+        if not low <= case.score <= high:
+            missed.append(f"{case.task}, {case.failure}: {case.score}, not {low:g} to {high:g}")
+    print("\n".join(missed))
     return 1 if missed else 0
 
 

@@ -24,7 +24,7 @@ def configure(
     limits_per_model: LimitsPerModel | Literal[_Unset.UNSET] = UNSET,
     live: LiveOption | Literal[_Unset.UNSET] = UNSET,
 ) -> None:
-    """Sets what all RLMs of the process do that were not told otherwise. Settings that are not named stay as they are.
+    """Sets the defaults of all RLMs of the process; an argument of an RLM precedes them. What is not passed stays as it is.
 
     Args:
         journal: Where runs are recorded, as `journal=` of an RLM. False: nowhere, also if `DSPY_RLM_JOURNAL` is set. None:

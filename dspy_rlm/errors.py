@@ -81,7 +81,7 @@ class ToolServerError(RLMError):
 
     Attributes:
         server: The name of the server.
-        was_sent: False if the server cannot have seen the request.
+        was_sent: False if a call of a tool certainly did not reach the server, so that it can be sent again.
     """
 
     def __init__(self, message: str, *, server: str = "", was_sent: bool = True) -> None:

@@ -61,7 +61,11 @@ class EngineMissingError(EngineError):
 
 
 class EngineCorruptError(EngineError):
-    """An installed file was changed or damaged; `path` names it."""
+    """An installed file was changed or damaged.
+
+    Attributes:
+        path: The file.
+    """
 
     def __init__(self, message: str, path: str) -> None:
         super().__init__(message)
@@ -115,7 +119,10 @@ class CheckpointError(SandboxError):
 
 
 class ProtocolError(SandboxError):
-    """The other end violated the protocol."""
+    """The sandbox violated the protocol of the pipe, which no honest cell can make it do.
+
+    A session handles it: it ends the process, continues in another one, and writes `protocol.violated` to the audit log.
+    """
 
 
 class SessionClosedError(SandboxError):

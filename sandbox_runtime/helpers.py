@@ -32,7 +32,7 @@ from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.forms import decoded, form_of
 from sandbox_runtime.texts.listing.walk import LeftOut
 from sandbox_runtime.texts.objects.store import Address, Store, address_of
-from sandbox_runtime.texts.regular_files import open_regular
+from sandbox_runtime.texts.regular_files import open_regular, open_regular_below
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
 from sandbox_runtime.tools.call_scope import call_line
@@ -110,6 +110,7 @@ __all__ = [
     "omission_at",
     "omission_in",
     "open_regular",
+    "open_regular_below",
     "python_library",
     "ready_packages",
     "redact_secrets",

@@ -92,7 +92,7 @@ class Pool:
         """Creates an empty pool; nothing is started yet.
 
         Args:
-            size: Warm sessions, at most; lent sessions do not count.
+            size: Warm sessions, at most; lent sessions do not count. 0: every session is opened when it is lent.
             limits: Resource limits of its sessions; `lend` can override them.
             packages: Packages that cells can import; `lend` can override them.
             idle_seconds: How long a session waits for a borrower.
@@ -105,12 +105,12 @@ class Pool:
                 less than a gibibyte, no session is kept warm.
 
         Raises:
-            ValueError: A number is not positive.
+            ValueError: A number is not positive, or `size` is below 0.
             PackageError: A package cannot be resolved.
         """
-        if size < 1 or idle_seconds <= 0 or (max_sessions is not None and max_sessions < 1):
+        if size < 0 or idle_seconds <= 0 or (max_sessions is not None and max_sessions < 1):
             raise ValueError(
-                "A pool needs a size of 1 or more, a positive idle_seconds and max_sessions of 1 or more."
+                "A pool needs a size of 0 or more, a positive idle_seconds and max_sessions of 1 or more."
             )
         self.size = size
         self.max_sessions = default_bound() if max_sessions is None else max_sessions
@@ -212,6 +212,8 @@ class Pool:
         """Takes the freshest warm session, or None; either way the maintainer learns of the demand."""
         with self._changed:
             self._closed = False
+            if self.size == 0:
+                return None
             group = self._warm.get(spec)
             if group is None:
                 group = self._warm[spec] = _WarmSessions()
@@ -372,7 +374,11 @@ def default_pool() -> Pool:
 
 
 def set_default_pool(pool: Pool | None) -> None:
-    """Makes a pool that of all RLMs of this process that have none of their own. None: the usual one again."""
+    """Sets the pool that all RLMs of this process share, except those with a pool of their own.
+
+    Args:
+        pool: The pool. The caller closes it. None: the usual one again.
+    """
     global _chosen_pool
     _chosen_pool = pool
 

@@ -78,6 +78,7 @@ class Submitted:
     """See `Completed`."""
 
     own: OwnLines = OwnLines()
+    """See `Completed`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +101,11 @@ class Failed:
     """True if the definitions of cells are lost; assigned variables are back."""
 
     own: OwnLines = OwnLines()
+    """See `Completed`."""
 
 
 CellResult = Completed | Submitted | Failed
+"""The outcome of a cell, for `match` or `isinstance`. What a cell does is data: none of these is an exception."""
 
 
 class Sandbox(Protocol):

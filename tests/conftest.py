@@ -27,7 +27,7 @@ import pytest
 from hypothesis import settings
 from soak import faults
 
-from sandbox_runtime import default_pool
+from sandbox_runtime import Pool, set_default_pool
 
 # LiteLLM calls `asyncio.get_event_loop()`, which before Python 3.14 creates a loop in the main thread that nothing
 # closes, and the warning about it would fail whichever test runs next. After this call it raises instead.
@@ -90,7 +90,9 @@ def deno_children() -> Callable[..., set[int]]:
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_left_running() -> Iterator[None]:
     # Nothing is opened ahead for a borrower that may not come: a warm session takes 0.7 s of processor time.
-    default_pool().size = 0
+    pool = Pool(0)
+    set_default_pool(pool)
     yield
-    default_pool().close()
+    set_default_pool(None)
+    pool.close()
     assert faults.deno_children() == set(), "tests left sandboxes running"

@@ -20,6 +20,7 @@ PAGES = sorted(
     [
         *PROJECT.glob("*.md"),
         *PROJECT.glob("docs/**/*.md"),
+        *PROJECT.glob("website/api/*.md"),
         PROJECT / "benchmarks" / "README.md",
         PROJECT / "notebooks" / "README.md",
     ]

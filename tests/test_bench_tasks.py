@@ -7,7 +7,14 @@ import pytest
 from benchmarks.task_policies.failing import FAILURES, extract, reactions
 from benchmarks.task_policies.honest import CEILING, HONEST
 from benchmarks.task_policies.running import Outcome, run
-from benchmarks.tasks import Row, honest_table, main, row_of
+from benchmarks.task_policies.tables import (
+    FailedRow,
+    Row,
+    honest_table,
+    tokens_table,
+    ways_table,
+)
+from benchmarks.tasks import main, row_of
 from dspy_rlm import tasks
 
 TOKENS = 8_000
@@ -38,11 +45,14 @@ def test_an_honest_policy_reaches_its_ceiling(name):
 # How each run ends, and the reactions of the engine in the run and in the record.
 ENDINGS = {
     "answers from memory": ("submitted (SUBMIT)", [], ["unread_inputs"]),
-    "answers from memory, coverage required": ("extracted (max_errors)", ["refused"], ["unread_inputs"]),
+    "answers from memory, coverage required": ("extracted (max_errors)", ["refused", "warned"], ["unread_inputs"]),
     "never reads": ("extracted (max_iterations)", ["warned"], ["repeated_cells"]),
-    "loops on slow code": ("extracted (max_errors)", ["stopped"], ["failed_cells"]),
+    "loops on slow code": ("extracted (max_errors)", ["stopped", "warned"], ["failed_cells"]),
     "trusts what is shown": ("submitted (SUBMIT)", ["warned"], []),
+    "trusts what is shown, coverage tracked": ("submitted (SUBMIT)", ["warned"], ["unread_inputs"]),
+    "finds it five times, submits another": ("submitted (SUBMIT)", [], ["repeated_cells", "repeated_prompts"]),
     "one call per line": ("submitted (SUBMIT)", ["refused"], ["failed_cells"]),
+    "one call per line, no budget": ("submitted (SUBMIT)", [], []),
     "asks five times": ("submitted (SUBMIT)", [], ["repeated_prompts"]),
     "cuts lines in half": ("submitted (SUBMIT)", [], []),
 }  # fmt: skip
@@ -63,6 +73,8 @@ def test_the_engine_reacts_to_a_way_to_fail(failure, tmp_path):
     )
 
     ended, in_run, in_record = ENDINGS[failure.name]
+    low, high = failure.known(task.name)
+    assert low <= outcome.score <= high
     assert outcome.ended == ended
     assert [reaction.split(":")[0] for reaction in reactions(outcome.outputs)] == in_run
     assert set(in_record) <= set(outcome.reported)
@@ -82,6 +94,31 @@ def test_a_table_has_the_means_of_a_task():
     assert (
         honest_table([row])[-1] == "| graphwalks | 4,000 | 1 | 0.5 | 3 | 0.5 | 1,000 | 50 | 2.0 |"
     )
+
+
+def test_tables_of_the_ways_to_fail_have_what_the_tasks_share_and_where_they_differ():
+    """A cell has one value if all tasks agree, and otherwise each with the number of tasks."""
+
+    def row(task: str, failure: str, tokens: int, *reactions: str) -> FailedRow:
+        return FailedRow(
+            task, failure, 0.0, (0.0, 0.1), 0.0, "submitted", 3, 0, tokens, 1_000, list(reactions), []
+        )  # fmt: skip
+
+    rows = [
+        row("code-qa", "guesses", 100),
+        row("code-qa", "prints", 2_000, "warned: cut", "refused: no"),
+        row("mrcr", "guesses", 100),
+        row("mrcr", "prints", 2_500),
+    ]
+
+    assert ways_table(rows)[2:] == [
+        "| guesses | 2 | 0 | submitted | 3 | 0 | 0.1x | nothing | nothing |",
+        "| prints | 2 | 0 | submitted | 3 | 0 | 2 to 2.5x | warned, refused (1); nothing (1) | nothing |",
+    ]
+    assert tokens_table(rows[:3])[2:] == [
+        "| code-qa | 1,000 | 0.1x | 2x |",
+        "| mrcr | 1,000 | 0.1x |  |",
+    ]
 
 
 @pytest.mark.nightly

@@ -244,6 +244,7 @@ NOT_OF_STRANGERS = {
     "sandbox_runtime/guest/integrity/object_memory.py": "the interpreter's own memory, while the boot image is made",
     "sandbox_runtime/packages/lockfile.py": "a lock file of the user's",
     "sandbox_runtime/packages/pip.py": "single characters, without repetition",
+    "sandbox_runtime/packages/pip_guard.py": "names of files, short or refused",
     "sandbox_runtime/packages/pip_report.py": "names of packages, short or refused",
     "sandbox_runtime/isolation/os_isolation.py": "numbers that the kernel writes",
     "sandbox_runtime/texts/search_worker.py": "a cell's own pattern, in the process that is killed for it",

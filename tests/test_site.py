@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
-import dspy
 import pytest
 from doc_blocks import PROJECT
 
 import dspy_rlm
 import sandbox_runtime
 from website.__main__ import check_navigation, read_config, source_pages
-from website.api_examples import EXAMPLES, RUN
 from website.links import broken_links
 from website.navigation import entries, problems
 from website.reference import DSPY_RLM, PAGES, SANDBOX_RUNTIME, sections
@@ -35,6 +34,10 @@ def test_a_page_without_a_section_is_named():
     ]
 
 
+# The programs that are not called as their page.
+EXAMPLES = {"evaluation-and-ci": "evaluation", "web-service": "service"}
+
+
 @pytest.mark.parametrize(
     ("module", "groups"),
     [(dspy_rlm, DSPY_RLM), (sandbox_runtime, SANDBOX_RUNTIME)],
@@ -45,26 +48,6 @@ def test_every_public_name_is_in_the_reference(module, groups):
     listed = [name for names in sections(module.__all__, groups).values() for name in names]
     assert sorted(listed) == sorted(module.__all__)
     assert {name for names in groups.values() for name in names} <= set(module.__all__)
-
-
-def test_the_examples_of_the_reference_are_about_names_that_exist():
-    """Each example of the reference compiles, and belongs to a public name."""
-    public = {
-        f"{module.__name__}.{name}"
-        for module in (dspy_rlm, sandbox_runtime)
-        for name in module.__all__
-    }
-    assert set(EXAMPLES) <= public
-    for name, example in EXAMPLES.items():
-        compile(example, name, "exec")
-        assert name.rpartition(".")[2] in example
-
-
-@pytest.mark.nightly  # opens sandboxes; the examples of the pages show the same on each push
-@pytest.mark.parametrize("name", RUN)
-def test_the_examples_of_the_reference_run(name):
-    """Each example that needs nothing of the reader's holds what it asserts."""
-    exec(compile(RUN[name], name, "exec", dont_inherit=True), {"dspy": dspy, "dspy_rlm": dspy_rlm})
 
 
 def literals() -> str:
@@ -91,6 +74,38 @@ def test_the_messages_of_troubleshooting_exist():
 
     assert len(quoted) >= 25
     assert missing == []
+
+
+def test_the_support_matrix_is_that_of_the_project():
+    """The extras, their oldest versions, DSPy's range and the Pythons of CI are those that the project states."""
+    page = (PROJECT / "docs" / "platforms.md").read_text("utf-8")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra, needs in project["optional-dependencies"].items():
+        if extra in {"dev", "integrations"}:  # for the tests
+            continue
+        [row] = [line for line in page.splitlines() if line.startswith(f"| `{extra}` |")]
+        stated = sorted(row.rstrip(" |").rpartition(" | ")[2].split(", "))
+        assert stated == sorted(one.replace(">=", " ") for one in needs if "dspy-rlm[" not in one)
+    assert "dspy>=3.4.1,<3.5" in project["dependencies"]
+    assert "3.4.1 or newer, below 3.5" in page
+    workflow = (PROJECT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    assert 'python: ["3.11", "3.12", "3.13", "3.14"]' in workflow
+    assert "lists 3.11 to 3.14" in page
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    sorted(page for page in (PROJECT / "docs" / "recipes").glob("*.md") if page.stem != "index"),
+    ids=lambda recipe: recipe.stem,
+)
+def test_a_recipe_has_its_command_and_says_what_only_a_model_shows(recipe: Path):
+    """Each page has the one command that runs it, and says that policies made its output."""
+    page = recipe.read_text("utf-8")
+    program = f"examples/{EXAMPLES.get(recipe.stem, recipe.stem.replace('-', '_'))}.py"
+    assert f"python {program}" in page
+    assert (PROJECT / program).is_file()
+    assert re.search(r"scripted polic(y|ies)", page, re.IGNORECASE)
+    assert re.search(r"nothing about quality|a question about the model|needs a model", page)
 
 
 def test_links_between_files_become_links_between_pages():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,7 @@ from typing import Any
 import pytest
 from doc_blocks import PROJECT
 
-import dspy_rlm
-import sandbox_runtime
+from website.reference import PAGES
 
 # Builds the site and opens all of its pages.
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]
@@ -89,12 +89,24 @@ def opened(chromium: Any, address: str, page: str, **options: Any) -> tuple[Any,
     return view, misdeeds
 
 
-def test_every_public_name_has_an_anchor(site: Path):
-    """Each name of both packages is in the built reference, with its documentation."""
-    for module in (dspy_rlm, sandbox_runtime):
-        text = (site / "api" / f"{module.__name__}.html").read_text("utf-8")
-        missing = [name for name in module.__all__ if f'id="{module.__name__}.{name}"' not in text]
-        assert missing == []
+@pytest.mark.parametrize("page", PAGES)
+def test_every_public_name_is_documented(site: Path, page: str):
+    """Each public name has an anchor, with its documentation and an example before the next one."""
+    text = (site / page).with_suffix(".html").read_text("utf-8")
+    entries = {part.partition('"')[0]: part for part in text.split('<span id="')[1:]}
+    lacking = [
+        f"{module.name}.{name}"
+        for module in PAGES[page][1]
+        for name in importlib.import_module(module.name).__all__
+        if not all(
+            one in entries.get(f"{module.name}.{name}", "") for one in ("doc-heading", "Example:")
+        )
+    ]
+    assert lacking == []
+
+
+def test_the_constructor_of_an_rlm_is_documented(site: Path):
+    """The parameters of a constructor that a class inherits are on its page, with their units."""
     assert "US dollars for all LMs of a run together" in (site / "api" / "dspy_rlm.html").read_text(
         "utf-8"
     )

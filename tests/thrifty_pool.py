@@ -28,7 +28,7 @@ from sandbox_runtime.helpers import Loan, ready_packages
 MOST_LOANS = 50
 
 # The timeout for a loan to end: its borrower may be a thread that never does.
-LOAN_SECONDS = 5.0
+LOAN_SECONDS = 60.0
 
 
 _FORGET = """\

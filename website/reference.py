@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from website.api_examples import EXAMPLES
+from website.api_examples import read_examples
+from website.staging import with_notes
 
 # The headings of a page, each with its names. A public name that no heading has comes under "Others".
 Groups = Mapping[str, Sequence[str]]
@@ -122,39 +123,79 @@ def write_pages(root: Path) -> dict[str, str]:
         loader.load(package)
     texts = {}
     for page, (title, modules) in PAGES.items():
+        examples = read_examples(page)
         lines = [f"# {title}", ""]
+        if len(modules) == 1:
+            lines += [
+                f"Everything that `from {modules[0].name} import ...` has. Only these names are public.",
+                "",
+            ]
+        lines += [
+            f'??? note "The lines before each example"\n\n{_indented(examples.introduction)}',
+            "",
+        ]
         for module in modules:
             loaded = loader.modules_collection[module.name]
-            lines += _module(module, loaded, alone=len(modules) == 1)
+            lines += _module(module, loaded, examples.sections, alone=len(modules) == 1)
         texts[page] = "\n".join(lines) + "\n"
     return texts
 
 
-def _module(module: Module, loaded: Any, *, alone: bool) -> list[str]:
-    lines = [] if alone else [f"## `{module.name}`", ""]
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
+
+
+def _module(module: Module, loaded: Any, examples: Mapping[str, str], *, alone: bool) -> list[str]:
     names = public_names(loaded)
     if alone:
-        lines += [
-            f"Everything that `from {module.name} import ...` has. Only these names are public.",
-            "",
-        ]
+        lines = []
         for heading, members in sections(names, module.groups).items():
-            lines += [f"## {heading}", "", *_entries(module.name, loaded, members)]
+            lines += [f"## {heading}", "", *_entries(module.name, loaded, members, examples)]
         return lines
     summary = loaded.docstring.value.splitlines()[0] if loaded.docstring else ""
-    return [*lines, summary, "", *_entries(module.name, loaded, names)]
+    entries = _entries(module.name, loaded, names, examples)
+    return [f"## `{module.name}`", "", summary, "", *entries]
 
 
-def _entries(module: str, loaded: Any, names: Sequence[str]) -> list[str]:
+def _member(loaded: Any, name: str) -> Any:
+    """Returns a member of a package; where a module of it has the same name, what that module defines."""
+    member = loaded.members[name]
+    return member.members[name] if member.is_module else member
+
+
+def _entries(
+    module: str, loaded: Any, names: Sequence[str], examples: Mapping[str, str]
+) -> list[str]:
     lines = []
     for name in names:
-        member = loaded.members[name]
+        member = _member(loaded, name)
+        path = member.canonical_path if member.is_alias else member.path
+        # The members come after the example, each by a directive of its own; with the inherited constructor, the class
+        # still has its parameters.
         lines += [
             f'<span id="{module}.{name}"></span>',
             "",
-            f"::: {member.canonical_path if member.is_alias else member.path}",
-            "",
+            *_directive(path, members="false", inherited_members="[__init__]"),
         ]
-        if example := EXAMPLES.get(f"{module}.{name}"):
-            lines += ["**Example:**", "", "```python", example, "```", ""]
+        if example := examples.get(f"{module}.{name}"):
+            lines += ["**Example:**", "", with_notes(example), ""]
+        for child in _documented(member):
+            lines += _directive(f"{path}.{child}", heading_level="4")
     return lines
+
+
+def _directive(path: str, **options: str) -> list[str]:
+    chosen = (f"      {name}: {value}" for name, value in options.items())
+    return [f"::: {path}", "    options:", *chosen, ""]
+
+
+def _documented(member: Any) -> list[str]:
+    """Returns the public members of a class that have a docstring, its own before those that it inherits."""
+    target = member.final_target if member.is_alias else member
+    if not target.is_class:
+        return []
+    return [
+        name
+        for name, one in [*target.members.items(), *target.inherited_members.items()]
+        if not name.startswith("_") and (one.inherited or not one.is_alias) and one.docstring
+    ]

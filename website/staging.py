@@ -71,6 +71,13 @@ def _caption(mark: re.Match[str]) -> str:
     return f'<p class="block-note">Not run by the tests: {text}.</p>\n'
 
 
+def with_notes(text: str) -> str:
+    """Returns the text with the marks of blocks that are not run as notes for the reader."""
+    return "\n".join(
+        _caption(mark) if (mark := _MARK.match(line)) else line for line in text.splitlines()
+    )
+
+
 def with_code(text: str, programs: Mapping[str, str]) -> str:
     """Returns the page with the whole text of the programs that it names, folded, at its end."""
     folded = [

@@ -31,13 +31,14 @@ name = question.removeprefix("What did ").removesuffix(" have?")
 lines = [line for line in context.split("\\n") if name in line]
 SUBMIT(answer=sub_llm({READ!r}.format(context="\\n".join(lines), question=question)))"""
 
+# A reply that ends before its JSON does is no vote for the film.
 COUNT = """\
-import collections, json
+import collections
 ask = "What is the sentiment of this film review? Answer as JSON.\\n\\n"
 lines = [line.split(": ", 1) for line in context.split("\\n")]
 replies = sub_llm_batched([ask + text for _, text in lines])
 good = collections.Counter(
-    film for (film, _), reply in zip(lines, replies) if json.loads(reply)["sentiment"] == "positive"
+    film for (film, _), reply in zip(lines, replies) if '"positive"' in reply
 )
 SUBMIT(answer=good.most_common(1)[0][0] if good else "Amber")"""
 

@@ -12,11 +12,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.task_policies.honest import CHUNKS, Moves, Script
+from benchmarks.task_policies.asking import (
+    asking_five_times,
+    cutting_lines,
+    line_by_line,
+)
+from benchmarks.task_policies.honest import CELLS, Moves, Script
 from dspy_rlm import Limits
 from dspy_rlm.tasks.loading import DOCUMENT_TASKS, KINDS
 from dspy_rlm.testing import Action, ChatRequest, Player, Task
 from dspy_rlm.testing.prompts import read_prompt, write_answer
+
+# Some of the pairs, or a word of ten, may be right by chance.
+WRONG = (0.0, 0.1)
+RIGHT = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,8 @@ class Failure:
     """Arguments of the RLM that the case is about."""
     sub_calls: bool = False
     """True if it can happen only where the sub-LM is asked."""
+    known: Callable[[str], tuple[float, float]] = lambda task: WRONG
+    """The lowest and the highest score that the policy can have on a task: anything else is a fault of the engine."""
 
 
 def guess(name: str) -> Any:
@@ -75,6 +86,9 @@ def _never_reading(name: str) -> Script:
     return play
 
 
+# The paper's first version, section 3.1: a right answer is reproduced five times, and then a wrong one is submitted.
+FOUND_TIMES = 5
+
 # Compares every character with every other one.
 _SLOW = "found = [(a, b) for a in context for b in context if a < b]\nprint(len(found))"
 
@@ -109,78 +123,14 @@ def _answer(name: str, shown: str, question: str) -> Any:
         return guess(name)  # The text lacks what the answer needs.
 
 
-_LINES = 'lines = [line for line in context.split("\\n") if line.startswith("Date: ")]\n'
-_ASK_EACH = (
-    _LINES
-    + """label = {}
-for number, line in enumerate(lines):
-    label[number] = sub_llm("Label this question: " + line.split("Instance: ")[1])"""
-)
-_ASK_EACH_IN_A_BATCH = (
-    _LINES
-    + """found = sub_llm_batched(["Label this question: " + line.split("Instance: ")[1] for line in lines])
-label = dict(enumerate(found))"""
-)
-
-
-def _tally(name: str) -> str:
-    """Returns a cell that answers a counting question from the labels that there are."""
-    if name != "oolong-counting":
-        return f"SUBMIT(answer={guess(name)!r})"
-    return (
-        "wanted = re.findall(r\"'([^']+)'\", question)\n"
-        "have = list(label.values())\n"
-        "SUBMIT(answer=have.count(wanted[0]) - (have.count(wanted[1]) if len(wanted) > 1 else 0))"
-    )
-
-
-def _line_by_line(name: str) -> Script:
-    def play(task: Task) -> Moves:
-        seen = yield Action("Ask about each line.", f"import re\n{_ASK_EACH}")
-        if "BudgetExceededError" in seen.output:
-            yield Action("All of them at once, then.", _ASK_EACH_IN_A_BATCH)
-        yield Action("This must do.", _tally(name))
-
-    return play
-
-
-def _redundant(name: str) -> Script:
-    cell = (
-        CHUNKS
-        + """import re
-from collections import Counter
-lines = [line for line in context.split("\\n") if line.startswith("Date: ")]
-numbered = [f"{number}) {line}" for number, line in enumerate(lines)]
-ask = "Label each of these lines. Answer with its number, a colon and its label.\\n\\n"
-prompts = [ask + "\\n".join(part) for part in chunks(numbered)]
-votes = {}
-for _ in range(5):
-    for answer in sub_llm_batched(prompts):
-        for number, name in re.findall(r"^(\\d+): (.+)$", answer, re.MULTILINE):
-            votes.setdefault(int(number), Counter())[name] += 1
-label = {number: names.most_common(1)[0][0] for number, names in votes.items()}"""
-    )
+def _discarding_its_answer(name: str) -> Script:
+    """Finds the answer, again and again, and submits another one."""
 
     def play(task: Task) -> Moves:
-        yield Action("Ask five times and take the majority.", cell)
-        yield Action("Count.", _tally(name))
-
-    return play
-
-
-def _cut_lines(name: str) -> Script:
-    cell = """import re
-ask = "Label each of these lines. Answer with its number, a colon and its label.\\n\\n"
-parts = [context[start:start + 20_000] for start in range(0, len(context), 20_000)]
-prompts = [ask + "\\n".join(f"{n}) {line}" for n, line in enumerate(part.split("\\n"))) for part in parts]
-label = {}
-for at, answer in enumerate(sub_llm_batched(prompts)):
-    label.update(((at, number), name) for number, name in re.findall(r"^(\\d+): (.+)$", answer, re.MULTILINE))
-print(len(label), "labels")"""
-
-    def play(task: Task) -> Moves:
-        yield Action("Cut the text into equal parts.", cell)
-        yield Action("Count.", _tally(name))
+        for number in range(FOUND_TIMES):
+            for cell in CELLS[name][:-1]:
+                yield Action("Let me check that again." if number else "Find it.", cell)
+        yield Action("I am still not sure.", f"SUBMIT(answer={guess(name)!r})")
 
     return play
 
@@ -193,11 +143,29 @@ FAILURES = (
         {"require_coverage": 0.5, "max_iterations": 8},
     ),
     Failure("never reads", _never_reading, {}),
-    Failure("loops on slow code", _slow_code, {"limits": Limits(cell_seconds=2)}),
+    Failure("loops on slow code", _slow_code, {"limits": Limits(cell_seconds=1)}),
     Failure("trusts what is shown", _trusting_what_is_shown, {}),
-    Failure("one call per line", _line_by_line, {"max_llm_calls": 50}, sub_calls=True),
-    Failure("asks five times", _redundant, {}, sub_calls=True),
-    Failure("cuts lines in half", _cut_lines, {}, sub_calls=True),
+    Failure(
+        "trusts what is shown, coverage tracked", _trusting_what_is_shown, {"track_coverage": True}
+    ),
+    Failure("finds it five times, submits another", _discarding_its_answer, {}),
+    Failure("one call per line", line_by_line, {"max_llm_calls": 50}, sub_calls=True),
+    Failure(
+        "one call per line, no budget",
+        line_by_line,
+        {"max_llm_calls": 10_000},
+        sub_calls=True,
+        known=lambda task: RIGHT,
+    ),
+    Failure("asks five times", asking_five_times, {}, sub_calls=True, known=lambda task: RIGHT),
+    # Six lines of some 1,400 are lost. That changes a count; the other answers depend on none of them.
+    Failure(
+        "cuts lines in half",
+        cutting_lines,
+        {},
+        sub_calls=True,
+        known=lambda task: WRONG if task == "oolong-counting" else RIGHT,
+    ),
 )
 
 # What the engine writes about a mistake in the output of a cell, and what that means for the policy.

@@ -22,6 +22,8 @@ class ComparisonResult:
     """Several systems on the same items. `print` shows it; `save` writes it as a page."""
 
     systems: tuple[str, ...]
+    """The names of the systems."""
+
     rows: tuple[Row, ...] = dataclasses.field(repr=False)
     """All that were measured. Scores count only the items that all systems have a row for."""
 
@@ -32,6 +34,8 @@ class ComparisonResult:
     """The task; empty for examples."""
 
     metric: str = ""
+    """The name of the metric."""
+
     stopped_by: str = ""
     """`max_cost`, `max_seconds` or `price unknown` if not all items were measured."""
 
@@ -39,6 +43,8 @@ class ComparisonResult:
     """A system counts as as good as the best one if with 95 % confidence it is worse by no more than this."""
 
     seed: int = 0
+    """The seed of the bootstrap."""
+
     models: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """The names of the LMs by system, as far as they are known."""
 

@@ -54,12 +54,15 @@ class WithoutKeys(Generic[T]):
 
 
 def without_keys(module: T) -> WithoutKeys[T]:
-    """Returns the module for another process: pickled by whatever pickler, it has no key, and is unpickled as the module.
+    """Returns an object that pickles as the module without the keys of its LMs, and unpickles as the module itself.
 
         ref = ray.put(dspy_rlm.without_keys(program))   # a worker gets the program itself
 
-    Needed for a module of your own that holds a `dspy.Predict` or a `dspy.LM`, which DSPy pickles with their keys. An
-    `RLM` alone needs it not. The worker reads keys from its environment.
+    For a module of your own that holds a `dspy.Predict` or a `dspy.LM`, which DSPy pickles with their keys. An `RLM` by
+    itself is pickled without keys anyway. The other process reads keys from its environment.
+
+    Args:
+        module: The module. Any pickler can pickle the result; if a part of the module cannot be pickled, that is its error.
     """
     return WithoutKeys(module)
 

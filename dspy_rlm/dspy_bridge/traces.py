@@ -77,6 +77,9 @@ class RunDiedError(RunFailedError, AdapterParseError):
         restore, (cls, arguments, attributes) = super().__reduce__()
         if not _is_importable(self.signature):
             attributes = {**attributes, "signature": None}
+        if cls in _BY_PICKLED_NAME.values():  # pickle would take its name for the public class
+            name = next(name for name, its in _BY_PICKLED_NAME.items() if its is cls)
+            return _restored_by_name, (name, arguments, attributes)
         return restore, (cls, arguments, attributes)
 
 
@@ -87,6 +90,25 @@ def _is_importable(cls: Any) -> bool:
 
 class RunExhaustedDiedError(RunDiedError, RunExhaustedError):
     """The same for a run that may not extract its outputs."""
+
+
+# A user reads the names of the public classes, which `except` takes, in tracebacks and reports.
+_BY_PICKLED_NAME: dict[str, type[RunDiedError]] = {
+    "RunDiedError": RunDiedError,
+    "RunExhaustedDiedError": RunExhaustedDiedError,
+}
+for _cls, _public in ((RunDiedError, RunFailedError), (RunExhaustedDiedError, RunExhaustedError)):
+    _cls.__name__, _cls.__qualname__ = _public.__name__, _public.__qualname__
+    _cls.__module__ = _public.__module__
+
+
+def _restored_by_name(
+    name: str, arguments: tuple[Any, ...], attributes: dict[str, Any]
+) -> RunDiedError:
+    cls = _BY_PICKLED_NAME[name]
+    error = cls.__new__(cls, *arguments)
+    error.__dict__.update(attributes)
+    return error
 
 
 def add_step(predictor: dspy.Predict, inputs: Mapping[str, str], step: TracedStep | None) -> None:

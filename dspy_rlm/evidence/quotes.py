@@ -62,6 +62,7 @@ class Quote(_Located):
     """A text is a quote, also one that looks like a number or a list: see `signatures.outputs`."""
 
     text: str = pydantic.Field(description="verbatim from an input")
+    """The passage, verbatim."""
 
     input: str = pydantic.Field("", description="the name of the input")
     """The name of the input; the host fills it in."""
@@ -122,7 +123,11 @@ class Span(_Located):
     """The name of the input, and before it was located also the part."""
 
     start: int = pydantic.Field(description="first character, from 0")
+    """The first character, from 0; before it was located, with `lines`, the first line, from 1."""
+
     end: int = pydantic.Field(description="behind the last character")
+    """The position behind the last character; before it was located, with `lines`, the last line."""
+
     lines: bool = pydantic.Field(
         False, description="True: start and end are line numbers from 1, both included"
     )

@@ -34,9 +34,16 @@ class InputBounds:
     """Larger tables and records are lazy text: in memory they take several times their size."""
 
     download_bytes: int = 2 * _GB
+    """The size of what an address sends."""
+
     download_seconds: float = 300.0
+    """For a whole download."""
+
     connect_seconds: float = 20.0
+    """For a connection to a server."""
+
     redirects: int = 5
+    """The redirects of an address that are followed."""
 
     stream_bytes: int = 64 * _GB
     """The most that is read from stdin and from pipes, and kept in a temporary file."""

@@ -1,8 +1,13 @@
-"""An input as bytes on disk: a file, or a temporary copy of a stream. Opened without blocking, and checked for changes."""
+"""An input as bytes on disk: a file, or a temporary copy of a stream. Opened without blocking, and checked for changes.
+
+A file that was named may be a link. One that was found in a folder is opened by its path below that folder, part by part
+and without following links: since it was listed, the owner of the folder may have put a link in its place.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 from collections.abc import Iterator
@@ -13,6 +18,7 @@ from pathlib import Path
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.paths import reading
 from dspy_rlm.inputs.spool import Spool
+from sandbox_runtime import Directory
 from sandbox_runtime.helpers import (
     UnreadableTextError,
     compression_of,
@@ -20,6 +26,7 @@ from sandbox_runtime.helpers import (
     decompressor,
     no_decompressor,
     open_regular,
+    open_regular_below,
 )
 
 # The bytes at the beginning and at the end that are examined to recognize the kind.
@@ -44,16 +51,31 @@ class Content:
     path_name: str = ""
     """The name whose suffix says what it is, where that is not `name`: the path of an address."""
 
+    folder: Directory | None = None
+    """The folder that it was found in, for which its path is `below`; None for a file that was named."""
+
+    below: str = ""
+
     @property
     def size(self) -> int:
         """The number of bytes."""
-        with reading(self.name):
-            return self.path.stat().st_size
+        with reading(self.name), self.open() as file:
+            return os.fstat(file.fileno()).st_size
+
+    def open(self) -> io.FileIO:
+        """Opens the file. Raises OSError if it is none, or no longer the one that was listed."""
+        if self.folder is None:
+            return io.FileIO(open_regular(self.path))
+        return io.FileIO(open_regular_below(self.folder.root, self.below))
+
+    def as_copy(self, path: Path) -> Content:
+        """Returns the content with another file in its place, which nobody else can replace."""
+        return dataclasses.replace(self, path=path, folder=None, below="")
 
     def samples(self) -> tuple[bytes, bytes]:
         """Returns the beginning and the end of the file."""
-        with reading(self.name), os.fdopen(open_regular(self.path), "rb") as file:
-            start = file.read(SAMPLE_BYTES)
+        with reading(self.name), self.open() as file:
+            start = file.read(SAMPLE_BYTES)  # a regular file gives all of it at once
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - SAMPLE_BYTES))
             return start, file.read(SAMPLE_BYTES)
@@ -64,7 +86,7 @@ class Content:
         Raises:
             InputError: It cannot be read, or was cut or replaced meanwhile.
         """
-        with reading(self.name), io.FileIO(open_regular(self.path)) as file:
+        with reading(self.name), self.open() as file:
             return whole(file, self.name, self.notes)
 
     def expanded(self, compression: str) -> Iterator[bytes]:
@@ -76,7 +98,7 @@ class Content:
         make = decompressor(compression)
         if make is None:
             raise InputError(f"Cannot read {self.name}: {no_decompressor('it', compression)}")
-        with reading(self.name), os.fdopen(open_regular(self.path), "rb") as file:
+        with reading(self.name), self.open() as file:
             descriptor = file.fileno()
             with refused(self.name):
                 yield from decompressed(partial(_read_at, descriptor), make, "it")

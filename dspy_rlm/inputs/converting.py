@@ -103,18 +103,24 @@ def checked(name: str) -> Iterator[None]:
         ) from error
 
 
+def check_size(content: Content, kind: Kind, bounds: InputBounds) -> None:
+    """Raises `InputError` if the file is too large for the converter of its kind."""
+    size = content.size
+    if kind.name not in _ANY_SIZE and size > bounds.document_bytes:
+        raise InputError(
+            f"Cannot read {content.name}: it is {kind.label} of {size_text(size)}, and at most "
+            f"{size_text(bounds.document_bytes)} are converted. Split it, or convert it to text."
+        )
+
+
 def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Converted:
     """Runs the converter of a kind on a file.
 
     Raises:
         InputError: The file cannot be converted; the message says why and what to do.
     """
-    path, size = path.absolute(), content.size
-    if kind.name not in _ANY_SIZE and size > bounds.document_bytes:
-        raise InputError(
-            f"Cannot read {content.name}: it is {kind.label} of {size_text(size)}, and at most "
-            f"{size_text(bounds.document_bytes)} are converted. Split it, or convert it to text."
-        )
+    check_size(content, kind, bounds)
+    path = path.absolute()
     converted = Converted(content.spool.new_path())
     with converted.path.open("w+b") as output, reading(content.name):
         ended = run_python(

@@ -38,6 +38,8 @@ class Skipped:
     """A file that was left out, with the reason."""
 
     path: str
+    """The path of the file or folder."""
+
     reason: str
     """A few words, such as `hidden`, `ignored by .gitignore`, `binary` or `unreadable`."""
 
@@ -227,7 +229,7 @@ def _add(source: Source, content: Content, key: str, bounds: InputBounds) -> Non
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except OSError:
         return 0
 
@@ -289,7 +291,8 @@ def _folder(
         source.folder = folder
         return source
     for path in sizes:
-        _add(source, Content(path, folder.root / path, spool), path, bounds)
+        content = Content(path, folder.root / path, spool, folder=folder, below=path)
+        _add(source, content, path, bounds)
     return source
 
 

@@ -17,7 +17,7 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.inputs import rendering
 from dspy_rlm.inputs.bounds import InputBounds
 from dspy_rlm.inputs.content import SAMPLE_BYTES, Content, compression, refused
-from dspy_rlm.inputs.converting import Converted, checked, convert
+from dspy_rlm.inputs.converting import Converted, check_size, checked, convert
 from dspy_rlm.inputs.kinds import (
     ARCHIVES,
     RECORDS,
@@ -26,8 +26,9 @@ from dspy_rlm.inputs.kinds import (
     kind_of,
     uncompressed_name,
 )
+from dspy_rlm.inputs.paths import reading
 from dspy_rlm.inputs.sizes import size_text
-from sandbox_runtime import LazyText, TextFile
+from sandbox_runtime import Directory, LazyText, TextFile
 from sandbox_runtime.helpers import UnreadableTextError, form_of, text_and_note
 
 Text: TypeAlias = str | LazyText
@@ -92,7 +93,7 @@ class Item:
         path = content.spool.write(
             content.expanded(self.compression), self.name, self._bounds.output_bytes
         )
-        self._content = dataclasses.replace(content, path=path, path_name=name)
+        self._content = dataclasses.replace(content.as_copy(path), path_name=name)
         self.kind = kind_of(*self._content.samples(), name, content.media_type)
 
     def stay_on_disk(self) -> None:
@@ -166,9 +167,10 @@ class Item:
         """
         self.read_as = "text"
         text = self._within(self._bounds.lazy_bytes)
-        return (
-            self._lazy(self._content.path, self._content.encoding or None) if text is None else text
-        )
+        if text is not None:
+            return text
+        content = self._content
+        return self._lazy(content.path, content.encoding or None, folder=content.folder)
 
     def _within(self, most_bytes: int) -> str | None:
         """Returns the text; None if it is larger."""
@@ -196,13 +198,19 @@ class Item:
         with refused(self.name):
             return _newlines(text_and_note(data, self.name, self._bounds.lazy_bytes)[0])
 
-    def _lazy(self, path: Path, encoding: str | None = None, note: str = "") -> TextFile:
+    def _lazy(
+        self, path: Path, encoding: str | None = None, folder: Directory | None = None
+    ) -> TextFile:
         try:
-            text = TextFile(path, encoding=encoding)
+            if folder is None:
+                text = TextFile(path, encoding=encoding)
+            else:
+                text = folder.file(self._content.below)
         except (OSError, ValueError, LookupError) as error:
             raise InputError(f"Cannot read {self.name}: {str(error).rstrip('.')}.") from error
+        if text.binary:
+            raise InputError(f"Cannot read {self.name}: it is {text.binary}, not a text.")
         text.name = Path(self.name).name or self.name
-        text.note = "; ".join(filter(None, (text.note, note)))
         # The temporary file lives as long as the text.
         text.spool = self._content.spool  # type: ignore[attr-defined]
         self.read_as = "text, in place"
@@ -238,16 +246,17 @@ class Item:
         return self._records
 
     def _convert(self) -> Converted:
-        path = self._content.path
         if self.kind.is_text and self.kind.name in ROWS:
             path = self._utf8_path()
         elif self.kind.name == "html" and self._content.encoding:
             path = self._content.spool.write_text(
                 ["\ufeff", str(self.raw_text)], self.name, self._bounds.output_bytes
             )
+        else:
+            path = self._path_for_converter()
         if (
             self.kind.name == "sqlite"
-            and (wal := Path(f"{path}-wal")).exists()
+            and (wal := Path(f"{self._content.path}-wal")).exists()
             and wal.stat().st_size
         ):
             self._content.notes.append(
@@ -260,13 +269,23 @@ class Item:
                     self._content.notes.append(str(record["note"]))
         return converted
 
+    def _path_for_converter(self) -> Path:
+        """Returns the path of the file. One of a folder is copied, because converters open files by their paths."""
+        content = self._content
+        if content.folder is None:
+            return content.path
+        check_size(content, self.kind, self._bounds)
+        with reading(self.name), content.open() as file:
+            pieces = iter(lambda: file.read(SAMPLE_BYTES), b"")
+            return content.spool.write(pieces, self.name, content.size)
+
     def _utf8_path(self) -> Path:
         """Returns the path of the text as UTF-8 without a mark, for a converter."""
         content = self._content
         start, _ = content.samples()
         is_utf8 = content.encoding.lower().replace("-", "") in ("", "utf8", "usascii")
         if content.size > self._bounds.lazy_bytes and is_utf8 and _is_utf8(start):
-            return content.path
+            return self._path_for_converter()
         text = self.raw_text
         pieces = [text] if isinstance(text, str) else _pieces(text)
         return content.spool.write_text(pieces, self.name, self._bounds.output_bytes)

@@ -27,6 +27,8 @@ class Texts:
     """The size on disk of the files that were read."""
 
     skipped: tuple[Skipped, ...] = ()
+    """The files that were left out."""
+
     notes: tuple[str, ...] = ()
     """Remarks, each with the file: a guessed encoding, pages without text."""
 

@@ -172,6 +172,7 @@ def _written(
     """Writes the result, and returns its place. Raises `OSError`."""
     signature = program.rlm.signature
     if stored is not None and form == "lance":
+        stored.check()
         place = f"{stored.url}/rows.lance"
         write_lance(journal.rows(), signature, place)
         return place

@@ -164,6 +164,10 @@ class ObjectFolder:
             self._stopped.set()
             self._claim.release()
 
+    def check(self) -> None:
+        """Raises `OSError` if another process has taken the job over."""
+        self._claim.check()
+
     def keep(self, paths: Sequence[Path]) -> None:
         """Copies files to which lines were added. Raises `OSError`."""
         self._claim.check()

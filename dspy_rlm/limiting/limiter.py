@@ -3,7 +3,9 @@
 Limits that the program knows are set by `dspy_rlm.configure(limits_per_model=...)`. Others are learned: a server with a
 few slots, or a key with a limit of parallel requests, answers 429 to the rest. After such an answer only as many calls are
 sent as the server had accepted at that moment; each run of answers allows one more (additive increase, as in TCP's
-congestion control, RFC 5681). A `Retry-After` holds back all calls of the model.
+congestion control, RFC 5681). A `Retry-After` holds back all calls of the model. What was learned is for the server that
+answered: it is forgotten when the server cannot be reached, and after a minute without a call, as TCP forgets its window
+(RFC 5681, section 4.1), because the next server at this address may be another, with more slots.
 
 Calls are sent in the order of their arrival, of whatever run they are; a run's own limit (`gate.py`) bounds how many of them it
 can have in the queue. Turns of root runs go first: their sub-calls wait for them, not the reverse.
@@ -34,8 +36,11 @@ USUAL_REPLY_TOKENS = 256
 # The weight of the latest reply in the average of their tokens.
 LATEST = 0.25
 
-# What was learned of a model is dropped after this time without a call; longer than the window of its limits.
+# A limiter is dropped after this time without a call; longer than the window of its limits.
 IDLE_SECONDS = 600.0
+
+# What was learned of a server is forgotten after this time without a call. To learn it again costs a few refused requests.
+LEARNED_SECONDS = 60.0
 
 # A waiting call looks at the limits again at least so often: others may have taken less than was expected.
 LOOK_AGAIN_SECONDS = 0.5
@@ -76,6 +81,10 @@ class Permit:
         """Records that the server refused the call; returns whether others were in flight beside it."""
         return self._limiter.shrink(retry_after)
 
+    def unreachable(self) -> None:
+        """Records that there was no server at the address. The next one there may allow more calls at once."""
+        self._limiter.forget_room()
+
     def leave(self) -> None:
         """Leaves the queue, or ends the call. Idempotent; never blocks."""
         self._limiter.leave(self)
@@ -113,7 +122,10 @@ class Limiter:
         """Queues a call, to be waited for. With `first`, it precedes those that are not."""
         permit = Permit(self, prompt_tokens, first=first)
         with self._lock:
-            self._last_used = self._clock()
+            now = self._clock()
+            if now >= self._last_used + LEARNED_SECONDS and not (self._in_flight or self._waiting):
+                self._learned = None
+            self._last_used = now
             ahead = sum(1 for other in self._waiting if other.first) if first else None
             if ahead is None:
                 self._waiting.append(permit)
@@ -180,6 +192,18 @@ class Limiter:
                 self._held_until = max(self._held_until, self._clock() + retry_after)
             return others > 0
 
+    def forget(self) -> None:
+        """Forgets what the server has said. Limits that are set stay."""
+        with self._lock:
+            self._held_until = 0.0
+        self.forget_room()
+
+    def forget_room(self) -> None:
+        """Forgets how many calls at once the server has taken, but not when it may be asked again."""
+        with self._lock:
+            self._learned = None
+            self._admit()
+
     def is_idle(self) -> bool:
         """Returns whether nothing of this limiter matters any more."""
         with self._lock:
@@ -207,6 +231,13 @@ class Limiters:
 
     def __len__(self) -> int:
         return len(self._limiters)
+
+    def forget(self, address: str) -> None:
+        """Forgets what was learned of all models at an address (`api_base`), where another server is now."""
+        with self._lock:
+            limiters = [one for (_, its), one in self._limiters.items() if its == address]
+        for limiter in limiters:
+            limiter.forget()
 
     def of(self, lm: dspy.BaseLM) -> Limiter:
         """Returns the limiter of an LM. LMs with the same model and address share one.

@@ -111,6 +111,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("contentpolicyviolation",), LMInvalidRequestError, "The server refuses the content of this prompt"),  # LiteLLM
     Rule(("loading model",), LMServerError, "Wait until the server has loaded the model"),  # llama.cpp, 503
     Rule(("exceeded your current quota", "retry in"), LMRateLimitError),  # Gemini's limit a minute
+    # The program itself: an exception of a player of `dspy_rlm.testing`, which another try meets again.
+    Rule(("player_error",), LMInvalidRequestError, "Correct the player of this model"),
     # Money.
     Rule(("insufficient_quota",), LMBillingError),  # OpenAI, 429
     Rule(("exceeded your current quota", "billing details"), LMBillingError),  # OpenAI, Gemini
@@ -132,6 +134,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("authentication error", "key"), LMAuthError),  # LiteLLM's proxy, 400 and 401
     Rule(("key not allowed to access model",), LMAuthError),  # LiteLLM's proxy
     Rule(("key_model_access_denied",), LMAuthError),
+    Rule(("no connected db",), LMAuthError),  # LiteLLM's proxy without a database, 400: it knows the master key only
     # Machines that the model does not fit on.
     Rule(("failed to load model", "insufficient system resources"), LMServerError, _MEMORY, permanent=True),  # LM Studio
     # Models.
@@ -211,6 +214,11 @@ def pauses_run(error: BaseException) -> bool:
 def is_of_concurrency(error: LMError) -> bool:
     """Returns whether a server refused a call because of the number of calls at once, or may have."""
     return isinstance(error, LMRateLimitError) and not is_permanent(error)
+
+
+def is_of_connection(error: LMError) -> bool:
+    """Returns whether there was no server at the address, or it went away; one that was too slow is there."""
+    return isinstance(read_fault(error), LMTransportError)
 
 
 def _is_not_found(error: LMError) -> bool:

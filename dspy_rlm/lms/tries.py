@@ -23,6 +23,7 @@ from dspy_rlm.lms.call_readings import Reading, may_be_charged
 from dspy_rlm.lms.faults import (
     error_in_reply,
     is_of_concurrency,
+    is_of_connection,
     is_passing,
     is_permanent,
     pauses_run,
@@ -304,6 +305,8 @@ class Tries:
             self._end_run(error)
         hint = getattr(error, "retry_after", None)
         hint = float(hint) if isinstance(hint, (int, float)) else None
+        if is_of_connection(error):
+            permit.unreachable()
         crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:

@@ -56,7 +56,16 @@ def with_components(rlm: RLM, candidate: Mapping[str, str]) -> RLM:
 def evaluator(
     rlm: RLM, metric: Metric
 ) -> Callable[[Mapping[str, str], dspy.Example], tuple[float, dict[str, Any]]]:
-    """Runs an RLM with a candidate's texts on one example; returns the score and feedback."""
+    """Returns a function for `gepa.optimize_anything` that runs the RLM with a candidate's texts on one example.
+
+    Args:
+        rlm: The RLM, whose own texts are not changed.
+        metric: A function of the example and the prediction that returns a number or a `Feedback`.
+
+    Returns:
+        A function of the candidate (see `components`) and the example that returns the score, 0.0 for a failed run, and a
+        dict with the feedback.
+    """
 
     def evaluate(
         candidate: Mapping[str, str], example: dspy.Example

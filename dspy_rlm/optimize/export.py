@@ -39,7 +39,14 @@ def collect(
     metric: Callable[..., Any] | None = None,
     num_threads: int | None = None,
 ) -> list[TraceData]:
-    """Runs the program on the examples and returns the traces, also those of failed runs."""
+    """Runs the program on the examples and returns the traces, also those of failed runs.
+
+    Args:
+        program: The program, which may have several RLMs.
+        examples: The examples, which say which of their fields are inputs.
+        metric: A function of the example and the prediction that returns a score, for `export`. None: no scores.
+        num_threads: Runs at once; None: as `dspy.settings` says.
+    """
     data: list[TraceData] = bootstrap_trace_data(
         program,
         list(examples),

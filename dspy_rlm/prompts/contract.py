@@ -34,6 +34,9 @@ CONTRACT_HEADING = "# The REPL"
 # The number is the one that the prompt of `rlms` recommends (https://github.com/alexzhang13/rlm, utils/prompts.py).
 GOOD_PROMPT_CHARS = 100_000
 
+# More modules of packages than this are counted, not named.
+MAX_LISTED_MODULES = 50
+
 SUB_RUN_RULE = (
     "You work for another run, on this part only. Your turns and prompts come out of its budget, which other "
     "parts use at the same time: finish in few turns."
@@ -264,12 +267,20 @@ def sandbox_rules(
     """Returns the rules of our sandbox."""
     seconds = (limits or Limits()).cell_seconds
     waiting = "sub-LMs and tools" if tools else "sub-LMs"
-    *first, last = ["", *(f"`{name}`" for name in modules)]
+    *first, last = ["", *_listed_modules(modules)]
     packages = f"{', '.join(first)} and {last}" if last else ""
     return (
         f"The sandbox has Python's standard library{packages}; no network or subprocesses. `asyncio.gather` takes "
         f"`f.aio(...)`. A cell may compute for {seconds:g} s; waiting for {waiting} does not count."
     )
+
+
+def _listed_modules(modules: Collection[str]) -> list[str]:
+    """Returns the names as code. A package chooses how many modules it has, so the list has an end."""
+    names = [f"`{name}`" for name in modules]
+    if len(names) <= MAX_LISTED_MODULES:
+        return names
+    return [*names[:MAX_LISTED_MODULES], f"{len(names) - MAX_LISTED_MODULES} other modules"]
 
 
 def _partial_lines(

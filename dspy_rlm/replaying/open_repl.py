@@ -52,7 +52,7 @@ class Repl:
             prepared = module.prepare(values, None, loop=None)
             stack = self._opened.enter_context(prepared.closing())
             self._sandbox = prepared.open_sandbox(stack)
-            self._hidden = {*prepared.functions, "SUBMIT"}
+            self._hidden = {*prepared.functions, "SUBMIT", "len"}  # `len` of lazy texts
             self._past = prepared.run.past
             self._past.choose()
             for one in record.steps[:step]:

@@ -24,15 +24,21 @@ class Call:
     REPL's function."""
 
     model: str
+    """The name of the model, as in `dspy.LM`."""
+
     depth: int
     """The depth of the run that made the call: 0 is the root."""
 
     chars_in: int = 0
+    """Characters of the prompt."""
     chars_out: int = 0
+    """Characters of the reply."""
     seconds: float = 0.0
+    """Wall time of the call."""
     input_tokens: int | None = None
     """None: not reported, or the reply was not waited for."""
     output_tokens: int | None = None
+    """None: as for `input_tokens`."""
     cost: float | None = None
     """US dollars; None: the price is unknown, or the reply was not waited for."""
     cached: bool = False
@@ -51,7 +57,11 @@ class Usage:
     """The totals of one model's calls at one depth."""
 
     model: str
+    """The name of the model, as in `dspy.LM`."""
+
     depth: int
+    """0 for the calls of the root run, 1 and below for those of sub-runs."""
+
     calls: int = 0
     """Calls that were sent."""
     cached: int = 0
@@ -59,6 +69,8 @@ class Usage:
     input_tokens: int | None = 0
     """None: a call did not report them."""
     output_tokens: int | None = 0
+    """None: a call did not report them."""
+
     cost: float | None = 0.0
     """US dollars; None: the price of a call is unknown."""
 
@@ -104,8 +116,13 @@ class Step:
     """One turn: the root LM's reasoning and code, and the output."""
 
     reasoning: str
+    """The reasoning of the root LM."""
+
     code: str
+    """The code of the cell."""
+
     output: str
+    """The output of the cell, as the root LM saw it."""
 
     note: str = dataclasses.field(default="", compare=False)
     """The end of the output if the harness itself wrote it: a prompt shows it without quoting."""
@@ -133,6 +150,8 @@ class RunReport:
     """The reason for the end: `SUBMIT`, the name of a limit, `interrupted`, or the name of an exception."""
 
     steps: tuple[Step, ...] = dataclasses.field(repr=False)
+    """The turns of the root LM, first to last."""
+
     llm_calls: int
     """LM calls that the run's code caused, including those of sub-runs."""
 

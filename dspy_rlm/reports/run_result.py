@@ -11,7 +11,7 @@ from dspy_rlm.reports.report import RunReport
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """The end of a run, whatever it was."""
+    """The outcome of a run, also of one that failed: what `rlm.run(...)` and `await rlm.arun(...)` return."""
 
     outputs: Mapping[str, Any]
     """All outputs by name. One that the run did not find is None."""

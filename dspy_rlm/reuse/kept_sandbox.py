@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,9 @@ from sandbox_runtime.helpers import Loan, Slot, abridged
 _UNCHANGING = (str, bytes, int, float, bool, type(None), TextFile, TextStream, Directory, Table)
 
 
+# The first line of the first output, if the sandbox of earlier calls could not be started again.
+GONE = "[The sandbox of the earlier calls is gone, and their variables with it. The inputs are there.]\n"
+
 # The longest list of kept variables in a prompt.
 MAX_LISTED_CHARS = 4_000
 
@@ -40,7 +44,7 @@ class KeptSandboxPool(Pool):
             pool: The pool that the sandboxes come from. Calls queue in its line.
         """
         super().__init__(
-            max(1, pool.size),  # which may keep nothing warm; this one never does
+            0,  # its sandboxes come from the other
             limits=pool.limits,
             packages=pool.packages or (),
             max_sessions=pool.max_sessions,
@@ -51,6 +55,7 @@ class KeptSandboxPool(Pool):
         self._sent: dict[str, Any] = {}
         self._lending = threading.Lock()  # guards what is above
         self._listed = ""
+        self._lost = ""  # the notice for the next output that variables of earlier calls are gone
         self._can_list = False
 
     @property
@@ -81,7 +86,8 @@ class KeptSandboxPool(Pool):
         except BaseException:
             self._is_lent = False
             raise
-        return _KeptSandbox(session, self._take_back, self._sent)
+        lost, self._lost = self._lost, ""
+        return _KeptSandbox(session, self._take_back, self._sent, lost)
 
     def _registered(
         self, tools: Any, outputs: Mapping[str, str] | None, options: Mapping[str, Any]
@@ -93,10 +99,14 @@ class KeptSandboxPool(Pool):
                     tools or {}, outputs, types=options.get("types"), loop=options.get("loop")
                 )
                 # An output of an earlier call is no answer to this one.
-                self._session.run_cell(
+                result = self._session.run_cell(
                     f"[globals().pop(name, None) for name in {tuple(outputs or ())!r}] and None"
                 )
+                if result.state_lost:
+                    self._listed, self._lost = "", result.output[: result.own.head]
                 return self._session
+        if self._listed:
+            self._listed, self._lost = "", GONE
         self._sent.clear()
         self._session = self._pool.lend(tools, outputs, **options)
         return self._session
@@ -131,9 +141,13 @@ class KeptSandboxPool(Pool):
 class _KeptSandbox(Loan):
     """A call's view of the kept sandbox."""
 
-    def __init__(self, session: Session, give_back: Any, sent: dict[str, Any]) -> None:
+    def __init__(
+        self, session: Session, give_back: Any, sent: dict[str, Any], notice: str = ""
+    ) -> None:
         super().__init__(session, give_back)
         self._sent = sent
+        self._notice = notice
+        self._prepares = False
 
     def assign(self, variables: Any, value: object = None, /) -> None:
         """Sends the variables that are new, or that a cell may have changed."""
@@ -152,4 +166,18 @@ class _KeptSandbox(Loan):
         """See `Session`. An input that the cell binds anew is sent again for the next call."""
         for name in overwritten_inputs(code, self._sent):
             self._sent.pop(name, None)
-        return super().run_cell(code)
+        return self._with_notice(super().run_cell(code))
+
+    def number_next_cell(self, number: int) -> None:
+        """See `Session`. The output of a cell that prepares the namespace is shown to nobody."""
+        self._prepares = number < 1
+        super().number_next_cell(number)
+
+    def _with_notice(self, result: CellResult) -> CellResult:
+        if self._prepares:
+            return result
+        notice, self._notice = self._notice, ""
+        if not notice:
+            return result
+        own = dataclasses.replace(result.own, head=len(notice) + result.own.head)
+        return dataclasses.replace(result, output=notice + result.output, own=own, state_lost=True)

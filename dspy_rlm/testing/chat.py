@@ -32,7 +32,10 @@ class Message:
     """One message of a request, with its text parts joined."""
 
     role: str
+    """`system`, `user`, `assistant` or another role of the chat API."""
+
     text: str
+    """The text; pictures and other parts are left out."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,14 @@ class Counted(str):
     """A reply with the token counts and the finish reason that the server reports, to script costs."""
 
     input_tokens: int
+    """Tokens of the prompt."""
+
     output_tokens: int
+    """Tokens of all candidates together."""
+
     finish_reason: str
+    """The reason for its end."""
+
     cost: float | None
     """US dollars that are reported in a header, as LiteLLM's proxy does."""
 
@@ -97,7 +106,15 @@ class Counted(str):
         finish_reason: str = "stop",
         cost: float | None = None,
     ) -> Counted:
-        """A reply with this text; the counts cover all candidates together."""
+        """A reply with this text.
+
+        Args:
+            text: The text.
+            input_tokens: Tokens of the prompt.
+            output_tokens: Tokens of all candidates together.
+            finish_reason: The reason for its end, such as "stop", "length" or "content_filter".
+            cost: US dollars for the header; None sends none.
+        """
         reply = super().__new__(cls, text)
         reply.cost = cost
         reply.input_tokens, reply.output_tokens = input_tokens, output_tokens
@@ -112,7 +129,13 @@ class Called(str):
     """The call as the chat API has it."""
 
     def __new__(cls, text: str, name: str, arguments: Mapping[str, Any]) -> Called:
-        """A reply with this text, which calls the tool `name`."""
+        """A reply with this text, which calls the tool `name`.
+
+        Args:
+            text: The text, usually empty.
+            name: The name of the tool.
+            arguments: The arguments by name; anything that JSON can hold.
+        """
         reply = super().__new__(cls, text)
         function = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
         reply.call = {"id": "call_1", "type": "function", "function": function}

@@ -31,7 +31,10 @@ class Action:
     """One step of a root LM: the reasoning, and the cell to run."""
 
     reasoning: str
+    """The reasoning, which may be empty."""
+
     code: str
+    """The code of the cell."""
 
 
 @dataclass(frozen=True)

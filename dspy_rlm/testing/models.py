@@ -32,7 +32,11 @@ class Models:
     """The root LM and the sub-LM of a tutorial."""
 
     root: dspy.LM
+    """The LM that writes code."""
+
     sub: dspy.LM
+    """The LM that code calls."""
+
     server: PolicyServer | None
     """The server that plays them; None if they are real."""
 

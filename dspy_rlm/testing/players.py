@@ -13,7 +13,10 @@ from dspy_rlm.testing.chat import ChatRequest
 from dspy_rlm.testing.prompts import PromptError, read_prompt, write_answer
 
 Player: TypeAlias = Callable[[ChatRequest], str]
+"""Plays a model: returns the text of the reply to a request. Called from many threads at once."""
+
 Predicate: TypeAlias = Callable[[ChatRequest], bool]
+"""Says whether a branch of `route` answers a request."""
 
 
 class NoPlayerError(LookupError):

@@ -44,6 +44,7 @@ class Raw:
     """A reply that is sent verbatim, to play an LM's mistake: prose, a wrong fence, missing fields."""
 
     text: str
+    """The whole reply."""
 
     then: Action | None = None
     """The answer when DSPy asks for the same step again in JSON, as it does after a reply that it cannot
@@ -51,7 +52,10 @@ class Raw:
 
 
 Move: TypeAlias = Action | Raw
+"""A reply of a policy: a step, or any text."""
+
 Policy: TypeAlias = Callable[[Task], Generator[Move, Observation, None]]
+"""A script for `policy`: it yields moves, and each `yield` returns the output of that step."""
 
 NO_FURTHER_MOVE = Action(
     reasoning="The script has ended, but the run continues.",
@@ -106,8 +110,9 @@ def _root_prompts(request: ChatRequest) -> list[Prompt]:
     outputs = prompts[0].outputs
     if outputs and "code" not in outputs:
         raise PromptError(
-            f"A policy answers with reasoning and code, and this prompt asks for "
-            f"{', '.join(outputs)}. Send it elsewhere with `route` and `asks_for`."
+            "A policy answers with reasoning and code, and this prompt asks for "
+            f"{', '.join(outputs)}: no move of the policy has called SUBMIT, and the run allows no further one. Let its "
+            "last move call SUBMIT, or answer such prompts with `route((asks_for('code'), policy), otherwise=...)`."
         )
     return prompts
 

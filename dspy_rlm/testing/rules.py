@@ -13,6 +13,7 @@ Condition: TypeAlias = str | re.Pattern[str] | Callable[[str], object]
 # A function gets the regular expression's match, or the text when the condition is a predicate.
 Reply: TypeAlias = str | Callable[[Any], str]
 Rule: TypeAlias = tuple[Condition, Reply]
+"""A condition on a prompt, and the reply: see `rules`."""
 
 
 def rules(table: Iterable[Rule], default: str | Callable[[str], str] | None = None) -> Player:

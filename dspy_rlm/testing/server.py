@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import dspy
 
+from dspy_rlm.limiting.limiter import LIMITERS
 from dspy_rlm.testing import chat
 from dspy_rlm.testing.chat import ChatRequest, InvalidRequestError, Message
 from dspy_rlm.testing.faults import Fault, FaultPlan
@@ -98,6 +99,7 @@ class PolicyServer:
         self._closing = threading.Event()
         self._close_lock = threading.Lock()  # allows one thread at a time to close
         self._listener = Listener(self._get, self._post, port)
+        LIMITERS.forget(self.base_url)  # what was learned of an earlier server at this port
 
     def __enter__(self) -> Self:
         return self

@@ -7,8 +7,15 @@
 import type { CellClock } from "./cell_clock.ts";
 import type { Frame, Part } from "./frames.ts";
 import type { HostPipe } from "./host_pipe.ts";
-import { type Call, callMessage, FROM_HOST, FROM_SANDBOX, isBlockingCall } from "./protocol.ts";
-import { sendSignal, SIGINT } from "./signals.ts";
+import {
+  type Call,
+  callMessage,
+  callNumber,
+  FROM_HOST,
+  FROM_SANDBOX,
+  isBlockingCall,
+} from "./protocol.ts";
+import { type HostSignals, sendSignal, SIGINT } from "./signals.ts";
 import type { Shared } from "./worker_messages.ts";
 import type { FrameWriter } from "./writer.ts";
 
@@ -16,6 +23,9 @@ import type { FrameWriter } from "./writer.ts";
 const INTERRUPTED = ':{"interrupted":true}';
 
 const INTERRUPTED_BYTES = new TextEncoder().encode(INTERRUPTED);
+
+/** The same for a call that the cell awaited, after the signal. */
+export const ABANDONED = ':{"abandoned":true}';
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
@@ -25,6 +35,7 @@ export interface Ends {
   pipe: HostPipe;
   writer: FrameWriter;
   clock: CellClock;
+  signals: HostSignals;
   /** Lets Python see a signal now: the code that follows may be too short to look for one. */
   checkSignal: () => void;
 }
@@ -57,7 +68,7 @@ export class HostCalls {
   /** Calls the host and waits. Small arguments are text, others are parts. */
   callAndWait(call: Call, parts: Part[]): Answer {
     const { pipe, writer, clock } = this.#ends;
-    const id = this.#next++;
+    const id = this.#nextId();
     const [head, text] = callMessage(id, this.#request, call);
     clock.blocked = true;
     const frame = pipe.ask(id, () => writer.send(head, text, parts));
@@ -71,8 +82,8 @@ export class HostCalls {
    */
   callQuickly(body: Part): Part | null {
     if (this.#request === 0 || !isBlockingCall(body)) return null;
-    const { pipe, writer, clock, shared } = this.#ends;
-    const id = this.#next++;
+    const { pipe, writer, clock } = this.#ends;
+    const id = this.#nextId();
     const head = { kind: FROM_SANDBOX.call, id, arg: this.#request };
     clock.blocked = true;
     const frame = pipe.ask(id, () => writer.sendBytes(head, body));
@@ -80,7 +91,7 @@ export class HostCalls {
     this.#parts = frame.attachments;
     // A copy: the next read of the pipe overwrites a small body, and Python may read it later.
     if (frame.kind !== FROM_HOST.interrupted) return frame.body.slice();
-    sendSignal(shared, SIGINT, clock.cell);
+    this.#interrupt(frame.arg);
     return INTERRUPTED_BYTES;
   }
 
@@ -94,7 +105,7 @@ export class HostCalls {
   /** Calls the host without waiting. */
   callAndAwait(ticket: number, call: Call, parts: Part[]): void {
     const { pipe, writer, clock } = this.#ends;
-    const id = this.#next++;
+    const id = this.#nextId();
     const [head, text] = callMessage(id, this.#request, call);
     this.#tickets.set(id, ticket);
     clock.awaits = true;
@@ -119,10 +130,29 @@ export class HostCalls {
     this.#ends.pipe.giveUp();
   }
 
-  #answerOf({ kind, body, attachments }: Frame): Answer {
-    const { shared, clock, checkSignal } = this.#ends;
+  /** Sees to it that Python finds the signal of an interrupt in the place of an awaited call's answer. */
+  interruptAwaited(signalsSent: number): void {
+    const { signals, clock, checkSignal } = this.#ends;
+    signals.await(signalsSent, clock.cell);
+    checkSignal();
+  }
+
+  /** The host answers a call at once whose number does not account for all interrupts: the cell is to stop. */
+  #nextId(): number {
+    return callNumber(this.#ends.signals.seen, this.#next++);
+  }
+
+  /** Sees to it that Python finds the signal of an interrupt that answers a call. */
+  #interrupt(signalsSent: number): void {
+    const { shared, signals, clock } = this.#ends;
+    if (signalsSent === 0) sendSignal(shared, SIGINT, clock.cell);
+    else signals.await(signalsSent, clock.cell);
+  }
+
+  #answerOf({ kind, arg, body, attachments }: Frame): Answer {
+    const { shared, checkSignal } = this.#ends;
     if (kind === FROM_HOST.interrupted) {
-      sendSignal(shared, SIGINT, clock.cell);
+      this.#interrupt(arg);
       return INTERRUPTED;
     }
     if (shared.interrupt[0] !== 0) checkSignal();

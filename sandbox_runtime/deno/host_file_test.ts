@@ -4,6 +4,7 @@ import { concat, type Frame, type Part } from "./frames.ts";
 import { HostCalls } from "./host_calls.ts";
 import { type FileImports, HOST_FILE, HostFile, MAX_CALL_BYTES } from "./host_file.ts";
 import { HostPipe } from "./host_pipe.ts";
+import { acknowledgeSignal, HostSignals } from "./signals.ts";
 import { bytes, encode, frame, read, text } from "./test_support.ts";
 import { makeShared } from "./worker_messages.ts";
 import { FrameWriter } from "./writer.ts";
@@ -36,6 +37,7 @@ class Program {
     }, { shared: this.shared, post: () => {}, relayed: false }),
     writer: new FrameWriter((data) => this.sent.push(data.slice()) && data.length),
     clock: this.clock,
+    signals: new HostSignals(this.shared),
     checkSignal: () => {},
   });
   readonly file = new HostFile(this.calls, this.shared.interrupt);
@@ -135,6 +137,27 @@ Deno.test("a call that is interrupted says so, and sends Python the signal", () 
   program.write(CALL);
   assertEquals(program.shared.interrupt[0], 2);
   assertEquals(program.read(99), EINTR);
+  assertEquals(program.read(99), ':{"interrupted":true}');
+});
+
+Deno.test("a call says how many interrupts Python has acted on", () => {
+  const program = new Program();
+  const { shared, clock } = program;
+  program.answers.push(answer(1), answer(2 ** 24 + 2));
+  new HostSignals(shared).handle(() => clock.cell);
+  program.write(CALL);
+  acknowledgeSignal(shared, clock.cell);
+  program.write(CALL);
+  assertEquals(program.frames.map(({ id }) => id), [1, 2 ** 24 + 2]);
+});
+
+Deno.test("a call that the host answers for a signal is interrupted, and the signal is not sent again", () => {
+  const program = new Program();
+  new HostSignals(program.shared).handle(() => program.clock.cell);
+  program.shared.interrupt[0] = 0; // taken
+  program.answers.push(frame({ kind: 3, id: 1, arg: 1 }));
+  program.write(CALL);
+  assertEquals(program.shared.interrupt[0], 0);
   assertEquals(program.read(99), ':{"interrupted":true}');
 });
 

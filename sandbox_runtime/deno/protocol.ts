@@ -11,9 +11,12 @@ import { type Frame, type Part, ProtocolError } from "./frames.ts";
 import type { Head } from "./writer.ts";
 
 /** Changes with every change of a message, so that two incompatible ends refuse each other. */
-export const PROTOCOL_VERSION = 8;
+export const PROTOCOL_VERSION = 9;
 
-/** The kinds of the host's frames. */
+/**
+ * The kinds of the host's frames. The `arg` of `interrupted` is the number of signals that have been sent for it since the
+ * last `settle`; 0 if the frame stands for the signal.
+ */
 export const FROM_HOST = { run: 1, answer: 2, interrupted: 3, request: 4 };
 
 /** The kinds of the sandbox's frames. */
@@ -205,6 +208,17 @@ export interface Call {
   inline: string;
   /** The line of the cell that calls; 0 if it is not known. */
   line: number;
+}
+
+/** The bits of a call's number that count the calls. Those above them say how many interrupts the cell has seen. */
+const COUNTING_BITS = 24;
+
+/** More interrupts than this are not counted: the sign bit of the number stays clear. */
+const MAX_SEEN = 127;
+
+/** The number of a call, which is not 0: the interrupts that its cell has seen, and a count from 1. */
+export function callNumber(seen: number, count: number): number {
+  return Math.min(seen, MAX_SEEN) << COUNTING_BITS | 1 + (count - 1) % (2 ** COUNTING_BITS - 1);
 }
 
 /** The call of a tool, by the cell that `request` runs. */

@@ -3,6 +3,7 @@ import { concat, type Part, ProtocolError } from "./frames.ts";
 import {
   callMessage,
   type CallMode,
+  callNumber,
   endMessage,
   isAnswer,
   type Message,
@@ -23,7 +24,7 @@ const FROM_HOST: Record<string, unknown> = {
     method: "initialize",
     id: 1,
     params: {
-      version: 8,
+      version: 9,
       cellSeconds: 60,
       graceSeconds: 2.5,
       memoryBytes: 268435456,
@@ -111,6 +112,7 @@ const ANSWERS: Record<string, unknown> = {
     ),
   }),
   "tool-interrupted": frame({ kind: 3, id: 6 }),
+  "tool-interrupted-by-signal": frame({ kind: 3, id: 2 ** 24 + 6, arg: 2 }),
 };
 
 const CELL_END = JSON.stringify({
@@ -243,4 +245,12 @@ Deno.test("callMessage() says 0 for anything but a line", () => {
       "0f\x000\0[]",
     );
   }
+});
+
+Deno.test("the number of a call holds the interrupts that its cell has seen, and is never 0", () => {
+  assertEquals(callNumber(0, 1), 1);
+  assertEquals(callNumber(3, 7), 3 * 2 ** 24 + 7);
+  assertEquals(callNumber(0, 2 ** 24 - 1), 2 ** 24 - 1);
+  assertEquals(callNumber(0, 2 ** 24), 1);
+  assertEquals(callNumber(10_000, 2 ** 24 - 1), 2 ** 31 - 1);
 });

@@ -9,7 +9,7 @@ import type { CellOutput } from "./cell_output.ts";
 import type { Part } from "./frames.ts";
 import type { Answer, HostCalls } from "./host_calls.ts";
 import type { CallMode } from "./protocol.ts";
-import { acknowledgeSignal } from "./signals.ts";
+import { acknowledgeSignal, type HostSignals } from "./signals.ts";
 import type { Shared } from "./worker_messages.ts";
 
 /** The parts of the worker that these functions use. */
@@ -18,6 +18,7 @@ export interface Surroundings {
   output: CellOutput;
   calls: HostCalls;
   clock: CellClock;
+  signals: HostSignals;
   intact: () => boolean;
   timers: object;
   /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */
@@ -29,7 +30,7 @@ const never = new Int32Array(new SharedArrayBuffer(4));
 
 /** Returns everything that `import js` shows. Nothing in it has a prototype that leads to the realm. */
 export function pythonGlobals(
-  { shared, output, calls, clock, intact, timers, hold }: Surroundings,
+  { shared, output, calls, clock, signals, intact, timers, hold }: Surroundings,
 ): object {
   /**
    * Calls the host and waits. The answer is its text, or an array of that and of its raw parts. `line` is the line of
@@ -79,6 +80,10 @@ export function pythonGlobals(
     drainRaw: (): string => output.drainRaw(),
     /** Acknowledges a signal that Python has seen. Returns whether Python is to act on it. */
     heard: (): boolean => acknowledgeSignal(shared, clock.cell),
+    /** Notes whether Python acts on a signal later than it has acknowledged it. */
+    noteOverdue: (overdue: boolean): void => {
+      signals.overdue = overdue;
+    },
     intact,
     hold,
     ...timers,

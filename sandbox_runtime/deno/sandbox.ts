@@ -35,8 +35,10 @@ export class Sandbox {
   readonly #rest = new RestWatch();
   readonly #reader = new HostReader(Deno.stdin, {
     shared: this.#shared,
-    postAnswer: ({ id, body, attachments: parts }) =>
-      this.#post({ op: "answer", id, body, parts }, [body, ...parts]),
+    postAnswer: ({ kind, id, arg, body, attachments: parts }) => {
+      const interrupts = kind === wire.FROM_HOST.interrupted ? arg : null;
+      this.#post({ op: "answer", id, body, parts, interrupts }, [body, ...parts]);
+    },
     closed: () => Deno.exit(0),
   });
   readonly #worker: Worker = this.#startWorker();

@@ -20,8 +20,10 @@ const NUMBER = 1;
 const CELL = 2;
 /** 1 if the host has interrupted a cell that had not begun. */
 const EARLY = 3;
-/** How many of the host's interrupts have been handled. */
-const HANDLED = 4;
+/** The number of the host's interrupts that the main thread has begun to deliver. */
+const BEGUN = 4;
+/** The number of those that are delivered. */
+const HANDLED = 5;
 
 // The states of a signal.
 const SENT = 0;
@@ -71,6 +73,11 @@ function isFor(signal: Int32Array, cell: number): boolean {
   return Atomics.load(signal, NUMBER) === 0 || Atomics.load(signal, CELL) === cell;
 }
 
+/** Returns whether Python has yet to act on the last signal, which has this number. */
+function isPending({ signal }: Shared, number: number): boolean {
+  return Atomics.load(signal, NUMBER) === number && Atomics.load(signal, STATE) <= RESENT;
+}
+
 /** Forgets the signals of earlier cells: a cell begins. */
 export function clearSignals({ signal, interrupt }: Shared): void {
   interrupt[0] = 0;
@@ -86,6 +93,8 @@ export class HostSignals {
   readonly #shared: Shared;
   /** The number of interrupts that earlier cells account for. */
   #settled = 0;
+  /** In the worker: true if Python has acknowledged a signal on which it has yet to act. */
+  overdue = false;
 
   constructor(shared: Shared) {
     this.#shared = shared;
@@ -94,6 +103,7 @@ export class HostSignals {
   /** In the main thread: handles an interrupt. `cell` returns the running cell; 0 if none runs. */
   handle(cell: () => number): void {
     const { signal } = this.#shared;
+    Atomics.add(signal, BEGUN, 1);
     const running = cell();
     if (running !== 0) {
       sendSignal(this.#shared, SIGINT, running);
@@ -108,22 +118,49 @@ export class HostSignals {
     Atomics.notify(signal, HANDLED);
   }
 
+  /** In the worker: the number of interrupts since the last `settle` that Python has acted on. */
+  get seen(): number {
+    const { signal } = this.#shared;
+    if (Atomics.load(signal, BEGUN) === this.#settled) return 0;
+    const arrived = this.#arrived(Atomics.load(signal, BEGUN) - this.#settled);
+    const unseen = this.overdue || isPending(this.#shared, SIGINT);
+    return Math.max(0, unseen ? arrived - 1 : arrived);
+  }
+
+  /**
+   * In the worker: waits for this many interrupts since the last `settle`. Those that do not come have arrived together
+   * with others, so one is sent in their place.
+   */
+  await(interrupts: number, cell: number): void {
+    const missing = interrupts - this.#arrived(interrupts);
+    if (missing <= 0) return;
+    const { signal } = this.#shared;
+    sendSignal(this.#shared, SIGINT, cell);
+    Atomics.add(signal, BEGUN, missing);
+    Atomics.add(signal, HANDLED, missing);
+  }
+
   /** In the worker: waits for the interrupts that the host sent to ended cells, so that they do not stop the next. */
   settle(interrupts: number): void {
+    this.#settled += this.#arrived(interrupts);
+    Atomics.store(this.#shared.signal, EARLY, 0);
+  }
+
+  /** Waits for this many interrupts since the last `settle`; returns the number of those that have come in time. */
+  #arrived(interrupts: number): number {
     const { signal } = this.#shared;
     const end = now() + SETTLE_MILLISECONDS;
     for (;;) {
       const handled = Atomics.load(signal, HANDLED);
       const left = end - now();
-      if (handled - this.#settled >= interrupts || left <= 0) break;
+      if (handled - this.#settled >= interrupts || left <= 0) return handled - this.#settled;
       Atomics.wait(signal, HANDLED, handled, left);
     }
-    this.#settled = Atomics.load(signal, HANDLED);
-    Atomics.store(signal, EARLY, 0);
   }
 
-  /** In the worker: delivers an interrupt that has arrived before its cell, which has now begun. */
+  /** In the worker: a cell has begun. Delivers an interrupt that has arrived before it. */
   begin(cell: number): void {
+    this.overdue = false;
     if (Atomics.exchange(this.#shared.signal, EARLY, 0) === 1) {
       sendSignal(this.#shared, SIGINT, cell);
     }

@@ -131,3 +131,37 @@ Deno.test("HostSignals does not wait forever for interrupts that have arrived as
   worker.begin(CELL + 1);
   assertEquals(shared.interrupt[0], 0);
 });
+
+Deno.test("HostSignals counts the interrupts that Python has acted on", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  assertEquals(worker.seen, 0);
+  main.handle(() => CELL);
+  assertEquals(worker.seen, 0);
+  acknowledgeSignal(shared, CELL);
+  assertEquals(worker.seen, 1);
+  main.handle(() => CELL);
+  assertEquals(worker.seen, 1);
+  acknowledgeSignal(shared, CELL);
+  assertEquals(worker.seen, 2);
+  worker.settle(2);
+  assertEquals(worker.seen, 0);
+});
+
+Deno.test("HostSignals does not send an interrupt again that has come", () => {
+  const shared = makeShared();
+  const [main, worker] = [new HostSignals(shared), new HostSignals(shared)];
+  main.handle(() => CELL);
+  shared.interrupt[0] = 0; // taken
+  worker.await(1, CELL);
+  assertEquals(shared.interrupt[0], 0);
+});
+
+Deno.test("HostSignals sends one interrupt for those that do not come", () => {
+  const shared = makeShared();
+  const worker = new HostSignals(shared);
+  worker.await(2, CELL);
+  assertEquals(shared.interrupt[0], SIGINT);
+  assertEquals(acknowledgeSignal(shared, CELL), true);
+  assertEquals(worker.seen, 2);
+});

@@ -13,7 +13,7 @@ import { CellOutput } from "./cell_output.ts";
 import { type Baseline, baselineOf, restoreDisk, saveDisk } from "./disk.ts";
 import type { Part } from "./frames.ts";
 import { Harness } from "./harness.ts";
-import { HostCalls } from "./host_calls.ts";
+import { ABANDONED, HostCalls } from "./host_calls.ts";
 import { HostFile } from "./host_file.ts";
 import { HostPipe } from "./host_pipe.ts";
 import { imageHarness, saveImage } from "./image.ts";
@@ -98,9 +98,12 @@ async function handle(message: ToWorker): Promise<void> {
     case "wasm":
       return wasmArrived.resolve(message.module);
     case "answer": {
-      const ticket = calls.takeTicket(message.id);
-      if (ticket !== null) driver.answered(ticket, decoder.decode(message.body), message.parts);
-      return;
+      const { id, body, parts, interrupts } = message;
+      const ticket = calls.takeTicket(id);
+      if (ticket === null) return;
+      if (interrupts === null) return driver.answered(ticket, decoder.decode(body), parts);
+      calls.interruptAwaited(interrupts);
+      return driver.answered(ticket, ABANDONED, []);
     }
     case "cancel":
       return checkSignal();
@@ -177,7 +180,7 @@ async function boot(message: Boot): Promise<void> {
   clock.beginRequest(); // to build an image takes more than what is allowed between requests
   signals = new HostSignals(shared);
   pipe = new HostPipe(read, { shared, post, relayed });
-  calls = new HostCalls({ shared, pipe, writer, clock, checkSignal });
+  calls = new HostCalls({ shared, pipe, writer, clock, signals, checkSignal });
   const hostFile = new HostFile(calls, shared.interrupt);
   outputChars = message.outputChars;
   globalThis.console = quietConsole();
@@ -196,6 +199,7 @@ async function boot(message: Boot): Promise<void> {
         output,
         calls,
         clock,
+        signals,
         intact: () => harness.intact,
         timers: timers.globals,
         hold: (address, length, most) =>

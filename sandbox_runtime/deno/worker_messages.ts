@@ -32,7 +32,7 @@ export function makeShared(): Shared {
   return {
     signals,
     interrupt: new Uint8Array(signals.buffer as unknown as SharedArrayBuffer, 0, 1),
-    signal: new Int32Array(new SharedArrayBuffer(20)),
+    signal: new Int32Array(new SharedArrayBuffer(24)),
     clock: new Int32Array(new SharedArrayBuffer(24)),
     times: new Float64Array(new SharedArrayBuffer(40)),
     reading: new Int32Array(new SharedArrayBuffer(12)),
@@ -61,8 +61,11 @@ export type ToWorker =
   | { op: "asset"; name: string; bytes: Part }
   /** Compiled by the main thread, while the worker loads the rest. */
   | { op: "wasm"; module: WebAssembly.Module }
-  /** The answer to a call for which the worker is not blocked. */
-  | { op: "answer"; id: number; body: Part; parts: Part[] }
+  /**
+   * The answer to a call for which the worker is not blocked. `interrupts` is null unless the host has interrupted the
+   * cell instead; see `FROM_HOST.interrupted`.
+   */
+  | { op: "answer"; id: number; body: Part; parts: Part[]; interrupts: number | null }
   /** Wakes a cell that waits in `await`, where it does not see a signal. */
   | { op: "cancel" };
 

@@ -65,6 +65,10 @@ class DriverHost(CallHost, Protocol):
     def heard(self) -> bool:
         """Acknowledges a signal, which is resent until then. Returns False if it was acknowledged before."""
 
+    def note_overdue(self, overdue: bool) -> None:
+        """Notes whether a signal that was acknowledged has yet to be raised: a call that the cell makes before does not
+        account for it. A cell begins without one."""
+
     def drain_raw(self) -> str:
         """Returns text written to the file descriptors, bypassing Python's streams."""
 
@@ -106,7 +110,7 @@ class CellPreparation:
         # Looked at without a call: a cell's tracer would observe one, and act after the cell's code.
         self.threads: Mapping[int, object] = {}
         """The live threads of the running cell."""
-        self.interrupts = Interrupts(host.heard, cell_code)
+        self.interrupts = Interrupts(host.heard, host.note_overdue, cell_code)
         self._signal = _SubmitSignal()
         self._submitted: tuple[str, list[Part]] | None = None
         self._sink = Sink(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import types
 
 # The function behind `signal.signal`, which converts numbers to enums. By name, as those below: a cell that
@@ -9,8 +10,9 @@ import types
 from _signal import signal as set_handler  # type: ignore[import-not-found]
 from collections.abc import Callable
 from signal import SIGALRM, SIGINT
+from typing import Any, Literal
 
-from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started
+from sandbox_runtime.guest.tasks import all_tasks, current_task, not_started, settles
 
 # In such a frame JavaScript works for the cell: an exception raised there would arrive as another one.
 BORDER_CODES: set[types.CodeType] = set()
@@ -28,14 +30,21 @@ class CellTimeoutError(KeyboardInterrupt):
 class Interrupts:
     """The signals for one driver's cells. SIGALRM means that the cell's time is over, SIGINT that the host stops it."""
 
-    def __init__(self, heard: Callable[[], bool], cell_code: types.CodeType) -> None:
+    def __init__(
+        self,
+        heard: Callable[[], bool],
+        note_overdue: Callable[[bool], None],
+        cell_code: types.CodeType,
+    ) -> None:
         """Starts without a running cell.
 
         Args:
             heard: Acknowledges a signal; see `DriverHost`.
+            note_overdue: Notes whether a stop is decided and not yet raised; see `DriverHost`.
             cell_code: The code whose frame runs a cell. Its callees are the cell's own code.
         """
         self._heard = heard
+        self._note_overdue = note_overdue
         self._cell_code = cell_code
         self._overdue = False  # the stop is decided, and not yet raised
         self.stop: KeyboardInterrupt | None = None
@@ -63,9 +72,9 @@ class Interrupts:
     def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
         """Stops the running cell; outside a cell a late signal is ignored.
 
-        Raises in the cell's own code. If the signal arrives in the event loop instead, the cell waits in an
-        `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so, and
-        `raise_overdue` stops it then.
+        Raises in the cell's own code. If the signal arrives in one of its tasks or threads, or in the event loop, the
+        cell waits in an `await`, and cancelling its awaitable stops it; or it is about to wait, or has just done so,
+        and `raise_overdue` stops it then.
         """
         # Not acknowledged while it may not stop the cell: it is sent again until then.
         if not self.allowed or not self._heard():
@@ -74,15 +83,21 @@ class Interrupts:
             self.stop = CellTimeoutError(self._time_is_over())
         else:
             self.stop = KeyboardInterrupt("the cell was interrupted; its variables are kept")
-        if self._may_raise(frame):
+        task = current_task()
+        place = self._place_of(frame, task)
+        if place == "cell":
             raise self.stop
-        in_thread = _in_thread(frame)
         self._overdue = True
-        for task in all_tasks():
-            if not not_started(task):
-                task.cancel()
-        if in_thread:
-            self.raise_stop()  # the cell itself waits, and is stopped by the cancellation
+        self._note_overdue(True)
+        for other in all_tasks():
+            raises_itself = place == "task" and other is task
+            if not raises_itself and not not_started(other):
+                other.cancel()
+        # The cell itself waits, and is stopped by the cancellation.
+        if place == "task":
+            raise self.stop
+        if place == "thread":
+            self.raise_stop()
 
     def _time_is_over(self) -> str:
         known = self.cell_seconds > 0
@@ -96,6 +111,7 @@ class Interrupts:
         """Stops the cell if a signal arrived where an exception would have been lost."""
         if self._overdue and self.stop is not None:
             self._overdue = False
+            self._note_overdue(False)
             raise self.stop
 
     def raise_stop(self) -> None:
@@ -103,23 +119,17 @@ class Interrupts:
         if self.stop is not None:
             raise type(self.stop)(*self.stop.args)  # one for each, which collects its own traceback
 
-    def _may_raise(self, frame: types.FrameType | None) -> bool:
-        """Returns True in the code of a cell or task; False in the event loop, which an exception would break."""
-        task = current_task()
+    def _place_of(
+        self, frame: types.FrameType | None, task: asyncio.Task[Any] | None
+    ) -> Literal["cell", "task", "thread", "loop"]:
+        """Returns whose code a frame belongs to, where `task` runs: in the loop an exception would break it."""
         running = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         while frame is not None and frame.f_code not in BORDER_CODES:
             if frame.f_code in THREAD_CODES:
-                return False
-            if frame is running or frame.f_code is self._cell_code:
-                return True
+                return "thread"
+            if frame.f_code is self._cell_code:
+                return "cell"
+            if frame is running and task is not None:
+                return "cell" if settles(task) else "task"
             frame = frame.f_back
-        return False
-
-
-def _in_thread(frame: types.FrameType | None) -> bool:
-    """Returns whether a frame is the code of a thread."""
-    while frame is not None and frame.f_code not in BORDER_CODES:
-        if frame.f_code in THREAD_CODES:
-            return True
-        frame = frame.f_back
-    return False
+        return "loop"

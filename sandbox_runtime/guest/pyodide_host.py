@@ -42,6 +42,7 @@ class PyodideHost:
         self._hold = worker.hold
         self.intact = worker.intact
         self.heard = worker.heard
+        self.note_overdue = worker.noteOverdue
         self.set_idle = worker.setIdle
         self.wait_for = wait_for
 

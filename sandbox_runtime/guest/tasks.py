@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 # By name: a cell that replaces them in their modules does not replace them here.
+from asyncio import Future, InvalidStateError, sleep
 from asyncio import all_tasks as tasks_of_loop
 from asyncio import current_task as task_of_loop
-from asyncio import sleep
 from collections.abc import Awaitable, Callable
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # A task that outlives its cell gets this many iterations of the loop to handle its cancellation.
 CANCEL_TURNS = 3
@@ -54,6 +56,17 @@ def current_task() -> asyncio.Task[Any] | None:
         return task_of_loop()
     except RuntimeError:  # no loop runs
         return None
+
+
+def resolve(future: Future[T], value: T) -> bool:
+    """Sets the result of a future; returns False if it is done. A signal may cancel it at any point, also in here."""
+    if future.done():
+        return False
+    try:
+        future.set_result(value)
+    except InvalidStateError:
+        return False
+    return True
 
 
 def not_started(task: asyncio.Task[Any]) -> bool:

@@ -56,6 +56,9 @@ _PIP_ENVIRONMENT = {
     "_PIP_RUNNING_IN_SUBPROCESS": "1",
 }
 
+# Settings of the user that would add wheels for another Python to those for the sandbox.
+_NOT_PASSED = frozenset({"PIP_PLATFORM", "PIP_ABI", "PIP_IMPLEMENTATION", "PIP_PYTHON_VERSION"})
+
 # The allow-list of environment variables for pip: its own settings, how to reach an index, where its folders
 # are, and what Python itself needs to start. Keys, tokens and passwords for other things are not passed.
 PASSED_PREFIXES = ("PIP_", "LC_", "XDG_")
@@ -150,7 +153,10 @@ def environment_for_pip(own: Mapping[str, str], fetched: Path) -> dict[str, str]
     passed = {
         name: value
         for name, value in own.items()
-        if name.upper() in PASSED_NAMES or name.upper().startswith(PASSED_PREFIXES) or name in more
+        if name.upper() not in _NOT_PASSED
+        and (
+            name.upper() in PASSED_NAMES or name.upper().startswith(PASSED_PREFIXES) or name in more
+        )
     }
     place = str(fetched)
     temporary = {"TMPDIR": place, "TEMP": place, "TMP": place, pip_guard.FETCHED_VARIABLE: place}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 import stat
 import sys
 import threading
@@ -51,6 +52,7 @@ _PROCESS_EVENTS = frozenset(
 _SCHEMES = frozenset({"http", "https", "file"})
 # File systems allow no longer names; and a wheel's name expands to the product of its tags.
 _MAX_FILE_NAME = 255
+_FILE_NAME = re.compile(r"[A-Za-z0-9._+!-]+")
 
 # Every patch below applies to a method of one of these; a pip without them is not used.
 _CHANGED = {
@@ -235,8 +237,8 @@ def _change(
                 f"{candidate.name} is not a wheel ({link}); building it could execute its code on this machine."
             )
         try:
-            if len(link.filename) > _MAX_FILE_NAME or set(link.filename) & set("/\\%\0"):
-                raise ValueError("it is too long, or leads elsewhere")
+            if len(link.filename) > _MAX_FILE_NAME or not _FILE_NAME.fullmatch(link.filename):
+                raise ValueError("it is too long, or has other characters than the names of wheels")
             parse_name(link.filename)
         except Exception as error:
             raise refusal(f"{link.filename!r} is not the name of a wheel: {error}") from error

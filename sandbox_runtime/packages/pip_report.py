@@ -18,7 +18,8 @@ from packaging.version import InvalidVersion, Version
 
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages.pip_errors import without_credentials
-from sandbox_runtime.packages.pip_shim import MARKERS
+from sandbox_runtime.packages.pip_shim import MARKERS, PLATFORM
+from sandbox_runtime.packages.wheels import MAX_REQUIRES
 
 # pip copies the metadata of each package into its report, long descriptions included: some 50 kB each.
 MAX_REPORT_BYTES = 32 * 1024 * 1024
@@ -30,8 +31,11 @@ MAX_TEXT = 4_000
 MAX_FILE_NAME = 255
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,200}[A-Za-z0-9])?")
+# As the names of wheels are: https://packaging.python.org/en/latest/specifications/binary-distribution-format/.
+_FILE_NAME = re.compile(r"[A-Za-z0-9._+!-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCHEMES = ("http", "https", "file")
+_PLATFORMS = ("any", PLATFORM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +117,12 @@ def _package(item: object) -> SearchResult:
     file = unquote(path).rsplit("/", 1)[-1]
     if scheme not in _SCHEMES or not isinstance(download.get("archive_info"), dict):
         raise PackageError(f"{name} would come from {_short(url)}, which is not the URL of a file.")
-    if len(file) > MAX_FILE_NAME or set(file) & set("\\%\0"):
+    if len(file) > MAX_FILE_NAME or not _FILE_NAME.fullmatch(file):
         raise PackageError(f"{name} would come as {_short(file)}, which is not a file name.")
     if any(character.isspace() or not character.isprintable() for character in url):
         raise PackageError(f"{name} would come from {_short(url)}, which is not a URL.")
     try:
-        file_name, file_version, _, _ = parse_wheel_filename(file)
+        file_name, file_version, _, tags = parse_wheel_filename(file)
         same = (file_name, file_version) == (canonicalize_name(name), Version(version))
     except (InvalidWheelFilename, InvalidVersion) as error:
         raise PackageError(f"{name} would not come as a wheel: {_short(error)}") from error
@@ -126,9 +130,13 @@ def _package(item: object) -> SearchResult:
         raise PackageError(
             f"{name} {version} would come as {_short(file)}, which is another package."
         )
+    if not any(tag.platform in _PLATFORMS for tag in tags):
+        raise PackageError(
+            f"{name} would come as {file}, which is for another platform than the sandbox: pip's settings name one."
+        )
     requires = metadata.get("requires_dist", [])
-    if not isinstance(requires, list):
-        raise PackageError(f"The dependencies of {name} are not a list.")
+    if not isinstance(requires, list) or len(requires) > MAX_REQUIRES:
+        raise PackageError(f"The dependencies of {name} are not a list, or one without end.")
     return SearchResult(
         name=name,
         version=version,

@@ -31,7 +31,15 @@ _MANIFEST = "manifest.json"
 
 @dataclasses.dataclass(frozen=True)
 class Package:
-    """One package of a set: its wheel's file name, size in bytes and SHA-256."""
+    """One package of a set.
+
+    Attributes:
+        name: Its name at the index.
+        version: Its version.
+        file: The file name of its wheel.
+        size: The size of the wheel in bytes.
+        sha256: The digest of the wheel, as hexadecimal digits.
+    """
 
     name: str
     version: str

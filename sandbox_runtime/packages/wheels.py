@@ -40,6 +40,13 @@ MAX_METADATA_BYTES = 8 * 1024 * 1024
 # Top-level modules are imported one by one and named in the prompt; most packages have one.
 MAX_MODULES = 1_000
 
+# The dependencies of one wheel, each of which is parsed. The largest packages have some thousands, for their extras.
+MAX_REQUIRES = 20_000
+# A module's name is named in the prompt.
+MAX_MODULE_CHARS = 100
+# What wheels are packed by. Other methods let an archive choose the memory of their decoder.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
 _CHUNK_BYTES = 1024 * 1024
 _MODULE = re.compile(r"([A-Za-z]\w*)(?:/__init__\.py|\.py|(?:\.[\w-]+)*\.so)")
 
@@ -114,7 +121,7 @@ def top_level_modules(wheel: Path) -> list[str]:
     with _open(wheel) as archive:
         names = [name for _, name in _listed(archive)]
     matches = (_MODULE.fullmatch(name) for name in names)
-    modules = sorted({match[1] for match in matches if match})
+    modules = sorted({match[1] for match in matches if match and len(match[1]) <= MAX_MODULE_CHARS})
     if len(modules) > MAX_MODULES:
         raise ValueError(
             f"{wheel.name} has {len(modules):,} top-level modules, more than {MAX_MODULES:,}"
@@ -142,7 +149,12 @@ def metadata_of(wheel: Path) -> Metadata:
     name, version = message.get_all("Name", []), message.get_all("Version", [])
     if len(name) != 1 or len(version) != 1:
         raise ValueError(f"{wheel.name} does not state its name and version exactly once")
-    requires = (" ".join(str(line).split()) for line in message.get_all("Requires-Dist", []))
+    lines = message.get_all("Requires-Dist", [])
+    if len(lines) > MAX_REQUIRES:
+        raise ValueError(
+            f"{wheel.name} has {len(lines):,} dependencies, more than {MAX_REQUIRES:,}"
+        )
+    requires = (" ".join(str(line).split()) for line in lines)
     return Metadata(str(name[0]).strip(), str(version[0]).strip(), tuple(requires))
 
 
@@ -158,7 +170,9 @@ def _pieces(
                 remaining -= len(piece)
                 yield piece
         if remaining != 0:
-            raise ValueError(f"{info.filename} does not have the length that its archive states")
+            raise ValueError(
+                f"{info.filename[:300]!r} does not have the length that its archive states"
+            )
 
 
 @contextlib.contextmanager
@@ -168,6 +182,8 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     with _unpacking(path.name):
         archive = zipfile.ZipFile(path)
     with archive:
+        if any(info.compress_type not in _METHODS for info in archive.infolist()):
+            raise ValueError(f"{path.name} is packed by another method than wheels are")
         expanded = sum(info.file_size for info in archive.infolist())
         if expanded > max(SMALL_BYTES, MAX_EXPANSION * path.stat().st_size):
             raise ValueError(

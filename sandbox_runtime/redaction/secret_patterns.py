@@ -28,11 +28,23 @@ _ORDINARY = frozenset(
 )  # fmt: skip
 
 _SECRET_NAME = re.compile(
-    r"KEY(?!BOARD|MAP|WORD)|TOKEN|SECRET|PASSW(?:OR)?D|PASSPHRASE|(?:^|[_-])(?:PG)?PASS(?:$|[_-])|PGPASS|"
-    r"(?:^|[_-])PWD(?:$|[_-])|_PWD|CREDENTIAL|AUTH(?!ORS?(?:[_-]|$))|COOKIE|BEARER|WEBHOOK|PRIVATE|SIGNATURE|"
+    r"(?<!MON)(?<!TUR)(?<!DON)(?<!HOC)(?<!JOC)(?<!WHIS)"
+    r"KEY(?!BOARD|MAP|NOTE|PAD|STROKE|[_-]?(?:FRAME|PHRASE|POINT|TERM|WORD))|"
+    r"TOKEN(?!I[SZ]|S?[_-]?(?:BUDGET|COUNT|LIMIT|PER[_-]|USAGE))|SECRET(?!AR|IVE|ION)|PASSW(?:OR)?D|PASSPHRASE|"
+    r"(?:^|[_-])(?:PG)?PASS(?:$|[_-](?!AT[_-]|COUNT|RATE|RATIO|THRESHOLD))|PGPASS|"
+    r"(?:^|[_-])PWD(?:$|[_-])|_PWD|CREDENTIAL|AUTH(?!OR(?!I[SZ])|ENTIC(?!AT))|COOKIE|BEARER|WEBHOOK|PRIVATE|"
+    r"(?:AMZ|GOOG|HMAC|OSS|SAS|SHA\d{0,3}|ACCESS|URL|WEBHOOK)[_-]?SIGNATURE|(?:^|[_-])X[_-][A-Z_-]{0,40}SIGNATURE|"
     r"(?:^|[_-])(?:SAS|DSN|PAT|SIG|CERT|JWT|SALT)(?:$|[_-])|CONN(?:ECTION)?[_-]?STR|SESSION[_-]?ID",
     re.IGNORECASE,
 )
+
+# Numbers of tokens: `max_tokens`, `maxCompletionTokens`. Those of access and refresh are secrets.
+_TOKENS = re.compile(
+    r"(?:^|[_-])(?:max[_-]?new|budget|cached|completion|input|max|min|n|num|output|prompt|reasoning|thinking|total)"
+    r"[_-]?tokens$",
+    re.IGNORECASE,
+)
+_CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 # Variables that are not secret, despite their names.
 _HARMLESS_NAMES = frozenset({"PWD", "OLDPWD", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"})
@@ -107,6 +119,7 @@ def is_secret_name(name: object) -> bool:
         isinstance(name, str)
         and name not in _HARMLESS_NAMES
         and bool(_SECRET_NAME.search(name[:200]))
+        and not _TOKENS.search(_CAMEL_CASE.sub("_", name[:200]))
     )
 
 
@@ -211,7 +224,7 @@ def _secrets_of_url(url: str) -> Iterator[str]:
     if not password and is_opaque(user):  # a key in place of a user, as some services require
         yield user
     for name, text in parse_qsl(parts.query):
-        if is_secret_name(name) or is_opaque(text):
+        if is_secret_name(name) or "signature" in name.lower() or is_opaque(text):
             yield text
     opaque = [part for part in parts.path.split("/") if is_opaque(part)]
     yield from opaque

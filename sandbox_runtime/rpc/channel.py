@@ -40,6 +40,7 @@ from sandbox_runtime.rpc.open_calls import OpenCalls
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection
 from sandbox_runtime.rpc.sandbox_messages import (
+    MAX_SEEN,
     FromSandbox,
     Output,
     Refusal,
@@ -87,6 +88,10 @@ class RoundTrip(Generic[T]):
 
     busy: Callable[[], bool] = lambda: False
     """Returns whether calls of the sandbox are in progress, so that its silence is legitimate."""
+
+    accept: Callable[[], object] = lambda: None
+    """Called for each tool call, never at the same time as the callback of `Channel.interrupt`: of a call and an
+    interrupt, one is first."""
 
     room: Callable[[float], bool] = lambda _: True
     """Waits up to that many seconds until the host can take another call. While it cannot, nothing is
@@ -219,7 +224,7 @@ class Channel:
             while True:
                 match self._next(trip, watch):
                     case ToolCall() as call if trip.serve is not None:
-                        self._serve(call, trip.serve)
+                        self._serve(call, trip.serve, trip.accept)
                     case Reply(id=answered) | Refusal(id=answered) as reply:
                         if answered != request_id:
                             self._fail("protocol", "it answered an unknown request")
@@ -230,10 +235,15 @@ class Channel:
             with self._write_lock:
                 self._calls = OpenCalls()
 
-    def _serve(self, call: ToolCall, serve: ServeCall) -> None:
+    def _serve(self, call: ToolCall, serve: ServeCall, accept: Callable[[], object]) -> None:
         try:
             with self._write_lock:
                 self._calls.begin(call)
+                if call.seen < min(self._interrupts, MAX_SEEN):  # the signal is still on its way
+                    self._calls.claim(call.id)
+                    self._write_interrupted(call.id, self._interrupts)
+                    return
+                accept()
         except ProtocolError as error:
             self._fail("protocol", str(error))
         if (answer := serve(call)) is not None:
@@ -260,23 +270,34 @@ class Channel:
             self.close()  # in the middle of a frame
             raise
 
-    def interrupt(self) -> None:
+    def interrupt(self, detach: Callable[[], object] = lambda: None) -> None:
         """Requests the running cell to stop. Does nothing if none runs.
 
         A cell that is blocked in a tool call gets an answer at once. Any other is reached by a signal of its
-        process, or by a frame where the main thread reads them.
+        process, or by a frame where the main thread reads them; the calls that it awaits are answered too. A call that
+        it makes before the signal has come is answered when it arrives here (`_serve`): a blocked cell sees no signal.
+
+        Args:
+            detach: Called if a cell runs: from here on its calls have no use for their results.
         """
         with self._write_lock:
             if self._calls.request is None:
                 return
-            if (call := self._calls.claim_blocking()) is not None:
-                self._write_now(self._connection.answer(ToolInterrupted(call)))
-                return
-            self._interrupts += 1
-            if self._relayed:
-                self._write_now(self._connection.notification(Interrupt()))
+            detach()
+            blocking = self._calls.claim_blocking()
+            if blocking is not None:
+                self._write_interrupted(blocking)
             else:
-                self._process.interrupt()
+                self._interrupts += 1
+                if self._relayed:
+                    self._write_now(self._connection.notification(Interrupt()))
+                else:
+                    self._process.interrupt()
+            for call in self._calls.claim_all():
+                self._write_interrupted(call, self._interrupts)
+
+    def _write_interrupted(self, call: int, signals: int = 0) -> None:
+        self._write_now(self._connection.answer(ToolInterrupted(call, signals)))
 
     def close(self) -> None:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""

@@ -13,7 +13,7 @@ from sandbox_runtime.buffers import Part
 from sandbox_runtime.sandbox import FrontKind
 
 # Increased with every change of a message, so that ends of different versions refuse each other.
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 # The kinds of the host's frames. A request with the id 0 is a notification, which has no answer.
 RUN, ANSWER, INTERRUPTED, REQUEST = 1, 2, 3, 4
@@ -250,6 +250,10 @@ class ToolInterrupted:
     """A tool call has no answer: the host interrupts the cell that waits for it."""
 
     call: int
+
+    signals: int = 0
+    """The number of signals that the host has sent since the last `Settle`; the sandbox waits until the last of them has
+    come. 0: there is none, and this message stands for it."""
 
 
 Answer = ToolReturned | ToolRaised

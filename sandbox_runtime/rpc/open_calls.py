@@ -58,3 +58,10 @@ class OpenCalls:
         if call is not None:
             self.claim(call)
         return call
+
+    def claim_all(self) -> list[int]:
+        """Claims the answers to all open calls."""
+        calls = sorted(self._open)
+        self._open.clear()
+        self._blocking = None
+        return calls

@@ -76,7 +76,7 @@ class Connection:
     def answer(self, message: Answer | ToolInterrupted) -> list[Part]:
         """Returns the bytes of the answer to a tool call."""
         if isinstance(message, ToolInterrupted):
-            return encode_frame(INTERRUPTED, message.call, 0, b"")
+            return encode_frame(INTERRUPTED, message.call, message.signals, b"")
         if isinstance(message, ToolReturned):
             if message.kind == "json":
                 return encode_frame(ANSWER, message.call, 0, _PLAIN + message.inline.encode())

@@ -19,6 +19,10 @@ from sandbox_runtime.rpc.messages import Json
 MAX_LINE = 10_000_000
 MAX_LINE_DIGITS = 8
 
+# The number of a call: below these bits it counts the calls, above them the interrupts that the cell has seen.
+COUNTING_BITS = 24
+MAX_SEEN = 127
+
 # The kinds of the sandbox's frames.
 CALL, END, REFUSED, OUTPUT = 1, 2, 3, 4
 
@@ -66,6 +70,11 @@ class ToolCall(NamedTuple):
     attachments: Sequence[bytearray]
     line: int = 0
     """The line of the cell that calls, as the sandbox says; 0 if it is not known."""
+
+    @property
+    def seen(self) -> int:
+        """The number of signals since the last `Settle` that the cell had seen when it called; at most `MAX_SEEN`."""
+        return self.id >> COUNTING_BITS
 
     @property
     def arguments(self) -> Sequence[bytes | bytearray]:

@@ -112,6 +112,7 @@ def run(
     serve: ServeCall,
     busy: Callable[[], bool],
     room: Callable[[float], bool] = lambda _: True,
+    accept: Callable[[], object] = lambda: None,
 ) -> tuple[CellEnd, Reply]:
     """Runs a cell; returns its end, and the reply with the submitted values.
 
@@ -122,6 +123,7 @@ def run(
         serve: Runs a tool call.
         busy: Returns whether calls of the cell are in progress, so that its silence is legitimate.
         room: Waits up to that many seconds until another call can be taken.
+        accept: Called for each tool call before an interrupt can follow it.
     """
     most = channel.limits.cell_seconds + channel.limits.grace_seconds
     answer = channel.ask(
@@ -132,6 +134,7 @@ def run(
             serve=serve,
             busy=busy,
             room=room,
+            accept=accept,
             most_seconds=most,
         )
     )

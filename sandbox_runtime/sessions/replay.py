@@ -1,7 +1,8 @@
 """The replay log of a session: its last checkpoint and everything since. Decides, does no I/O.
 
-The log records the assigned values, the cells and the answers of the host. Replaying them with the same random
-numbers and the same answers restores the state; tools are not called a second time. Memory and time of a replay
+The log records the assigned values, the cells with what was declared at the time, and the answers of the host. Replaying
+them with the same random numbers and the same answers restores the state; tools are not called a second time. A cell that
+was stopped would not end at the same place, so it is not replayed: a checkpoint is due after it. Memory and time of a replay
 are bounded: beyond the bounds the state since the checkpoint is lost with its process, and the session says so.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sandbox_runtime.host_costs import (
@@ -18,9 +19,10 @@ from sandbox_runtime.host_costs import (
     MAX_REPLAY_SECONDS,
     MEBIBYTE,
 )
-from sandbox_runtime.rpc.messages import ToolRaised, ToolReturned
+from sandbox_runtime.rpc.messages import ToolDeclaration, ToolRaised, ToolReturned
 from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sessions.checkpoint import Checkpoint
+from sandbox_runtime.values.encoder import ValueCodec
 
 Answer = ToolReturned | ToolRaised
 
@@ -38,12 +40,23 @@ FIRST_GUESS_SECONDS = 0.2
 MAX_WORK_SECONDS = MAX_REPLAY_SECONDS / 2
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Declared:
+    """The host tools, the fields of SUBMIT and the rules for values that a process knows."""
+
+    tools: Sequence[ToolDeclaration]
+    outputs: Mapping[str, str] | None
+    border: ValueCodec
+
+
 @dataclasses.dataclass(frozen=True)
 class AssignRecord:
     """A variable that was bound."""
 
     name: str
     value: Any
+    declared: Declared | None = None
+    """What was declared at the time."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -60,6 +73,9 @@ class CellRecord:
 
     cell: int
     code: str
+    declared: Declared | None = None
+    """What was declared while it ran: without it, a replayed cell would not find the tools that it called."""
+
     calls: dict[bytes | str, list[CallRecord]] = dataclasses.field(default_factory=dict)
     """Its calls of the host, grouped by equal calls, in order."""
 
@@ -158,7 +174,7 @@ class ReplayLog:
         """The start of the interval until the next checkpoint."""
         self._since = now
 
-    def assigned(self, name: str, value: Any) -> None:
+    def assigned(self, name: str, value: Any, declared: Declared | None = None) -> None:
         """Records a variable. Replaces the last entry if that assigned the same variable."""
         if self.log and isinstance(self.log[-1], AssignRecord) and self.log[-1].name == name:
             self.log.pop()
@@ -166,10 +182,13 @@ class ReplayLog:
             # Only the log holds the previous value. The session keeps the newest one anyway.
             self._remembered += _size_of_value(self._newest.get(name))
         self._newest[name] = value
-        self.log.append(AssignRecord(name, value))
+        self.log.append(AssignRecord(name, value, declared))
 
-    def ran(self, cell: CellRecord, seconds: float) -> None:
-        """Records a completed cell, with the seconds that the sandbox itself worked."""
+    def ran(self, cell: CellRecord, seconds: float, *, stopped: bool = False) -> None:
+        """Records a completed cell, with the seconds that the sandbox itself worked.
+
+        `stopped` is true if it was interrupted, or stopped by its time limit.
+        """
         self.log.append(cell)
         self._work_seconds += seconds
         self._remembered += cell.bytes_kept
@@ -177,6 +196,10 @@ class ReplayLog:
             self._lose(
                 f"cell {cell.cell} was answered more than {MAX_REMEMBERED_BYTES // MEBIBYTE} MiB, "
                 "which are not kept to run it again"
+            )
+        if stopped:
+            self._lose(
+                f"cell {cell.cell} was stopped, and would not end at the same place if it ran again"
             )
         self._bound()
 

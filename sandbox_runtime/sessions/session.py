@@ -279,7 +279,6 @@ class Session:
         A host call that it waits for is abandoned; a tool in the thread that runs the cell runs to its end.
         """
         self._line.interrupt()
-        self._tools.give_up()
 
     def close(self) -> None:
         """Ends the session and its process. Idempotent; never blocks for long."""

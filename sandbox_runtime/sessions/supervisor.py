@@ -32,8 +32,8 @@ from sandbox_runtime.sandbox import Failed, HostTool
 from sandbox_runtime.sessions import client, rehearsal
 from sandbox_runtime.sessions.call_recorder import CallRecorder
 from sandbox_runtime.sessions.checkpoint import Checkpoint, check_restorable
-from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, ReplayLog
-from sandbox_runtime.tools.host_tools import HostTools
+from sandbox_runtime.sessions.replay import AssignRecord, CellRecord, Declared, ReplayLog
+from sandbox_runtime.tools.host_tools import Detached, HostTools
 from sandbox_runtime.truncation import printable
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.values.type_rules import Rule
@@ -113,6 +113,9 @@ class Supervisor:
         self._next_number: int | None = None
         self._crashes = 0  # in a row
         self._pending_notice = Restart()
+        self._interrupted = False  # since the end of the last cell
+        self._declared: Declared | None = None
+        self._declared_for: dict[str, Declared | None] = {}  # by variable: what it was sent with
         self._recovery = ReplayLog(restore)
         self._seed = GO_ON if goes_on and restore is not None else secrets.token_hex(16)
         self._channel = Channel(self._engine_from(restore), limits, self._seed)
@@ -153,7 +156,11 @@ class Supervisor:
 
     def declare(self) -> None:
         """Declares tools and outputs to the process. Raises `SandboxDiedError` if it has ended."""
-        client.declare(self._channel, self._tools.declarations(), self.outputs, self.border)
+        self._declare(Declared(self._tools.declarations(), self.outputs, self.border))
+
+    def _declare(self, declared: Declared) -> None:
+        self._declared = declared
+        client.declare(self._channel, declared.tools, declared.outputs, declared.border)
 
     def assign(self, name: str, value: object) -> None:
         """Binds a variable. Raises `ValueCrossingError` if it cannot enter."""
@@ -164,12 +171,13 @@ class Supervisor:
             self.ensure_running()
             self._send_variable(name, value)
         self.variables[name] = value
-        self._recovery.assigned(name, value)
+        self._declared_for[name] = self._declared
+        self._recovery.assigned(name, value, self._declared)
 
     def run(self, code: str) -> Ended | Failed:
         """Runs a cell to its end, which may be that of the process."""
         self.ensure_running()
-        if self._recovery.overdue:  # after a SUBMIT, mostly
+        if self._recovery.overdue:  # after a SUBMIT or an interrupt, mostly
             self._save_if_possible()
             self.ensure_running()
         ran = CellRecord(self._take_number(), printable(code))
@@ -214,20 +222,26 @@ class Supervisor:
         return client.compiled_runtime(self._channel)
 
     def interrupt(self) -> None:
-        """Requests the running cell to stop."""
-        self._channel.interrupt()
+        """Requests the running cell to stop, and abandons its calls."""
+        self._interrupted = True  # before it has an effect
+        detached: list[Detached] = []
+        self._channel.interrupt(lambda: detached.append(self._tools.detach()))
+        for calls in detached:
+            self._tools.abandon(calls)
 
     def close(self) -> None:
         """Ends the process for good. Never blocks for long."""
         self.closed = True
         self._channel.close()
         self.variables.clear()
+        self._declared_for.clear()
         self._recovery = ReplayLog()
 
     # ---- Requests ----
 
     def _run_remembered(self, ran: CellRecord) -> Ended:
         """Runs a cell and records what a replay needs."""
+        ran.declared = self._declared
         serving = CallRecorder(self._tools, ran, self._channel.answer)
         started = time.monotonic()
         try:
@@ -235,12 +249,15 @@ class Supervisor:
         finally:
             serving.end()
             self._tools.give_up()
+            interrupted, self._interrupted = self._interrupted, False
         now = time.monotonic()
         self._crashes = 0
         ran.output = end.output
-        self._recovery.ran(ran, now - started - serving.seconds)
-        # After a SUBMIT there is rarely a next cell; if there is, its end is time enough.
-        if end.outcome != "submitted" and self._recovery.due(now):
+        stopped = interrupted or end.error_type == _ERROR_TYPES["cellSeconds"]
+        self._recovery.ran(ran, now - started - serving.seconds, stopped=stopped)
+        # After a SUBMIT there is rarely a next cell; if there is, its start is time enough. So it is after an
+        # interrupt, by somebody who wants the session back.
+        if end.outcome != "submitted" and not interrupted and self._recovery.due(now):
             self._save_if_possible()
         return end, answer
 
@@ -255,7 +272,13 @@ class Supervisor:
     def _run(self, ran: CellRecord, serve: ServeCall) -> Ended:
         tools = self._tools
         return client.run(
-            self._channel, ran.cell, ran.code, serve, tools.is_busy, tools.wait_for_room
+            self._channel,
+            ran.cell,
+            ran.code,
+            serve,
+            tools.is_busy,
+            tools.wait_for_room,
+            tools.accept,
         )
 
     def _save(self) -> Checkpoint:
@@ -344,9 +367,12 @@ class Supervisor:
         self._recovery = ReplayLog()
         self._seed = secrets.token_hex(16)
         self._start_from(None)
+        newest = self._declared
         for name, value in list(self.variables.items()):
-            self._send_variable(name, value)
-            self._recovery.assigned(name, value)
+            declared = self._declared_for.get(name)
+            self._send_again(name, value, declared)
+            self._recovery.assigned(name, value, declared)
+        self._declare_again(newest)
         why = f" Its state could not be brought back: {lost}." if lost else ""
         record("session.replaced", pid=self.pid, restarts=self.restarts, state_lost=True)
         return Restart(
@@ -377,11 +403,12 @@ class Supervisor:
             LookupError: A cell makes a call that is not recorded.
         """
         self._start_from(self._recovery.checkpoint)
-        changed = []
+        newest, changed = self._declared, []
         for entry in self._recovery.log:
             if isinstance(entry, AssignRecord):
-                self._send_variable(entry.name, entry.value)
+                self._send_again(entry.name, entry.value, entry.declared)
                 continue
+            self._declare_again(entry.declared)
             started = time.monotonic()
             try:
                 end, _ = self._run(entry, entry.replay(self._tools.read_again))
@@ -389,14 +416,26 @@ class Supervisor:
                 self._recovery.replayed(time.monotonic() - started)
             if end.output != entry.output:
                 changed.append(entry.cell)
+        self._declare_again(newest)
         self.exercise()  # a state in which no cell can run is useless
         return changed
+
+    def _send_again(self, name: str, value: object, declared: Declared | None) -> None:
+        """Binds a variable as it was bound first: a type may have no rule any more."""
+        self._declare_again(declared)
+        client.assign(
+            self._channel, name, value, self.border if declared is None else declared.border
+        )
+
+    def _declare_again(self, declared: Declared | None) -> None:
+        if declared is not None and declared is not self._declared:
+            self._declare(declared)
 
     def seed(self, text: str) -> None:
         """Starts the random numbers at a seed. Leaves no other trace, and is no numbered cell."""
         self.ensure_running()
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
-        ran = CellRecord(self._cell, _SEED.format(seed=text, number=number))
+        ran = CellRecord(self._cell, _SEED.format(seed=text, number=number), self._declared)
         ended, _ = self._run(ran, ran.replay())
         ran.output = ended.output
         self._recovery.ran(ran, 0.0)

@@ -80,18 +80,18 @@ class TextCalls:
         with self._deadline() as deadline:
             return operations[operation](self, deadline, value, *arguments)
 
-    def cancel(self) -> None:
-        """Cancels running calls."""
+    @property
+    def running(self) -> list[Deadline]:
+        """The deadlines of the running calls, which can be cancelled."""
         with self._lock:
-            running = list(self._running)
-        for deadline in running:
-            deadline.cancel()
+            return list(self._running)
 
     def close(self) -> None:
         """Cancels running calls and ends the search process. Later calls are cancelled at once."""
         with self._lock:
             self._closed = True
-        self.cancel()
+        for deadline in self.running:
+            deadline.cancel()
         self._searcher.close()
 
     @contextlib.contextmanager

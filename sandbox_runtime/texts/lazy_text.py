@@ -389,7 +389,10 @@ class TextStream(LazyText):
         Args:
             pieces: The pieces, which are joined without a separator.
             name: The name in prompts and errors.
-            most_bytes: The maximum size on disk.
+            most_bytes: The maximum size on disk; 64 GiB by default. Reading beyond it is a `ValueError`.
+
+        Raises:
+            TypeError: `pieces` is a `str`, or has something other than texts.
         """
         if isinstance(pieces, str):
             raise TypeError("TextStream takes pieces of text; a str can be an input as it is.")

@@ -119,6 +119,8 @@ def _check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None
         return
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, "is a symbolic link", os.fspath(path))
     raise OSError(
         errno.EINVAL, "is not a regular file, but a pipe, a device or the like", os.fspath(path)
     )

@@ -37,7 +37,7 @@ class Coroutines:
         """Waits in this thread for the result of a tool.
 
         Raises:
-            InterruptedError: `cancel` was called, or the call has timed out.
+            InterruptedError: It was cancelled, or the call has timed out.
         """
         loop = self.loop or self._started_loop()
         coroutine = asyncio.run_coroutine_threadsafe(_contained(name, result), loop)
@@ -56,12 +56,11 @@ class Coroutines:
             with self._lock:
                 self._awaited.discard(coroutine)
 
-    def cancel(self) -> None:
-        """Cancels all coroutines that are waited for."""
+    @property
+    def awaited(self) -> list[Future[Any]]:
+        """The coroutines that are waited for; `wait` raises when one of them is cancelled."""
         with self._lock:
-            awaited = list(self._awaited)
-        for coroutine in awaited:
-            coroutine.cancel()
+            return list(self._awaited)
 
     def close(self) -> None:
         """Stops the loop of our own."""

@@ -14,9 +14,9 @@ import inspect
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox_runtime.audit import Thinned
 from sandbox_runtime.buffers import nbytes
@@ -28,6 +28,7 @@ from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
 from sandbox_runtime.rpc.sandbox_messages import ToolCall
 from sandbox_runtime.sandbox import HostTool
 from sandbox_runtime.texts.calls import TEXT_CALL, TextCalls
+from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, calling_line, current_call
@@ -41,6 +42,14 @@ Work = Callable[[Running | None], Any]
 
 # To ask `inspect` takes longer than to encode most results.
 _NOT_AWAITABLE = frozenset({str, int, float, bool, bytes, list, dict, tuple, type(None)})
+
+
+class Detached(NamedTuple):
+    """The calls that an interrupt or the end of a cell has ended."""
+
+    calls: Collection[Future[Any]]
+    coroutines: Collection[Future[Any]]
+    texts: Collection[Deadline]
 
 
 class HostTools:
@@ -62,6 +71,7 @@ class HostTools:
         self._arities: dict[str, Arity] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
+        self._accepted = self._cell  # that of the last call
         self._open: dict[Future[Any], int] = {}
         self._open_bytes = 0
 
@@ -150,18 +160,33 @@ class HostTools:
         """Answers a call that reads a text, for a replayed cell; None for other calls."""
         return self.serve(call, lambda _: None) if call.tool == TEXT_CALL else None
 
-    def give_up(self) -> None:
-        """Abandons every call, because the cell has ended or was interrupted. No queued call starts."""
-        self._texts.cancel()
+    def accept(self) -> None:
+        """Notes that a call has arrived: the next `serve` belongs to what runs now, and not to what a `detach` begins."""
+        self._accepted = self._cell
+
+    def detach(self) -> Detached:
+        """Ends the calls so far, because the cell has ended or was interrupted; `abandon` does what takes time for it."""
         with self._changed:
             self._cell.end()
             self._cell = Call()
-            abandoned = list(self._open)
+            calls = list(self._open)
             self._open.clear()
             self._open_bytes = 0
             self._changed.notify_all()
-        self._coroutines.cancel()
-        self._workers.give_up(abandoned, InterruptedError("the call was abandoned"))
+        return Detached(calls, self._coroutines.awaited, self._texts.running)
+
+    def abandon(self, detached: Detached) -> None:
+        """Abandons these calls. None of them that is queued starts."""
+        for deadline in detached.texts:
+            deadline.cancel()
+        for coroutine in detached.coroutines:
+            coroutine.cancel()
+        self._workers.give_up(detached.calls, InterruptedError("the call was abandoned"))
+
+    def give_up(self) -> None:
+        """Abandons every call."""
+        self.abandon(self.detach())
+        self.accept()
 
     def close(self) -> None:
         """Abandons running calls. Never waits for a tool."""
@@ -309,7 +334,7 @@ class HostTools:
     def _part_of(self) -> Call:
         """The parent of the running cell's calls."""
         outer = current_call()
-        return self._cell if outer is None else _Both(self._cell, outer)
+        return self._accepted if outer is None else _Both(self._accepted, outer)
 
     def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
         """Runs a call in a thread, in a copy of this context. `size` is the memory of its arguments."""

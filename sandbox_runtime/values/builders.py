@@ -28,6 +28,7 @@ class Rows(list[dict[Any, Any]]):
     """The rows of a table, as dicts. `columns` lists its columns, also without rows."""
 
     columns: tuple[Any, ...] = ()
+    """The names of the columns, in their order."""
 
 
 def _dict(content: Any) -> dict[Any, Any]:

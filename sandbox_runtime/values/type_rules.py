@@ -12,7 +12,12 @@ _FIXED = (type(None), bool, int, float, str, bytes, list, tuple, dict, set, froz
 
 @dataclasses.dataclass(frozen=True)
 class HandleType:
-    """A rule whose values stay on the host. Cells get handles, which come back as the same objects."""
+    """A rule whose values stay on the host. Cells get handles, which come back as the same objects.
+
+    Raises:
+        TypeError: `cls` is no class.
+        ValueError: `cls` is a built-in type whose values always cross unchanged, such as `str` or `list`.
+    """
 
     cls: type
     """The class. The rule also applies to its subclasses."""
@@ -26,7 +31,12 @@ class HandleType:
 
 @dataclasses.dataclass(frozen=True)
 class ValueType:
-    """A rule whose values cross as plain data."""
+    """A rule whose values cross as plain data.
+
+    Raises:
+        TypeError: `cls` is no class.
+        ValueError: `cls` is a built-in type whose values always cross unchanged, such as `str` or `list`.
+    """
 
     cls: type
     """The class. The rule also applies to its subclasses."""
@@ -43,7 +53,14 @@ class ValueType:
 
 @dataclasses.dataclass(frozen=True)
 class CodeType:
-    """A rule whose variables are created by code that runs in the sandbox."""
+    """A rule whose variables are created by code that runs in the sandbox, before the first cell.
+
+    Such a value is a variable of its own, and cannot be a part of another one.
+
+    Raises:
+        TypeError: `cls` is no class.
+        ValueError: `cls` is a built-in type whose values always cross unchanged, such as `str` or `list`.
+    """
 
     cls: type
     """The class. The rule also applies to its subclasses."""
@@ -59,6 +76,7 @@ class CodeType:
 
 
 Rule: TypeAlias = HandleType | ValueType | CodeType
+"""How values of one type cross to the sandbox. The first rule whose class a value is an instance of applies."""
 
 
 def _check_type(kind: object) -> None:

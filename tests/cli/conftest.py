@@ -15,7 +15,7 @@ from thrifty_pool import ThriftyPool
 
 from dspy_rlm.cli.main import main
 from dspy_rlm.drop_in import uninstall
-from sandbox_runtime import set_default_pool
+from sandbox_runtime import default_pool, set_default_pool
 
 # The modules that tests write.
 PROGRAMS = frozenset({"program", "broken", "leaving", "whole"})
@@ -43,13 +43,14 @@ def lent_again() -> Iterator[ThriftyPool]:
 @pytest.fixture(autouse=True)
 def _as_a_new_process(monkeypatch: pytest.MonkeyPatch, lent_again: ThriftyPool) -> Iterator[None]:
     """Without the settings of the person who runs the tests; and what a program changes is undone."""
+    before = default_pool()
     set_default_pool(lent_again)
     monkeypatch.setenv("DSPY_RLM_CONFIG", os.devnull)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     modules = {*sys.modules}
     yield
-    set_default_pool(None)
+    set_default_pool(before)
     uninstall()
     for name in {*sys.modules} - modules:
         if name.partition(".")[0] in PROGRAMS:

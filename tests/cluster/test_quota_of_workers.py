@@ -32,7 +32,7 @@ class Actor:
         async def finish() -> None:
             await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
-        asyncio.run_coroutine_threadsafe(finish(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(finish(), self.loop).result(60)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
@@ -67,8 +67,8 @@ def opened() -> Iterator[Any]:
         actor = Actor(QuotaProcess({"m": rate} if rate else {}, max_cost))
         actors.append(actor)
         if spent is not None:
-            actor.beat.remote(spent).future().result(10)
-        terms = actor.terms.remote().future().result(10)
+            actor.beat.remote(spent).future().result(60)
+        terms = actor.terms.remote().future().result(60)
         return actor, WorkerQuota(actor, "worker", *terms)
 
     yield open_quota
@@ -77,7 +77,7 @@ def opened() -> Iterator[Any]:
 
 
 def beat(actor: Actor) -> tuple[float, float, bool]:
-    return actor.beat.remote(0.0).future().result(10)
+    return actor.beat.remote(0.0).future().result(60)
 
 
 def taken(actor: Actor) -> list[int]:
@@ -98,7 +98,7 @@ class TestBlocks:
 
         leases = [quota.take("m", 10, 0.01) for _ in range(200)]
 
-        assert len({lease.result(10).id for lease in leases}) == 200
+        assert len({lease.result(60).id for lease in leases}) == 200
         assert max(taken(actor)) <= MOST_LEASES
         assert len(taken(actor)) < 200
 
@@ -108,7 +108,7 @@ class TestBlocks:
 
         leases = [quota.take("m", 10, 0.0) for _ in range(3)]
 
-        assert [lease.result(10).model for lease in leases] == ["m"] * 3
+        assert [lease.result(60).model for lease in leases] == ["m"] * 3
         assert taken(actor) == [1, 1, 1]
 
 
@@ -116,7 +116,7 @@ class TestMoney:
     def test_what_calls_took_is_booked(self, opened):
         """In place of their bounds."""
         actor, quota = opened(max_cost=1.0)
-        lease = quota.take("m", 10, 0.5).result(10)
+        lease = quota.take("m", 10, 0.5).result(60)
         assert beat(actor)[:2] == (0.0, 0.5)
 
         quota.settle(lease, tokens=12, cost=0.2)
@@ -126,10 +126,10 @@ class TestMoney:
     def test_a_call_without_money_left_stops_the_job(self, opened):
         """The driver sees it at its next beat."""
         actor, quota = opened(max_cost=1.0)
-        quota.settle(quota.take("m", 10, 0.9).result(10), tokens=1, cost=0.9)
+        quota.settle(quota.take("m", 10, 0.9).result(60), tokens=1, cost=0.9)
 
         with pytest.raises(JobStoppedError, match="max_cost"):
-            quota.take("m", 10, 0.5).result(10)
+            quota.take("m", 10, 0.5).result(60)
 
         assert beat(actor)[2]
 
@@ -153,14 +153,14 @@ class TestMoney:
 
         beat(actor)
 
-        assert quota.take("m", 10, 0.9).result(10).cost == 0.9
+        assert quota.take("m", 10, 0.9).result(60).cost == 0.9
 
     def test_leases_of_a_dead_worker_count_at_their_bounds(self, opened):
         """Its requests may have been answered."""
         actor, quota = opened(max_cost=1.0)
-        quota.take("m", 10, 0.4).result(10)
+        quota.take("m", 10, 0.4).result(60)
 
-        actor.forget.remote("worker").future().result(10)
+        actor.forget.remote("worker").future().result(60)
 
         assert beat(actor) == (0.4, 0.0, False)
 
@@ -169,19 +169,19 @@ class TestMoney:
         actor, quota = opened(max_cost=1.0, spent=None)
         lease = quota.take("m", 10, 0.5)
 
-        actor.beat.remote(0.8).future().result(10)
+        actor.beat.remote(0.8).future().result(60)
 
         with pytest.raises(JobStoppedError):
-            lease.result(10)
+            lease.result(60)
 
     def test_a_lease_of_the_actor_before_is_not_booked(self, opened):
         """It counts at its bound in what the driver says, and its number is that of another lease by now."""
         _, before = opened(max_cost=1.0)
-        lease = before.take("m", 10, 0.3).result(10)
+        lease = before.take("m", 10, 0.3).result(60)
         actor, quota = opened(max_cost=1.0, spent=0.3)
-        quota.take("m", 11, 0.1).result(10)
+        quota.take("m", 11, 0.1).result(60)
 
         quota.settle(lease, tokens=1, cost=0.2)
-        actor.settle.remote([]).future().result(10)
+        actor.settle.remote([]).future().result(60)
 
         assert beat(actor)[:2] == (0.3, 0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import io
+import json
 import os
 import socket
 import sqlite3
@@ -14,14 +15,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import input_files as files
 import pytest
 
 from dspy_rlm.errors import InputError
-from dspy_rlm.inputs.content import whole
+from dspy_rlm.inputs.content import Content, whole
+from dspy_rlm.inputs.gathering import gather
+from dspy_rlm.inputs.items import Item
+from dspy_rlm.inputs.spool import Spool
 from dspy_rlm.sources import InputBounds, load, load_texts
-from sandbox_runtime import TextFile
+from sandbox_runtime import Directory, TextFile
 from sandbox_runtime.helpers import ProcessBounds, run_python
 
 NEEDED = ("bs4", "duckdb", "mammoth", "markdownify", "pptx", "pypdfium2", "python_calamine")
@@ -268,6 +273,96 @@ class TestChanges:
             self.read_while(path, lambda: rewrite(path))
 
 
+SECRET = "the launch code"
+
+
+def database(text: str) -> bytes:
+    """A database with one row."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (x)")
+    connection.execute("insert into t values (?)", [text])
+    return connection.serialize()
+
+
+def notebook(text: str) -> bytes:
+    """A notebook with one cell."""
+    cell = {"cell_type": "markdown", "metadata": {}, "source": [text]}
+    return json.dumps(
+        {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    ).encode()
+
+
+@posix
+class TestReplacedByALink:
+    """A file of a folder is the one that was listed: the owner of the folder cannot lead a reader elsewhere afterwards."""
+
+    KINDS: ClassVar[dict[str, tuple[str, Callable[[str], bytes], InputBounds]]] = {
+        "text": ("a.txt", str.encode, InputBounds()),
+        "large text": ("a.txt", str.encode, InputBounds(lazy_bytes=0)),
+        "compressed": ("a.txt.gz", lambda text: gzip.compress(text.encode()), InputBounds()),
+        "compressed twice over": (
+            "a.db.gz",
+            lambda text: gzip.compress(database(text)),
+            InputBounds(),
+        ),
+        "notebook": ("a.ipynb", notebook, InputBounds()),
+        "database": ("a.db", database, InputBounds()),
+    }
+
+    @pytest.mark.parametrize("replaced", ["file", "folder", "link to a link", "pipe"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_after_it_was_listed(self, tmp_path, kind, replaced):
+        """It is left out with the reason, and nothing of the other file is read."""
+        name, content, bounds = self.KINDS[kind]
+        root, elsewhere = tmp_path / "repository" / "docs", tmp_path / "home"
+        for folder, text in ((root, "harmless"), (elsewhere, SECRET)):
+            folder.mkdir(parents=True)
+            (folder / name).write_bytes(content(text))
+        (root / "other.txt").write_text("other")
+        [source] = gather([root.parent], bounds)
+        if replaced == "folder":
+            root.rename(tmp_path / "moved")
+            root.symlink_to(elsewhere)
+        else:
+            (root / name).unlink()
+            match replaced:
+                case "file":
+                    (root / name).symlink_to(elsewhere / name)
+                case "pipe":
+                    os.mkfifo(root / name)
+                case _:
+                    (root / "link").symlink_to(elsewhere / name)
+                    (root / name).symlink_to("link")
+        texts = source.texts()
+
+        shown = {
+            path: text if isinstance(text, str) else text.read(0, 100)
+            for path, text in texts.items()
+        }
+        assert SECRET not in "".join(shown.values())
+        assert shown.get("docs/other.txt") == (None if replaced == "folder" else "other")
+        if kind != "compressed twice over":  # it was expanded when it was found
+            assert f"docs/{name}" in {one.path for one in source.skipped}
+
+    def test_between_the_listing_and_its_examination(self, tmp_path):
+        """Not even its size or its kind is that of the other file."""
+        (tmp_path / "given").mkdir()
+        (tmp_path / "given" / "a.txt").symlink_to(tmp_path / "secret")
+        (tmp_path / "secret").write_text(SECRET)
+        folder = Directory(tmp_path / "given")
+        content = Content("a.txt", folder.root / "a.txt", Spool(), folder=folder, below="a.txt")
+
+        with pytest.raises(InputError, match=r"Cannot read a\.txt: .*symbolic link"):
+            Item(content, InputBounds())
+
+    def test_a_file_that_was_named_may_be_a_link(self, tmp_path):
+        """The user has chosen it."""
+        (tmp_path / "a.txt").write_text("mine")
+        (tmp_path / "link.txt").symlink_to("a.txt")
+
+        assert load(tmp_path / "link.txt") == "mine"
+
+
 class TestProcess:
     """The process of a converter is bounded, whatever its program does."""
 
@@ -321,7 +416,7 @@ class TestProcess:
                 time.sleep(0.02)
             running.kill()
         child = int(output.read_text())
-        for _ in range(500):
+        for _ in range(3_000):
             try:
                 os.kill(child, 0)
             except ProcessLookupError:

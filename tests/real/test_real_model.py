@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.request import Request, urlopen
 
 import dspy
 import pytest
 
 from benchmarks.real_model.install import home, is_installed
+from benchmarks.real_model.recorder import Recorder
 from benchmarks.real_model.server import NAME, RealServer
 from dspy_rlm import RLM, RunFailedError
 from dspy_rlm.testing import Action, PolicyServer, scripted
@@ -47,53 +44,6 @@ def model() -> Iterator[RealServer]:
         yield server
 
 
-class Recorder:
-    """A proxy that adds up the usage that the server itself reports."""
-
-    def __init__(self, upstream: int) -> None:
-        self.sent = self.received = self.answered = 0
-        recorder = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                address = f"http://127.0.0.1:{upstream}{self.path}"
-                headers = {"Content-Type": "application/json"}
-                with urlopen(Request(address, body, headers), timeout=600) as reply:
-                    data = reply.read()
-                usage = json.loads(data)["usage"]
-                with recorder.lock:
-                    recorder.sent += usage["prompt_tokens"]
-                    recorder.received += usage["completion_tokens"]
-                    recorder.answered += 1
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                """Prints nothing."""
-
-        self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        start_thread(self.server.serve_forever, "recorder")
-
-    def lm(self, **options: Any) -> dspy.LM:
-        """Returns the model behind this proxy."""
-        base = f"http://127.0.0.1:{self.server.server_port}/v1"
-        return dspy.LM(
-            f"openai/{NAME}", api_base=base, api_key="none", cache=False, num_retries=0,
-            temperature=0.0, timeout=600, **options,
-        )  # fmt: skip
-
-    def close(self) -> None:
-        """Ends it."""
-        self.server.shutdown()
-        self.server.server_close()
-
-
 def run(cell: str, sub_lm: dspy.LM, **options: Any) -> dspy.Prediction:
     """Runs one cell of a scripted root whose sub-LM is the real model."""
     with PolicyServer({"root": scripted(Action("As the test wants.", cell))}) as server:
@@ -111,18 +61,13 @@ def usage_of(prediction: dspy.Prediction) -> Any:
 class TestUsage:
     def test_the_ledger_has_the_servers_own_counts(self, model):
         """Calls and tokens of a batch are those that the server reports, one by one."""
-        recorder = Recorder(model.port)
-        try:
+        with Recorder(model.port) as recorder:
             prediction = run(
                 "SUBMIT(sub_llm_batched(questions))", recorder.lm(max_tokens=24), max_concurrency=4
             )
-        finally:
-            recorder.close()
 
         usage = usage_of(prediction)
-        assert (usage.calls, usage.input_tokens, usage.output_tokens) == (
-            recorder.answered, recorder.sent, recorder.received,
-        )  # fmt: skip
+        assert (usage.calls, usage.input_tokens, usage.output_tokens) == recorder.totals
         assert usage.calls == len(QUESTIONS)
         assert all(prediction.answers)
 

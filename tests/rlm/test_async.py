@@ -23,7 +23,7 @@ from dspy_rlm.testing import Action, Fault, asks_for, fields, route, rules, scri
 from sandbox_runtime import default_pool
 
 # Far below a cell's own limit of a minute, far above what a loaded machine needs.
-AT_ONCE_SECONDS = 10
+AT_ONCE_SECONDS = 30
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import importlib
 import inspect
 import multiprocessing
 import pickle
+import traceback
 
 import dspy
 import pytest
 
-from dspy_rlm.dspy_bridge.traces import RunDiedError
+from dspy_rlm.dspy_bridge.traces import RunDiedError, RunExhaustedDiedError
+from dspy_rlm.errors import RunExhaustedError, RunFailedError
 from dspy_rlm.reports.report import RunReport
 
 MODULES = (
@@ -85,6 +88,22 @@ def test_the_error_of_a_failed_run_travels_without_its_signature():
     assert (type(arrived), str(arrived), arrived.run) == (RunDiedError, "m", report)
     assert arrived.signature is None
     assert error.signature is not None
+
+
+@pytest.mark.parametrize(
+    ("cls", "public"), [(RunDiedError, RunFailedError), (RunExhaustedDiedError, RunExhaustedError)]
+)
+def test_the_error_of_a_failed_run_has_the_name_that_is_documented(cls, public):
+    """Tracebacks and reports name the class that a program catches; copies and pickles are of the class that DSPy needs."""
+    report = RunReport("failed", "X", (), 0, 1.0)
+    error = cls("m", run=report, signature=None)
+    error.limit = "max_iterations"
+
+    shown = "".join(traceback.format_exception_only(error))
+    assert shown == f"dspy_rlm.errors.{public.__name__}: m\n"
+    for arrived in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(arrived) is cls
+        assert same(arrived, error)
 
 
 @pytest.mark.nightly

@@ -112,6 +112,15 @@ class TestWhatARunCanUse:
         assert "- NumPy's default integers have 32 bits here" in with_pandas
         assert "NumPy" not in contract(Report, Surroundings(modules=["networkx"]))
 
+    def test_many_modules_of_a_package_are_counted(self):
+        """A package chooses how many modules it has; a prompt names fifty."""
+        few = contract(Report, Surroundings(modules=["a", "b"]))
+        many = contract(Report, Surroundings(modules=[f"m{n:03}" for n in range(52)]))
+
+        assert "standard library, `a` and `b`; no network" in few
+        assert "`m048`, `m049` and 2 other modules; no network" in many
+        assert "m050" not in many
+
     def test_outputs_with_a_default_are_shown_as_such(self):
         """SUBMIT shows what may be left out, unless the interpreter is not ours, which demands all."""
         task = dspy.Signature(

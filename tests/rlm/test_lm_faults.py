@@ -211,3 +211,19 @@ def test_the_limits_of_the_page_are_accepted():
         exec(example, {})
     finally:
         dspy_rlm.configure(limits_per_model=None)
+
+
+def test_a_policy_that_ends_early_is_a_mistake_of_the_program(play):
+    """Nobody waits for a server: the error says what the policy lacks."""
+    with PolicyServer({"root": scripted(Action("", "x = 1"))}) as server:
+        rlm, _ = play("q -> answer", max_iterations=1)
+        with (
+            dspy.context(lm=server.lm("root")),
+            pytest.raises(
+                RunFailedError, match="no move of the policy has called SUBMIT"
+            ) as caught,
+        ):
+            rlm(q="?")
+
+    assert not isinstance(caught.value, RunPausedError)
+    assert "could not be reached" not in str(caught.value)

@@ -77,24 +77,37 @@ def call_again(server: MCP, name: str, **arguments: Any) -> Any:
     return asyncio.run(server._call(name, arguments)).structured_content["result"]
 
 
-@contextlib.contextmanager
-def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
-    """The server of the official package over HTTP: its process, address and port."""
-    if not port:
-        with socket.create_server(("127.0.0.1", 0)) as place:
-            port = place.getsockname()[1]
+def _started(kind: str, port: int) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts that server, and waits until it answers. A port of 0: it found none."""
     process = subprocess.Popen(
         [*SERVER, kind, str(port)],
         env={**os.environ, "WAREHOUSE_KEY": KEY},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    while process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return process, port
+        time.sleep(0.05)
+    return process, 0
+
+
+def _started_anywhere(kind: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Starts it at a free port. Another process may take the port before the server does: then at the next."""
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0)) as place:
+            free = place.getsockname()[1]
+        process, port = _started(kind, free)
+        if port:
+            return process, port
+    raise AssertionError("the server does not start")
+
+
+@contextlib.contextmanager
+def official(kind: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str, int]]:
+    """The server of the official package over HTTP: its process, address and port."""
+    process, port = _started(kind, port) if port else _started_anywhere(kind)
     try:
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            assert process.poll() is None
-            time.sleep(0.05)
         yield process, f"http://127.0.0.1:{port}/{'mcp' if kind == 'http' else 'sse'}", port
     finally:
         process.kill()

@@ -133,12 +133,12 @@ class TestPrompt:
             "SUBMIT(number)",
             observations="opaque",
         )
-        prediction = rlm(text="a;" + "b" * 5_000 + ";4711;" + "c" * 5_000, q="Which number?")
+        prediction = rlm(text="a;" + "b" * 5_000 + ";4711582093;" + "c" * 5_000, q="Which number?")
 
-        assert prediction.a == 4711
+        assert prediction.a == 4711582093
         assert "Output (not shown): text, characters: 10," in server.requests[1].prompt
-        assert "4711" not in server.requests[2].prompt
-        assert prediction.run.steps[1].whole == "4711"
+        assert "4711582093" not in server.requests[2].prompt
+        assert prediction.run.steps[1].whole == "4711582093"
         assert [len(r.prompt) - len(server.requests[0].prompt) < 900 for r in server.requests] == [
             True
         ] * 3

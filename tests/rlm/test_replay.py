@@ -9,7 +9,7 @@ import dspy
 import pydantic
 import pytest
 
-from dspy_rlm import RLM, InputError, branches, compare, fork, open_repl, replay
+from dspy_rlm import RLM, InputError, TextFile, branches, compare, fork, open_repl, replay
 from dspy_rlm.journal import load
 from dspy_rlm.testing import Action, PolicyServer, asks_for, policy, route, scripted
 
@@ -288,6 +288,15 @@ class TestOpenRepl:
         assert variables["lines"].startswith("list: ['line 0'")
         assert result.output == "RATE LINE 0 False\n"
         assert len(server.requests) == at
+
+    def test_the_length_of_lazy_texts(self, play, journal, tmp_path):
+        """The `len` that the sandbox binds for lazy texts is none of the run's variables."""
+        (tmp_path / "a.log").write_text("one two")
+        rlm, _ = play("text -> n: int", "size = len(text)", "SUBMIT(size)", journal=journal)
+        assert rlm(text=TextFile(tmp_path / "a.log")).n == 7
+
+        with open_repl(journal, step=1) as repl:
+            assert set(repl.variables()) == {"text", "size"}
 
     def test_the_history_of_the_run(self, play, journal):
         """Cells that read `history` find the steps before them, and so does a new cell."""

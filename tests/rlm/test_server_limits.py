@@ -6,6 +6,7 @@ import contextvars
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import dspy
 import pytest
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 import dspy_rlm
 from dspy_rlm import RLM, SignatureError
 from dspy_rlm.limiting.gate import Gate, Gates
-from dspy_rlm.limiting.limiter import IDLE_SECONDS, Limiter, Limiters
+from dspy_rlm.limiting.limiter import IDLE_SECONDS, LEARNED_SECONDS, LIMITERS, Limiter, Limiters
 from dspy_rlm.limiting.rate_window import ModelLimits, RateWindow
-from dspy_rlm.testing import Fault
+from dspy_rlm.testing import Fault, PolicyServer
 
 
 class Slots:
@@ -138,6 +139,63 @@ class TestLimiter:
             first.answered()
 
         assert limiter.room == 3
+
+    def test_a_server_that_is_gone_leaves_no_limit(self):
+        """A failed connection forgets how many calls at once were taken, and admits those that wait; not when to ask again."""
+        now = [0.0]
+        limiter = Limiter(clock=lambda: now[0])
+        permits = [limiter.enter() for _ in range(3)]
+        for permit in permits[1:]:
+            permit.refused(30.0)
+            permit.leave()
+        waiting = limiter.enter()
+        assert (limiter.room, waiting.granted.done()) == (1, False)
+        permits[0].unreachable()
+
+        assert limiter.room is None
+        assert waiting.granted.done()
+        assert waiting.seconds_held_back() == 30.0
+
+    def test_what_was_learned_ends_with_a_minute_without_a_call(self):
+        """A local server may have been restarted with more slots meanwhile; a call in flight is no silence."""
+        now = [0.0]
+        limiter = Limiter(clock=lambda: now[0])
+        first, second = limiter.enter(), limiter.enter()
+        second.refused(None)
+        second.leave()
+        now[0] = 2 * LEARNED_SECONDS
+        limiter.enter().leave()
+        assert limiter.room == 1
+        first.leave()
+        now[0] += LEARNED_SECONDS
+        limiter.enter()
+
+        assert limiter.room is None
+
+    def test_a_new_server_at_an_address_has_no_limits_of_the_last(self):
+        """`forget` reaches each model at the address, and no other address."""
+        limiters = Limiters(clock=lambda: 0.0)
+        lms = [dspy.LM(f"openai/{name}", api_base="http://a") for name in "xy"]
+        lms.append(dspy.LM("openai/x", api_base="http://b"))
+        for lm in lms:
+            _, refused = limiters.of(lm).enter(), limiters.of(lm).enter()
+            refused.refused(30.0)
+            refused.leave()
+        limiters.forget("http://a")
+
+        assert [limiters.of(lm).room for lm in lms] == [None, None, 1]
+        assert [limiters.of(lm).enter().seconds_held_back() for lm in lms] == [0, 0, 30.0]
+
+    def test_a_restarted_server_gets_as_many_calls_as_a_new_one(self, play):
+        """A policy server at the port of one with fewer slots is asked as if it were the first there."""
+        refuse = Fault(status=429, message="Max parallel request limit reached", times=3)
+        with PolicyServer({"sub": lambda _: "x"}) as one:
+            one.fail("sub", refuse)
+            lm = one.lm("sub")
+            play("q -> a: list", "SUBMIT(sub_llm_batched(list('abcd')))", sub_lm=lm)[0](q="")
+            assert LIMITERS.of(lm).room is not None
+        with PolicyServer({"sub": lambda _: "x"}, port=int(urlsplit(one.base_url).port)) as again:
+            assert LIMITERS.of(again.lm("sub")).room is None
 
     def test_a_server_that_says_when_is_left_alone_until_then(self):
         """All calls of the model wait for the `Retry-After` of one."""

@@ -84,6 +84,7 @@ CASES = [
     Case("lm studio", 404, openai("No models loaded. Please load a model in the developer page or use the 'lms load' command.", code="model_not_found"), MODEL, True, NAME),
     Case("litellm", 401, openai("Authentication Error, Invalid proxy server token passed. Received API Key = sk-...x", "auth_error", "401"), AUTH, True, KEY),
     Case("litellm", 400, openai("Authentication Error, No api key passed in.", "auth_error", "400"), AUTH, True, KEY),
+    Case("litellm", 400, openai("No connected db.", "no_db_connection", "400"), AUTH, True, KEY),
     Case("litellm", 400, openai("/chat/completions: Invalid model name passed in model=gpt. Call `/v1/models` to view available models for your key.", "None", "400"), MODEL, True, NAME),
     Case("litellm", 403, openai("key not allowed to access model. This key can only access models=['a']. Tried to access b", "key_model_access_denied", "403"), AUTH, True, KEY),
     Case("litellm", 400, openai("Budget has been exceeded! Current cost: 0.02, Max budget: 0.01", "budget_exceeded", "400"), MONEY, True, CREDIT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import signal
@@ -170,6 +171,37 @@ class TestEnds:
             ask._pool._session.close()
             assert ask(q="b").answer == "xFalse"
         assert "kept: int" not in prompts[1]
+
+    def test_variables_that_could_not_come_back_are_reported(self, play, fresh):
+        """The prompt was written before; so the first output says that what it lists is gone."""
+        root, prompts = turns(
+            "from pyodide.ffi import create_proxy\nheld = create_proxy(lambda: 1)\n"
+            "import time\nkept = sub_llm(str(time.time_ns()))\nSUBMIT('a')",  # neither saved nor repeated
+            "print('kept' in globals())",
+            "SUBMIT(docs)",
+        )
+        rlm, _ = play("docs, q -> answer", root, pool=fresh, sub=lambda _: "y")
+        with rlm.session(docs="x") as ask:
+            ask(q="a")
+            os.kill(ask._pool._session.pid, signal.SIGKILL)
+            assert ask(q="b").answer == "x"
+
+        assert "kept: str" in prompts[1]
+        assert "everything else that cells defined is gone" in prompts[2]
+
+    def test_a_session_that_died_for_good_is_reported(self, play, fresh, tmp_path):
+        """A sandbox that cannot be started again is replaced by another, and the first output says so."""
+        root, prompts = turns("kept = 1\nSUBMIT('a')", "print('kept' in globals())", "SUBMIT(docs)")
+        rlm, _ = play("docs, q -> answer", root, pool=fresh)
+        with rlm.session(docs="x") as ask:
+            ask(q="a")
+            line = ask._pool._session._line
+            line.engine = dataclasses.replace(line.engine, deno=tmp_path / "missing")
+            os.kill(line.pid, signal.SIGKILL)
+            assert ask(q="b").answer == "x"
+
+        assert "kept: int" in prompts[1]
+        assert "The sandbox of the earlier calls is gone" in prompts[2]
 
     def test_a_failed_call_keeps_the_repl(self, play, pool):
         rlm, server = play(

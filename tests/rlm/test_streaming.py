@@ -476,7 +476,7 @@ class TestStream:
             threads = asyncio.run(listen())
             over.set()
             for thread in threads:
-                thread.join(20)
+                thread.join(60)
                 assert not thread.is_alive()
 
         assert len(returned) == len(begun) == len(set(begun))
@@ -490,7 +490,7 @@ class TestStream:
             waiting = threads.submit(stream.send, "the loop stands still")
             assert not waiting.done()
             reading.close()
-            waiting.result(20)
+            waiting.result(60)
             assert stream.reachable(lambda: dspy.settings.send_stream)() is None
         sending.close()
         loop.run_until_complete(asyncio.sleep(0))
@@ -503,7 +503,7 @@ class TestStream:
         def program() -> bool:
             async def run() -> bool:
                 current(asyncio.get_running_loop()).send("hello")
-                return received.wait(20)
+                return received.wait(60)
 
             return asyncio.run(run())
 

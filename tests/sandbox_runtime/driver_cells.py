@@ -69,6 +69,9 @@ class FakeHost:
         self.signals += 1
         return self.signals not in self.echoes
 
+    def note_overdue(self, overdue):
+        self.overdue = overdue
+
     def drain_raw(self):
         raw, self.raw = self.raw, ""
         return raw

@@ -69,6 +69,7 @@ FROM_HOST = {
     "tool-returned-inline": ToolReturned(3, "json", '"naïve \\ud83d"'),
     "tool-returned-parts": ToolReturned(4, "bytes", "", [b"\x00\xff"]),
     "tool-interrupted": ToolInterrupted(6),
+    "tool-interrupted-by-signal": ToolInterrupted(2**24 + 6, 2),
     "tool-raised": ToolRaised(5, "TimeoutException", "OSError", "no answer from “there”"),
 }
 

@@ -297,7 +297,7 @@ class TestDirectories:
         (project / "src").symlink_to(tmp_path / "elsewhere")
 
         for path in ("README.md", "src/a.py"):
-            with pytest.raises(OSError, match=r"not a regular file|Not a directory|symbolic links"):
+            with pytest.raises(OSError, match=r"not a regular file|Not a directory|symbolic link"):
                 folder.file(path)
 
     @pytest.mark.parametrize("path", ["src", "src/a.py", "src/deep", "src/deep/b.py"])
@@ -353,7 +353,7 @@ class TestDirectories:
         calls = TextCalls(Limits())
         with pytest.raises(ValueError, match="2,999 characters"):
             calls(Directory(project), "sizes", "/".join(["**"] * 1000))
-        started = time.monotonic()
+        started = time.process_time()
         (project / ("a" * 200)).write_text("")
         assert calls(Directory(project), "sizes", "a*a*a*a*a*a*a*a*a*ab") == []
-        assert time.monotonic() - started < 1
+        assert time.process_time() - started < 1

@@ -30,7 +30,7 @@ def last_words():
         space, heard = memoryview(bytearray(1000)), b""
         while count := process.read_into(space):
             heard += space[:count]
-        code = process.wait(20)
+        code = process.wait(60)
         process.drain_stderr()
         return code, heard, process.stderr_tail.rpartition("\n")[2]
 
@@ -125,7 +125,7 @@ class TestNobodyReads:
             assert process.wait_readable(60)
             process._stdout.close()
 
-            assert process.wait(20) == EXIT_CODES["crash"]
+            assert process.wait(60) == EXIT_CODES["crash"]
         finally:
             channel.close()
 
@@ -136,6 +136,6 @@ class TestNobodyReads:
         try:
             process._stdin.close()
 
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             channel.close()

@@ -149,7 +149,7 @@ class TestQueue:
 
         child.kill()
         child.wait()
-        slot.granted.result(20)
+        slot.granted.result(60)
 
         assert slot.seat == 0
         slot.release()

@@ -13,6 +13,7 @@ from session_cells import failure, output, when
 from sandbox_runtime import Limits, Session
 from sandbox_runtime.isolation.os_isolation import NO_WALL
 from sandbox_runtime.open import ready_engine
+from sandbox_runtime.tools.call_scope import current_call
 
 
 class Gate:
@@ -147,6 +148,8 @@ class TestInterrupts:
             "import asyncio\nawait gate.aio()",
             "import asyncio\nasync def both():\n    task = asyncio.ensure_future(gate.aio())\n"
             "    await asyncio.sleep(0)\n    gate()\nawait both()",
+            "import asyncio\nasync def spin():\n    while True: pass\n"
+            "task = asyncio.ensure_future(spin())\nawait asyncio.sleep(0)\ngate()",
         ):
             gate = Gate()
             session.register({"gate": gate, "begun": lambda gate=gate: gate.entered.set()})
@@ -208,6 +211,69 @@ class TestInterrupts:
 
         assert output(session, code) == "cleaned\n"
         thread.join()
+
+
+class TestInterruptsOnTheirWay:
+    """A cell may call the host between the host's decision to interrupt it and the arrival of the signal."""
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "while True: note('blocking')",
+            "while True: note.batched(['blocking'] * 2)",
+            "while True: await note.aio()",
+            "import asyncio\nwhile True: await asyncio.gather(note.aio(), note.aio())",
+            "import asyncio\nwhile True:\n    task = asyncio.ensure_future(note.aio())\n"
+            "    await asyncio.sleep(0)\n    note('blocking')\n    await task",
+        ],
+        ids=["wait", "batch", "aio", "gather", "both"],
+    )
+    def test_no_blocking_call_is_served_any_more(self, session, code):
+        """Each is answered as interrupted: the blocked cell would see the signal only after the call."""
+        late = []
+        with ThreadPoolExecutor(1) as pool:
+            for round_ in range(25):
+                begun, stopped = threading.Event(), threading.Event()
+
+                def note(item=None, begun=begun, stopped=stopped):
+                    if item and stopped.is_set() and not current_call().over:
+                        late.append(item)
+                    begun.set()
+
+                def stop(begun=begun, stopped=stopped, wait=round_ * 40e-6):
+                    begun.wait(60)
+                    time.sleep(wait)
+                    session.interrupt()
+                    stopped.set()
+
+                session.register({"note": note})
+                stopping = pool.submit(stop)
+                result = failure(session, code)
+                stopping.result()
+                assert result.error_type == "KeyboardInterrupt"
+
+        assert not late
+
+    @pytest.mark.parametrize("call", ["echo(n)", "echo.batched([n])"], ids=["wait", "batch"])
+    def test_the_cleanup_of_the_cell_may_call(self, session, call):
+        """The interrupt is seen once, and calls after it are served."""
+        code = (
+            f"n = 0\ntry:\n    begun()\n    while True: {call}\nexcept KeyboardInterrupt: pass\n"
+            f"for n in range(20): {call}\nprint('cleaned')"
+        )
+        with ThreadPoolExecutor(1) as pool:
+            for round_ in range(15):
+                begun = threading.Event()
+
+                def stop(begun=begun, wait=round_ * 60e-6):
+                    begun.wait(60)
+                    time.sleep(wait)
+                    session.interrupt()
+
+                session.register({"echo": lambda item: item, "begun": begun.set})
+                stopping = pool.submit(stop)
+                assert output(session, code) == "cleaned\n"
+                stopping.result()
 
 
 class TestHostFile:

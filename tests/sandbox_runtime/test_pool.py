@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
@@ -296,11 +297,22 @@ print(pool._warm[_SessionSpec(Limits())].warm[0][0].pid, flush=True)
             assert session.run_cell("1") == Completed("1\n")
 
 
-@pytest.mark.parametrize("options", [{"size": 0}, {"idle_seconds": 0}])
+@pytest.mark.parametrize("options", [{"size": -1}, {"idle_seconds": 0}])
 def test_a_pool_needs_positive_numbers(options):
-    """A size or time of 0 is refused."""
+    """A size below 0, or a time of 0, is refused."""
     with pytest.raises(ValueError, match="positive"):
         Pool(**options)
+
+
+def test_a_pool_of_size_0_opens_each_session_when_it_is_lent(deno_children):
+    """It keeps nothing warm, starts no thread for that, and closes like any other."""
+    with contextlib.closing(Pool(0, limits=LIMITS)) as pool, pool.lend() as session:
+        assert session.run_cell("1") == Completed("1\n")
+        opened = session.pid
+        assert opened in deno_children()
+        assert (pool.warm(), pool._maintainer) == (0, None)
+
+    assert opened not in deno_children()
 
 
 @pytest.mark.parametrize("take", [Pool, lambda packages: default_pool().lend(packages=packages)])
@@ -353,14 +365,16 @@ class TestDefault:
 
     def test_it_can_be_another(self, pool):
         """The pool that was set is the default, until it is taken back."""
-        usual = default_pool()
-        set_default_pool(pool)
+        before = default_pool()
         try:
-            assert default_pool() is pool
-        finally:
             set_default_pool(None)
-
-        assert default_pool() is usual
+            usual = default_pool()
+            set_default_pool(pool)
+            assert default_pool() is pool
+            set_default_pool(None)
+            assert default_pool() is usual
+        finally:
+            set_default_pool(before)
 
     def test_copies_of_a_pool_are_the_pool(self, pool):
         """Copies of a program, as optimizers create them, share the pool's sessions."""

@@ -98,6 +98,16 @@ class TestDue:
 
         assert recovery.due(0.0)
 
+    def test_after_a_cell_that_was_stopped(self, recovery):
+        """It would not end at the same place: it is saved, not replayed, and without a checkpoint its state is lost."""
+        recovery.saved(STATE, now=0.0, cost_seconds=1000.0)
+        recovery.ran(CellRecord(7, "x"), 0.0, stopped=True)
+
+        assert recovery.overdue
+        assert recovery.why_lost().startswith("cell 7 was stopped")
+        recovery.saved(STATE, now=1.0, cost_seconds=1000.0)
+        assert (recovery.overdue, recovery.why_lost()) == (False, "")
+
     def test_the_measured_cost_counts_from_then_on(self, recovery):
         """A large memory is saved less often."""
         recovery.ran(CellRecord(1, "x"), 1.0)

@@ -12,6 +12,11 @@ import pytest
 from sandbox_runtime import open_session
 from sandbox_runtime.helpers import redact_secrets
 from sandbox_runtime.redaction.redact import MAX_CHARS
+from sandbox_runtime.redaction.secret_patterns import (
+    is_secret_name,
+    secrets_of,
+    url_without_secrets,
+)
 
 KEY = "sk-0123456789abcdef"
 
@@ -179,6 +184,51 @@ def test_encoded_secrets(encode):
     assert "[secret]" in plain
     assert plain.startswith("before ")
     assert plain.endswith(" after")
+
+
+SECRET_NAMES = """
+    api_key apikey apiKey API-KEY OPENAI_API_KEY key keys access_key_id private_key ssh-key signing_key keyring x_api_key
+    token tokens access_token access_tokens refresh_token id_token reply_token new_token HF_TOKEN token_url sas_token
+    secret client_secret secrets SECRET_KEY aws_secret_access_key
+    password passwd PASSWORD DB_PASS PGPASS PGPASSWORD SMTP-PASS pass passphrase db_pwd credentials
+    auth authorization Authorization authorisation authentication authenticator oauth auth_header x-auth
+    cookie Set-Cookie bearer webhook slack_webhook_url private session_id sessionid
+    X-Amz-Signature x-goog-signature hmac_signature shared_access_signature url_signature sha256_signature webhook_signature
+    sig sas dsn pat jwt salt cert connection_string conn_str
+"""
+
+ORDINARY_NAMES = """
+    signature signatures input_signature signature_name signature_cls SIGNATURE design signal
+    keyboard keyword keywords keynote keymap keypad keystrokes key_points keypoints key_phrases key_terms keyframes
+    monkey turkey donkey hockey jockey whiskey
+    max_tokens min_tokens n_tokens num_tokens maxTokens max_completion_tokens maxCompletionTokens max_new_tokens
+    prompt_tokens completion_tokens total_tokens budget_tokens reasoning_tokens tokenizer tokenise tokenization
+    token_count token_limit token_usage tokens_per_minute
+    secretary secretion secretive
+    author authors author_name coauthor authored_by authority authentic authenticity
+    pass_rate pass_count pass_at_k bypass compass passage passenger passed pattern path spat
+    certificate model temperature question answer context documents name PWD OLDPWD GIT_AUTHOR_NAME
+"""
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES.split())
+def test_a_name_of_a_secret(name):
+    """Values under such names are hidden, and never saved."""
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ORDINARY_NAMES.split())
+def test_a_name_of_no_secret(name):
+    """A word that only contains one of those is no reason to hide what a user wants to see."""
+    assert not is_secret_name(name)
+
+
+def test_a_signature_in_an_address_is_a_secret():
+    """The bare word is one of a program's own; in the query of an address it lets anybody in."""
+    url = "https://files.example/a.txt?Expires=1&Signature=abcdefghij"
+
+    assert "abcdefghij" in set(secrets_of("address", url))
+    assert "abcdefghij" not in url_without_secrets(url)
 
 
 @pytest.mark.parametrize("piece", ["a", "a:", "://", "password=", "'", "Bearer ", "x@", "eyJ", "?key=", "sk-", "_", "a.b-c", "\n", "-----BEGIN PRIVATE KEY-----", "authorization:", "hooks.slack.com/"])  # fmt: skip

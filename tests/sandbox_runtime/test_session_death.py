@@ -20,6 +20,7 @@ from sandbox_runtime import (
     CheckpointError,
     Completed,
     Failed,
+    HandleType,
     Limits,
     SandboxDiedError,
     SandboxStartError,
@@ -38,6 +39,13 @@ class Trap:
         import ctypes; ctypes.string_at(2**31, 10)
 x = Trap()
 """
+
+
+class Kept:
+    """A value that stays on the host."""
+
+
+AS_HANDLE = HandleType(Kept, preview=lambda kept: "a kept thing")
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +93,44 @@ class TestDeath:
 
         assert output(mortal, "given, made, echo(1)") == "([1], 2, 1)\n"
         assert mortal.restarts == before + 1
+
+    def test_with_other_tools_than_its_cells_had(self, mortal):
+        """A cell is replayed with the tools, the outputs and the rules for values that it had, and leaves the newest."""
+        mortal.register({"old": lambda x: x + 1}, {"first": "int"}, types=[AS_HANDLE])
+        mortal.assign("kept", Kept())
+        code = "try: got = old(1)\nexcept NameError: got = 'no such tool'\nimport inspect\n"
+        assert output(mortal, f"{code}params = str(inspect.signature(SUBMIT))") == ""
+        params = output(mortal, "params")
+        mortal.register({"new": lambda: 5}, {"second": "int"}, types=())
+        assert output(mortal, "new()") == "5\n"
+        self.kill(mortal)
+
+        assert output(mortal, "got, new(), 'old' in globals()") == "(2, 5, False)\n"
+        assert output(mortal, "params") == params
+        assert "a kept thing" in output(mortal, "kept")
+        assert mortal.run_cell("SUBMIT(second=1)") == Submitted({"second": 1})
+
+    def test_with_variables_of_types_that_have_no_rule_any_more(self, own_mortal):
+        """A session that starts afresh has its input variables too, whatever is registered now."""
+        own_mortal.register({}, types=[AS_HANDLE])
+        own_mortal.assign("kept", Kept())
+        own_mortal.register({}, types=())
+        own_mortal.run_cell(TRAP)
+        own_mortal.run_cell("x = None")
+        assert own_mortal.run_cell("x = None").state_lost
+
+        assert "a kept thing" in output(own_mortal, "kept")
+
+    def test_after_a_cell_that_was_interrupted(self, mortal, started):
+        """Its variables are as it left them: it is not run again, which would end elsewhere or not at all."""
+        thread = when(started.event, mortal.interrupt)
+        stopped = mortal.run_cell("count = 0\nstarted()\nwhile True: count += 1")
+        thread.join()
+        assert isinstance(stopped, Failed)
+        count = output(mortal, "count")
+        self.kill(mortal)
+
+        assert output(mortal, "made, count") == f"(2, {count.strip()})\n"
 
     def test_in_mid_cell(self, mortal, started):
         """The result of the interrupted cell says that the process died."""

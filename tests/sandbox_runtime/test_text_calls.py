@@ -89,8 +89,9 @@ class TestDeadline:
         work.start()
         while not calls._running and work.is_alive():
             time.sleep(0.001)
-        calls.cancel()
-        work.join(20)
+        for deadline in calls.running:
+            deadline.cancel()
+        work.join(60)
         calls.close()
 
         assert not work.is_alive()

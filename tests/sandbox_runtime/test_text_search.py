@@ -115,7 +115,7 @@ class TestSearch:
         try:
             started = time.monotonic()
             answer = calls(TextFile(file), "search", "(a+)+$|x1", 0, 0, None, 5)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 60  # without the deadline, years
             assert "Limits.search_seconds" in answer["stopped"]
             assert calls(TextFile(file), "search", "x1", 0, 0, None, 5)["hits"]
         finally:
@@ -216,7 +216,7 @@ class TestSearch:
         host.wait()
         host.stdout.close()
 
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while is_alive(worker):
             assert time.monotonic() < end
             time.sleep(0.05)

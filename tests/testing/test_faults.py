@@ -55,14 +55,14 @@ class TestStatus:
     @pytest.mark.parametrize("status", [429, 500, 503])
     def test_a_retry_gets_through(self, server, status):
         """Once the fault is spent the model answers, and the retries did not have to wait."""
-        server.fail("echo", Fault(status=status, times=2))
+        server.fail("echo", Fault(status=status, times=5))
         started = time.perf_counter()
 
-        assert server.lm("echo", num_retries=3)("hello") == ["hello"]
+        assert server.lm("echo", num_retries=5)("hello") == ["hello"]
 
-        assert statuses(server) == [status, status, 200]
-        # DSPy's own backoff would be three seconds.
-        assert time.perf_counter() - started < 2
+        assert statuses(server) == [*[status] * 5, 200]
+        # DSPy's own backoff would be 31 seconds.
+        assert time.perf_counter() - started < 25
 
     def test_a_fault_may_last(self, server):
         """`times=None` fails every request; the retries run out."""
@@ -175,10 +175,10 @@ class TestDelay:
 
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(server.lm("echo"), "hello")
-            assert met.wait(timeout=20)
+            assert met.wait(timeout=60)
             server.close()
 
-            assert isinstance(call.exception(timeout=20), LMError)
+            assert isinstance(call.exception(timeout=60), LMError)
         assert server.requests[0].error == "The server was closed during a fault's delay."
 
 

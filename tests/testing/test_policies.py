@@ -352,7 +352,7 @@ class TestManyRuns:
         @policy
         def meet_then_count(task):
             seen = yield Action("Look.", "print(len(text))")
-            gate.wait(timeout=20)
+            gate.wait(timeout=60)
             yield Action("Tell.", f"print({int(seen.output)})")
 
         def play(size):

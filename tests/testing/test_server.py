@@ -363,13 +363,13 @@ class TestLog:
 
         def wait_for_it(text):
             has_begun.set()
-            go_on.wait(timeout=20)
+            go_on.wait(timeout=60)
             return text
 
         server = serve(m=rules([("first", lambda match: wait_for_it("slow"))], default="quick"))
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(server.lm("m"), "first")
-            assert has_begun.wait(timeout=20)
+            assert has_begun.wait(timeout=60)
             server.lm("m")("second")
             assert [e.prompt for e in server.requests] == ["second"]
             go_on.set()
@@ -431,12 +431,13 @@ class TestClosing:
         assert [e.reply for e in server.requests] == ["hello"]
 
     def test_closing_an_unused_server_is_quick(self):
-        """A server without requests closes at once."""
+        """Servers without requests close at once: 20 in less time than a busy player gets from each."""
         started = time.perf_counter()
 
-        PolicyServer({}).close()
+        for _ in range(20):
+            PolicyServer({}).close()
 
-        assert time.perf_counter() - started < CLOSE_SECONDS
+        assert time.perf_counter() - started < 20 * CLOSE_SECONDS
 
     def test_a_player_that_never_returns_is_left_behind(self):
         """Closing waits for a busy player for a short time only: it never hangs."""
@@ -450,11 +451,11 @@ class TestClosing:
         server = PolicyServer({"stuck": stuck})
         with ThreadPoolExecutor(1) as pool:
             call = pool.submit(server.lm("stuck"), "?")
-            assert has_begun.wait(timeout=20)
+            assert has_begun.wait(timeout=60)
             started = time.perf_counter()
             server.close()
             assert time.perf_counter() - started < CLOSE_SECONDS + 5
-            assert isinstance(call.exception(timeout=20), LMError)
+            assert isinstance(call.exception(timeout=60), LMError)
             release.set()
 
     def test_a_player_may_close_its_server(self):
@@ -469,4 +470,4 @@ class TestClosing:
         server = PolicyServer({"m": last_words})
         with pytest.raises(LMError):
             server.lm("m")("?")
-        assert closed.wait(timeout=20)
+        assert closed.wait(timeout=60)

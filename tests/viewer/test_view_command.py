@@ -126,7 +126,7 @@ class TestCommand:
             ) as answer:
                 page = answer.read().decode()
             process.send_signal(signal.SIGINT)
-            code = process.wait(20)
+            code = process.wait(60)
 
         assert code == 0
         assert "output of one" in page

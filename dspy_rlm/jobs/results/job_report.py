@@ -20,7 +20,10 @@ FILE = "report.json"
 
 @dataclasses.dataclass(frozen=True)
 class JobReport:
-    """The end of a job, of this call and of those before it."""
+    """The report of a job: of this call of `batch`, and of those before it.
+
+    Iterate over it for the rows, as dicts, in the order of the source.
+    """
 
     out: str
     """The folder of the job, or its address in object storage."""
@@ -62,6 +65,7 @@ class JobReport:
     """The errors of this call by their type, with their number."""
 
     outputs: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+    """The names of the outputs, which are columns of the rows."""
 
     @property
     def rows(self) -> int:

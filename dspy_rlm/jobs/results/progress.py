@@ -32,6 +32,8 @@ class JobProgress:
     """Rows of the source; None if it does not say."""
 
     running: int
+    """Rows that run now."""
+
     counts: Mapping[str, int]
     """Rows of the whole job by status."""
 
@@ -39,11 +41,13 @@ class JobProgress:
     """US dollars of the whole job so far."""
 
     max_cost: float | None
+    """The limit of the job in US dollars; None: there is none."""
+
     seconds: float
     """Seconds since this call began."""
 
     row_cost: float | None = None
-    """The mean cost of the rows that have ended in this call; None before the first one."""
+    """The mean cost in US dollars of the rows that have ended in this call; None before the first one."""
 
     @property
     def left(self) -> int | None:

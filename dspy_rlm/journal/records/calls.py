@@ -22,6 +22,7 @@ class ErrorRecord:
     """The name of its class."""
 
     message: Text
+    """The text of the exception."""
 
     status: int | None = None
     """The HTTP status, if a server has answered with one."""
@@ -35,6 +36,8 @@ class AttemptRecord:
     """Seconds since the epoch."""
 
     seconds: float
+    """Wall time of the request."""
+
     error: str = ""
     """The class and the text of the error; empty if there was a reply."""
 
@@ -45,11 +48,17 @@ class AttemptRecord:
     """None: not reported, or the reply was not waited for. The same holds for the next two."""
 
     output_tokens: int | None = None
+    """None: as for `input_tokens`."""
+
     cost: float | None = None
     """US dollars."""
 
     chars_in: int = 0
+    """Characters of the prompt."""
+
     chars_out: int = 0
+    """Characters of the reply."""
+
     reply_bytes: int = 0
     """Bytes of the reply in UTF-8."""
 
@@ -80,7 +89,11 @@ class CallRecord:
     """The number of the event of its start."""
 
     call_id: str
+    """Unique in the journal."""
+
     run_id: str
+    """The run that made it."""
+
     iteration: int | None
     """The number of the step; None for an extraction."""
 
@@ -91,23 +104,35 @@ class CallRecord:
     """`action`, `extract` or `adapter` for the run's own turns, else the name of the REPL's function."""
 
     model: str
+    """The name of the model, as in `dspy.LM`."""
+
     depth: int
+    """The depth of the run that made it: 0 is the root."""
+
     digest: str
     """Equal for calls of the same kind, model, prompt and options."""
 
     prompt: Prompt
+    """The messages that were sent."""
+
     options: Mapping[str, Any]
     """The options of the LM and of the call, without keys and addresses."""
 
     attempts: tuple[AttemptRecord, ...] = ()
+    """Its requests, first to last."""
+
     outputs: tuple[Any, ...] | None = None
     """The outputs as DSPy returns them, each a text or a dict; long texts are references. None: there is no reply."""
 
     finish_reason: str = ""
+    """The reason for the end of the reply, as the server says; empty if it does not."""
+
     error: ErrorRecord | None = None
     """The error that the call ended with; None if it was answered, or under way when the journal ends."""
 
     started_at: float = 0.0
+    """Seconds since the epoch."""
+
     lost: tuple[float, float] | None = None
     """The tokens and the dollars that were reserved for a request of which there is no end: the process was killed, or did
     not wait for it. None if there is no such request."""
@@ -174,10 +199,20 @@ class ToolRecord:
     """One call of a user's tool, or of a function of the REPL."""
 
     seq: int
+    """The number of the event of its start."""
+
     call_id: str
+    """Unique in the journal."""
+
     run_id: str
+    """The run whose code made it."""
+
     iteration: int | None
+    """The number of the step; None outside of one."""
+
     name: str
+    """The name in the REPL."""
+
     is_tool: bool
     """True for a tool of the user; false for a function of the REPL, whose LM calls are recorded instead of its
     arguments and its result."""
@@ -189,6 +224,10 @@ class ToolRecord:
     """None: it failed, was under way when the journal ends, or is a function of the REPL."""
 
     error: ErrorRecord | None = None
+    """The exception that it raised; None if it returned."""
+
     started_at: float = 0.0
+    """Seconds since the epoch."""
+
     seconds: float | None = None
     """None: it was under way when the journal ends."""

@@ -67,8 +67,10 @@ class Ref:
     """The digest of the text in UTF-8."""
 
     chars: int
+    """The length of the text."""
 
     reader: Reader = dataclasses.field(repr=False, compare=False)
+    """Reads the text from the place beside the journal."""
 
     def read(self) -> str:
         """Returns the text.

@@ -26,16 +26,32 @@ class CellRecord:
     """One cell, with its output as the sandbox returned it."""
 
     seq: int
+    """The number of its event."""
+
     code: Text
+    """The code that ran."""
+
     outcome: CellOutcome
+    """`completed`, `submitted` or `failed`."""
+
     output: Text
     """The printed output, up to the sandbox's own limit: also what the root LM did not see."""
 
     error_type: str = ""
+    """The name of the exception class of a failed cell; else empty."""
+
     message: Text = ""
+    """The text of that exception."""
+
     traceback: Text = ""
+    """Its traceback, with the cell's own lines only."""
+
     seconds: float = 0.0
+    """Wall time."""
+
     started_at: float = 0.0
+    """Seconds since the epoch."""
+
     state_lost: bool = False
     """True if the definitions of earlier cells were lost before it ended."""
 
@@ -48,6 +64,8 @@ class CheckpointRecord:
     """The name of the file in the folder beside the journal."""
 
     bytes: int
+    """The size of the file."""
+
     seconds: float
     """The time that saving took."""
 
@@ -60,7 +78,11 @@ class StepRecord:
     """1 for the first."""
 
     reasoning: Text
+    """The reasoning of the root LM."""
+
     code: Text
+    """The code that it wrote."""
+
     shown: Text
     """The part of the output that the root LM saw, with the notes of the harness; empty in a step that is not complete."""
 
@@ -74,10 +96,13 @@ class StepRecord:
     """The calls of tools and of the REPL's functions, in the order in which they began."""
 
     sub_runs: tuple[RunRecord, ...] = ()
+    """The runs that the code of the cell started."""
+
     checkpoint: CheckpointRecord | None = None
     """The state after the step, if it was saved and is still there."""
 
     started_at: float = 0.0
+    """Seconds since the epoch."""
 
     @property
     def sub_calls(self) -> tuple[CallRecord, ...]:
@@ -95,10 +120,13 @@ class FieldRecord:
     """A field of a signature."""
 
     name: str
+    """Its name."""
+
     annotation: str
     """The type, as text."""
 
     description: str = ""
+    """Its description; empty if it has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +134,13 @@ class SignatureRecord:
     """The signature of a run."""
 
     instructions: str
+    """The instructions."""
+
     inputs: tuple[FieldRecord, ...]
+    """The inputs, in their order."""
+
     outputs: tuple[FieldRecord, ...]
+    """The outputs, in their order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,22 +148,38 @@ class RunRecord:
     """One run, as far as it is in its journal."""
 
     format: str
+    """The name of the format."""
+
     version: int
+    """The version of the format."""
+
     path: str
     """The file."""
 
     run_id: str
+    """Unique."""
+
     parent_run: str | None
+    """The `run_id` of the run above it; None for the root."""
+
     parent_call: str | None
     """The `call_id` of the `sub_rlm` or `sub_rlm_batched` that started it."""
 
     depth: int
+    """0 for the root run."""
+
     started_at: datetime
+    """The time at which it began."""
+
     signature: SignatureRecord
+    """Its signature, with types as text."""
+
     config: Mapping[str, Any]
     """The budget, the style, the names of the models and tools, the versions."""
 
     inputs: Mapping[str, ValueRecord]
+    """The inputs by name; see `value`."""
+
     steps: tuple[StepRecord, ...]
     """The complete steps."""
 
@@ -162,6 +211,7 @@ class RunRecord:
     """The number of times that it was resumed."""
 
     reader: Reader | None = dataclasses.field(default=None, repr=False, compare=False)
+    """Reads long texts and values from the place beside the journal."""
 
     def value(self, value: Any) -> Any:
         """Returns what a reference or a `ValueRecord` stands for.

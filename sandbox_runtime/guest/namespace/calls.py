@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from sandbox_runtime.guest.cell_notes import note
 from sandbox_runtime.guest.namespace.batch_items import Rows, arguments_of
+from sandbox_runtime.guest.tasks import resolve
 from sandbox_runtime.guest.tracebacks import host_exception
 from sandbox_runtime.guest.values.codec import Part, receive, send, send_call
 
@@ -228,8 +229,8 @@ class HostCalls:
     def answered(self, ticket: int, text: str, parts: Sequence[Part]) -> None:
         """Delivers an answer to the code that awaits it, if any still does."""
         future = self._in_flight.get(ticket)
-        if future is not None and not future.done():
-            future.set_result((text, parts))
+        if future is not None:
+            resolve(future, (text, parts))
 
     def forget(self) -> None:
         """Drops the calls in flight: their cell has ended."""
@@ -246,6 +247,8 @@ class HostCalls:
             # Already sent, but Python would handle it slightly later.
             signal.raise_signal(signal.SIGINT)
             raise KeyboardInterrupt("the call was interrupted")
+        if "abandoned" in reply:
+            raise InterruptedError("the call was abandoned: the cell was interrupted")
         result = reply["result"]
         value = receive(result["kind"], parts or [result["inline"].encode()])
         self._received()

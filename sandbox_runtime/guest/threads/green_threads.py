@@ -23,7 +23,7 @@ from typing import Any
 
 from sandbox_runtime.guest.callback_ownership import Ownership
 from sandbox_runtime.guest.interrupts import THREAD_CODES, Interrupts
-from sandbox_runtime.guest.tasks import all_tasks, settles
+from sandbox_runtime.guest.tasks import all_tasks, resolve, settles
 
 # More wait until one has ended: the suspended stacks lie one below the other in a few MB.
 MAX_THREADS = 64
@@ -66,8 +66,7 @@ class Handle:
     def _set_done(self) -> None:
         self._done = True
         for future in self._joining:
-            if not future.done():
-                future.set_result(True)
+            resolve(future, True)
         self._joining.clear()
 
 
@@ -324,8 +323,7 @@ class GreenThreads:
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:
-    if not future.done():
-        future.set_result(False)
+    resolve(future, False)
 
 
 THREAD_CODES.add(GreenThreads._run.__code__)

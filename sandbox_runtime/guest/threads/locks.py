@@ -6,6 +6,7 @@ from asyncio import Future
 from collections import deque
 from typing import Any
 
+from sandbox_runtime.guest.tasks import resolve
 from sandbox_runtime.guest.threads.green_threads import GreenThreads
 
 
@@ -39,9 +40,7 @@ def lock_class(threads: GreenThreads) -> type:
             if not self._held:
                 raise RuntimeError("release unlocked lock")
             while self._waiting:
-                future = self._waiting.popleft()
-                if not future.done():
-                    future.set_result(True)
+                if resolve(self._waiting.popleft(), True):
                     return
             self._held = False
 

@@ -33,7 +33,7 @@ class TestPlaces:
         for tree in trees:
             shown.clear()
             tree.begin()
-            assert shown.wait(10)
+            assert shown.wait(60)
         for tree in trees:
             live.ended(tree.root)
             tree.end()
@@ -56,7 +56,7 @@ class TestPlaces:
         live.ended(tree.root)
         tree.end()
 
-        assert tree.failed.wait(10)
+        assert tree.failed.wait(60)
         said = [r.message for r in caplog.records if "live view" in r.message]
         assert said == [
             "The live view has failed and is off; the run continues. OSError: no frontend"

@@ -402,7 +402,7 @@ class TestRefreshing:
 
         refresher = Refresher(refresh, fail)
         refresher.start()
-        assert caught.wait(10)
+        assert caught.wait(60)
         refresher.wait()
 
         assert [str(error) for error in errors] == ["no terminal"]
@@ -430,7 +430,7 @@ class TestRefreshing:
         opened.stream.close()
         shown.tree.end()
 
-        assert shown.tree.failed.wait(10)
+        assert shown.tree.failed.wait(60)
         assert "The live view has failed" in caplog.text
         opened.stream = open(opened.follower, "w", closefd=False)  # noqa: SIM115
         opened.close()
