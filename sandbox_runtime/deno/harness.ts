@@ -11,19 +11,33 @@ import type { Ground } from "./pyodide_types.ts";
 import { WordTable } from "./word_table.ts";
 
 /** Each further attempt means that a finalizer has changed the harness: more than a few are no accident. */
-const PREPARE_ATTEMPTS = 10;
+const ATTEMPTS = 10;
+
+const AGAIN_AND_AGAIN = "finalizers of earlier cells change the harness again and again";
+
+// See `object_memory.py`.
+const TABLE_KIND = 6;
+const TEXT_KEYS = 1;
 
 /** A ground, held here, where no cell can replace it. */
 interface Tracked {
   restore: () => void;
+  isWhole: () => boolean;
   locate: () => Part;
   integrity: Integrity;
 }
 
 /** What prepares a cell or an assignment; see `PyodideDriver`. */
 export interface Preparation {
-  /** Returns whether there is anything to settle. */
-  prepare: () => boolean;
+  /** Drops what earlier cells have left: their finalizers run here, and may change anything. */
+  release: () => void;
+  /**
+   * Returns whether there is anything to settle. Drops nothing. `plain` is whether all keys of the dictionaries that it
+   * writes are texts.
+   */
+  prepare: (plain: boolean) => boolean;
+  /** Returns whether all that was prepared is as it was set. */
+  isPrepared: (plain: boolean) => boolean;
   /** Loads tools, and keeps classes that have arrived. */
   settle: () => void;
   unsettle: () => void;
@@ -33,7 +47,9 @@ export interface Preparation {
 
 export class Harness {
   readonly #module: Words;
-  readonly #quieten: () => boolean;
+  readonly #hush: () => boolean;
+  /** Where in the heap, as an array of words, these are. */
+  readonly #keyTables: Uint32Array;
   /** Everything that is older than the session, and the session's settings. */
   readonly #fixed: [Tracked, Tracked];
   /** These two, and the tools once there are any. */
@@ -42,20 +58,24 @@ export class Harness {
   /**
    * Tracks the harness as it is now, or as it was when the boot image was made.
    *
-   * `quieten` removes tracers of Python's own steps. It is a C function, so that it is no such step itself.
+   * `hush` removes tracers of Python's own steps, and pauses the collector of garbage, which would run finalizers. It
+   * calls C functions only, so that it is no such step itself.
    */
   constructor(
     module: Words,
-    quieten: () => boolean,
-    { memory, harness, settings, saved }: {
+    hush: () => boolean,
+    { memory, keyTables, harness, settings, saved }: {
       memory: WebAssembly.Memory;
+      /** The addresses of the words that point to the tables of keys of dictionaries. */
+      keyTables: Part;
       harness: Ground;
       settings: Ground;
       saved: Part | null;
     },
   ) {
     this.#module = module;
-    this.#quieten = quieten;
+    this.#hush = hush;
+    this.#keyTables = new Uint32Array(keyTables.slice().buffer).map((address) => address >>> 2);
     this.#fixed = [this.#track(harness, saved, new WordTable(memory)), this.#track(settings)];
     this.#grounds = this.#fixed;
   }
@@ -75,41 +95,75 @@ export class Harness {
     this.#grounds = [...this.#fixed, this.#track(tools)];
   }
 
-  /** Restores the harness, if a cell has changed anything in it. */
+  /**
+   * Restores the harness, if a cell has changed anything in it.
+   *
+   * What is replaced may have finalizers, which change the harness once more. So it is compared with the originals
+   * before its words are expected from here on: they may have moved in memory.
+   */
   restore(): void {
-    const quieten = this.#quieten;
-    quieten();
-    if (this.intact) return;
-    for (const { integrity } of this.#grounds) integrity.restoreCore();
-    for (const { restore } of this.#grounds) restore();
-    for (const { locate, integrity } of this.#grounds) integrity.renew(locate());
+    const grounds = this.#grounds;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      this.#hush();
+      if (this.intact) return;
+      for (const { integrity } of grounds) integrity.restoreCore();
+      for (const { restore } of grounds) restore();
+      this.#hush();
+      for (const { integrity } of grounds) integrity.restoreCore();
+      if (!grounds.every(({ isWhole }) => isWhole())) continue;
+      for (const { locate, integrity } of grounds) integrity.renew(locate());
+    }
+    throw new Error(AGAIN_AND_AGAIN);
   }
 
   /**
    * Restores the harness and calls `prepare`, until the harness is intact afterwards. Then settles what is built
    * only when it is needed, and tracks it like the rest.
    *
-   * Preparing a cell replaces objects of earlier cells, whose finalizers may change the harness once more.
-   * Once the cell has started, nothing may do so.
+   * From the restoring on, no code of a cell runs: `prepare` keeps what it replaces, for the next `release`. If any does
+   * nevertheless, it shows in the harness or in what was prepared.
    */
-  prepare({ prepare, settle, unsettle, ground }: Preparation): void {
-    for (let attempt = 0; attempt < PREPARE_ATTEMPTS; attempt++) {
+  prepare({ release, prepare, isPrepared, settle, unsettle, ground }: Preparation): void {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      this.#release(release);
       this.restore();
-      const unsettled = prepare();
-      if (!this.intact) continue;
+      const unsettled = prepare(this.#isPlain);
+      if (!this.intact || !isPrepared(this.#isPlain)) continue;
       if (!unsettled) return;
-      // From here on no code of a cell runs. If it does nevertheless, nothing that was settled can be trusted.
+      // If any code of a cell runs, nothing that was settled can be trusted.
       settle();
       const sound = this.#fixed.every(({ integrity }) => integrity.intact);
       if (!sound) unsettle();
       this.setTools(ground());
       if (sound) return;
     }
-    throw new Error("finalizers of earlier cells change the harness again and again");
+    throw new Error(AGAIN_AND_AGAIN);
+  }
+
+  /**
+   * True if no dictionary has had a key that is not exactly a text since its table was made: such a key can define its own
+   * equality.
+   */
+  get #isPlain(): boolean {
+    const { HEAPU32: heap } = this.#module;
+    return this.#keyTables.every((word) => {
+      const table = heap[word]!;
+      return (heap[(table + TABLE_KIND) >>> 2]! >>> 8 * (TABLE_KIND & 3) & 0xFF) === TEXT_KEYS;
+    });
+  }
+
+  /** Calls `release`, which a cell may have changed: then once more, when it is restored. */
+  #release(release: () => void): void {
+    try {
+      release();
+    } catch {
+      this.restore();
+      release();
+    }
   }
 
   #track(
-    [restore, locateWords, core]: Ground,
+    [restore, isWhole, locateWords, core]: Ground,
     saved: Part | null = null,
     table: WordTable | null = null,
   ): Tracked {
@@ -122,6 +176,6 @@ export class Harness {
     };
     // To locate all words takes longer than the rest of the start.
     const all = saved === null ? Expected.now(module, locate()) : Expected.saved(saved);
-    return { restore, locate, integrity: new Integrity(module, core, all, table) };
+    return { restore, isWhole, locate, integrity: new Integrity(module, core, all, table) };
   }
 }

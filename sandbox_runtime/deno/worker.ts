@@ -12,7 +12,7 @@ import { CellClock } from "./cell_clock.ts";
 import { CellOutput } from "./cell_output.ts";
 import { type Baseline, baselineOf, restoreDisk, saveDisk } from "./disk.ts";
 import type { Part } from "./frames.ts";
-import { Harness } from "./harness.ts";
+import { Harness, type Preparation } from "./harness.ts";
 import { ABANDONED, HostCalls } from "./host_calls.ts";
 import { HostFile } from "./host_file.ts";
 import { HostPipe } from "./host_pipe.ts";
@@ -67,6 +67,8 @@ let driver: Driver;
 let runCell: Driver["run"];
 let prepareCell: Driver["prepare"];
 let beginCell: Driver["begin"];
+let release: Driver["release"];
+let isPrepared: Driver["is_prepared"];
 let harness: Harness;
 let rooms: Rooms;
 let freshDisk: Baseline;
@@ -137,7 +139,7 @@ async function answer(request: Request): Promise<void> {
     case "discard":
       return dropRooms();
     case "assign":
-      if (!prepared) prepare(() => driver.unsettled());
+      if (!prepared) prepare({ prepare: () => driver.unsettled(), isPrepared: () => true });
       fresh = false;
       return assign(request);
     case "register":
@@ -217,12 +219,15 @@ async function boot(message: Boot): Promise<void> {
   runCell = driver.run;
   prepareCell = driver.prepare;
   beginCell = driver.begin;
+  release = driver.release;
+  isPrepared = driver.is_prepared;
   rooms = new Rooms(pyodide._module, message.memoryBytes);
   const { head } = started;
   const seed = head === null ? "" : message.seed;
   const settings = driver.wake(outputChars, message.valueBytes, seed, message.cellSeconds);
-  harness = new Harness(pyodide._module, entry.quieten, {
+  harness = new Harness(pyodide._module, entry.hush, {
     memory: started.memory,
+    keyTables: driver.key_tables(),
     harness: driver.ground(),
     settings,
     saved: head && imageHarness(head),
@@ -253,9 +258,11 @@ async function run(
 ): Promise<[string, ...Part[]]> {
   beginClock(request);
   output.begin(outputChars);
-  if (!prepared || !beginCell(cell, code)) prepare(() => prepareCell(cell, code), code);
+  if (!prepared || !beginCell(cell, code)) prepareFor(cell, code);
   fresh &&= code === "";
   timers.open();
+  // Otherwise Pyodide would let the event loop turn first, which takes a tenth of a warm cell's time.
+  pyodide._module.stackIsEmpty = true;
   const end = await runCell.callPromising(cell, code);
   timers.close();
   finalizers.run();
@@ -285,14 +292,19 @@ function beginClock(request: number): void {
 
 /** Prepares the cell that is expected next; only its code is missing. */
 function prepareNext(cell: number): void {
-  prepare(() => prepareCell(cell, ""));
+  prepareFor(cell, "");
   ready = true;
 }
 
+function prepareFor(cell: number, code: string): void {
+  prepare({ prepare: (plain) => prepareCell(cell, code, plain), isPrepared }, code);
+}
+
 /** Restores the harness, so that nothing of earlier cells has a part in what follows. */
-function prepare(step: () => boolean, code = ""): void {
+function prepare(steps: Pick<Preparation, "prepare" | "isPrepared">, code = ""): void {
   harness.prepare({
-    prepare: step,
+    ...steps,
+    release,
     settle: () => driver.settle_lazy(code),
     unsettle: () => driver.unsettle(),
     ground: () => driver.tools_ground(),

@@ -107,6 +107,8 @@ PACKAGED_FOLDER = Path(__file__).parent / "files"
 # - Nothing is imported, even if V8 were to allow it.
 # - Only functions that are used get a place in the table at the start, not all of some 7,400 exports; the others when
 #   they are looked up. See `function_table.ts`.
+# - Before it calls a Python function that may wait for promises, Pyodide lets the event loop turn, so that no other call
+#   is on the stack. `worker.ts` may say that there is none.
 RUNTIME_PATCHES = (
     (
         r"getMemory=size=>\{",
@@ -120,6 +122,11 @@ RUNTIME_PATCHES = (
         1,
         "updateGOT(Object.fromEntries(Object.keys(GOT).filter(name=>name in origExports)"
         ".map(name=>[name,origExports[name]])))",
+    ),
+    (
+        r"await new Promise\(d=>API\.scheduleCallback\(d,0\)\)",
+        1,
+        "Module.stackIsEmpty?Module.stackIsEmpty=!1:await new Promise(d=>API.scheduleCallback(d,0))",
     ),
 )
 

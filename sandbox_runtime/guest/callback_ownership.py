@@ -32,12 +32,13 @@ class Ownership:
         self._running = object()
         _mark.set(self._running)
 
-    def end(self) -> None:
-        """Ends the cell: nothing belongs to it any more."""
+    def end(self) -> object:
+        """Ends the cell: nothing belongs to it any more. Returns what was of it."""
+        ended = self._running, self._generators, self._collecting, _mark.set(None)
         self._running = None
         self._generators = {}
         self._collecting = False
-        _mark.set(None)
+        return ended
 
     @property
     def is_over(self) -> bool:

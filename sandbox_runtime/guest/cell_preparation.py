@@ -2,8 +2,8 @@
 
 Knows the harness that earlier cells may have changed. Knows no code that runs: `driver.py` runs it, and reports its end.
 
-Everything here runs while no cell does. But what is replaced may have finalizers of earlier cells, so it is looked at
-once more before a cell begins.
+Everything here runs while no cell does. But what is dropped may have finalizers of earlier cells, which can change
+anything. So `release` drops what there is; then the harness is checked; and `prepare` drops nothing: it keeps what it replaces.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import types
 # By name: a cell that replaces them in their modules does not replace them here.
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import repeat
 from operator import is_
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
@@ -28,15 +29,14 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     CLASSES,
     MODULES,
     NamespaceGuard,
+    drop_odd_keys,
     has_odd_keys,
-    merge_into,
-    restore,
 )
 from sandbox_runtime.guest.interrupts import Interrupts
 from sandbox_runtime.guest.namespace import importable, tool_wrappers
 from sandbox_runtime.guest.namespace.builtin_names import OWN_BUILTINS, EmptyInput
 from sandbox_runtime.guest.namespace.calls import CallHost, HostCalls
-from sandbox_runtime.guest.output import ByteStream, Output, Sink, Stream
+from sandbox_runtime.guest.output import ByteStream, Output, Sink, Stream, is_sound
 from sandbox_runtime.guest.texts import host_calls
 from sandbox_runtime.guest.tracebacks import forget_host_exceptions
 from sandbox_runtime.guest.values.codec import Part
@@ -44,8 +44,8 @@ from sandbox_runtime.guest.values.codec import Part
 # Freed when a cell fails: one that has used up all memory would leave none for its error message.
 RESERVE_BYTES = 2 * 1024 * 1024
 
-# More than one means that a finalizer has changed what was set; more than a few are no accident.
-PREPARE_ATTEMPTS = 10
+# The interpreter's own dictionary of modules.
+_MODULES = sys.modules
 
 # Where `worker.ts` mounts extra packages.
 PACKAGES_FOLDER = "/packages"
@@ -102,7 +102,7 @@ class CellPreparation:
         self._importable = False  # whether a cell has needed the names in it as modules
         self._prepared = 0  # the cell that `prepare` has prepared, and its lines
         self._lines: list[str] = []
-        self._kept_streams: tuple[object, ...] = ()
+        self._left: list[Any] = []  # what `prepare` has replaced
         self.calls = calls
         self._text_call = calls.function(host_calls.TEXT_CALL, "", suspends=False)
         self.ownership = Ownership()
@@ -116,7 +116,8 @@ class CellPreparation:
         self._sink = Sink(self)
         self._stream = Stream(self._sink)
         self.collects = False  # whether the stream has text that it has not passed on
-        self.output = Output(output_chars, host.emit)
+        self._emit = host.emit
+        self.output = Output(output_chars, self._emit)
         self._notes: list[str] = []  # the harness's own lines below the running cell's output
         self._sources = linecache.cache
         self._modules: dict[str, types.ModuleType] = {}
@@ -163,34 +164,53 @@ class CellPreparation:
         if PACKAGES_FOLDER not in sys.path and Path(PACKAGES_FOLDER).is_dir():
             sys.path.append(PACKAGES_FOLDER)
             self._hooks.note_path()
-        self._modules = self._modules or dict(sys.modules)
+        self._modules = self._modules or {**sys.modules, "__main__": self._module}
         if not seed:
             return
         random.seed(seed)
         if (numpy := sys.modules.get("numpy")) is not None:
             numpy.random.seed(int.from_bytes(seed.encode()[:4], "little"))
 
-    def prepare(self, cell: int, code: str) -> object:
+    def release(self) -> None:
+        """Drops what earlier cells have left: their finalizers run here, while nothing can be called.
+
+        They may change anything, so the harness is checked after this.
+        """
+        self._left = []
+        self._submitted = None
+        self.interrupts.clear()
+        self.ownership.end()
+        # What the last cell has submitted may be large.
+        self._signal.__traceback__ = self._signal.__context__ = None
+        forget_host_exceptions()
+        tool_wrappers.restore([])
+        self._shelve(self._seconds)
+
+    def prepare(self, cell: int, code: str, *, plain: bool = False) -> object:
         """Prepares everything for a cell, whose code may also follow later; see `begin`.
 
-        Replaced objects may have hostile finalizers. Therefore the harness is checked again afterwards, and
-        neither `begin` nor `run` replaces anything more.
+        No code of earlier cells runs here, nor from here on until the cell: nothing of theirs is dropped.
+
+        Args:
+            cell: Its number.
+            code: Its code.
+            plain: Whether all keys of `dictionaries` are known to be exactly `str`.
         """
+        kept: list[Any] = []
+        self._keep(kept)
+        self._left = kept
         self._importable = self._importable is True or "import" in code
         filename = f"<cell {cell}>"
-        for _ in range(PREPARE_ATTEMPTS):
-            self._kept_streams, self._lines = (), []
-            self._sources.pop(filename, None)
-            self._prepare()
-            if self._is_at_rest(filename):
-                break
-        else:
-            raise RuntimeError("finalizers of earlier cells change the driver again and again")
-        # Nothing of a cell is freed from here on.
+        if not plain:
+            for names in self.dictionaries:
+                drop_odd_keys(names, kept)
+        kept.append(self._sources.get(filename))
+        self._prepare()
         self._prepared, self._lines = cell, code.splitlines(True)
         self._sources[filename] = (len(code), None, self._lines, filename)
         for _ in self._tracers_quietened():
             pass
+        self._hooks.start()
         return None
 
     def begin(self, cell: int, code: str) -> bool:
@@ -210,75 +230,93 @@ class CellPreparation:
 
     # ---- Before a cell ----
 
-    def _prepare(self) -> None:
-        """Restores the harness, whatever earlier cells did to it.
+    @property
+    def dictionaries(self) -> tuple[dict[str, Any], ...]:
+        """The dictionaries that are prepared, and that a cell can put any keys into."""
+        return vars(sys), _MODULES, self._sources, self._namespace
 
-        No cell runs meanwhile, so finalizers of replaced objects cannot call anything.
-        """
+    def _keep(self, kept: list[Any]) -> None:
+        """Adds to `kept` the attributes that `_prepare` replaces."""
+        for holder in (self, self.interrupts, self.ownership):
+            kept += vars(holder).values()
+        kept += (self._signal.__traceback__, self._signal.__context__)
+        for kind in (host_calls.HostConnection, cell_notes.CellNotes):
+            kept += vars(kind).values()
+
+    def _prepare(self) -> None:
+        """Restores the harness, whatever earlier cells did to it. Keeps what it replaces."""
         if self._running is True:
             raise RuntimeError("a cell cannot run another")
+        kept = self._left
         self._running = False
         self._submitted = None
         self.interrupts.clear()
-        self.ownership.end()
-        # What the last cell has submitted may be large.
+        kept.append(self.ownership.end())
+        kept.append(self.calls.forget())
         self._signal.__traceback__ = self._signal.__context__ = None
-        self._shelve(self._seconds)
         self._seconds = 0.0
         if type(self._collection_seconds) is not float:
             self._collection_seconds = 0.0
         self._guard.restore()
-        merge_into(sys.modules, self._modules)
-        tool_wrappers.restore()
-        self._hooks.restore()
-        self._restore_interpreter()
+        self._restore_modules(kept)
+        tool_wrappers.restore(kept)
+        self._hooks.restore(kept)
+        self._restore_interpreter(kept)
         host_calls.connect(self._text_call)
         cell_notes.forget()
-        forget_host_exceptions()
+        kept.append(forget_host_exceptions())
         if type(self._reserve) is not bytearray:
             self._reserve = None
             with suppress(MemoryError):
                 bytearray(2 * RESERVE_BYTES)  # as much is left for the cell
                 self._reserve = bytearray(RESERVE_BYTES)
         self._notes = []
+        kept += map(self._namespace.get, ("__builtins__", *self._harness))
         self._namespace["__builtins__"] = builtins
         self._namespace.update(self._harness)
         if self._importable:
             importable.add(self._harness)
         sys.modules["__main__"] = self._module
-        # Freed when the next cell is prepared: nothing may change the new ones.
-        streams = map(vars(sys).get, ("stdout", "stderr", "stdin"))  # a cell may have deleted them
-        self._kept_streams = self.output, self._stream, *streams
         if self.collects is True and type(self._stream) is Stream:
             with suppress(ValueError):  # a cell has detached it
                 self._stream.collect(False)  # a cell may still hold it
-        self.output = Output(self._output_chars, self._host.emit)
+        self.output = Output(self._output_chars, self._emit)
         self.collects = False
         self._sink = Sink(self)
         self._stream = sys.stdout = sys.stderr = Stream(self._sink)
         sys.stdin = cast(TextIO, EmptyInput())
-        self.interrupts.listen()
+        kept += self.interrupts.listen()
 
-    def _is_at_rest(self, filename: str) -> bool:
-        """Returns whether everything that `_prepare` sets and the foundation does not cover is still as it was set.
+    def _restore_modules(self, kept: list[Any]) -> None:
+        """Binds the modules of `sys.modules` again, which a cell may have replaced itself."""
+        names, modules = vars(sys), _MODULES
+        kept.append(names.get("modules"))
+        names["modules"] = modules
+        kept += modules.values()
+        modules.update(self._modules)
 
-        Otherwise a finalizer of an earlier cell has changed it. Frees nothing, so it stays true.
+    def is_prepared(self, *, plain: bool = False) -> bool:
+        """Returns whether everything that `prepare` sets and the foundation does not cover is still as it was set.
+
+        Otherwise code of an earlier cell has run meanwhile. Drops nothing, so it stays true. See `prepare` for `plain`.
         """
-        names = vars(sys)
+        names, lines = vars(sys), self._lines
         return (
             self._submitted is None
             and self._running is False
             and self.collects is False
-            and type(self._lines) is type(self._notes) is list
-            and not self._lines
+            and type(self._prepared) is int
+            and type(lines) is type(self._notes) is list
+            and all(map(is_, map(type, lines), repeat(str)))
             and not self._notes
             and type(self._reserve) in (bytearray, type(None))
             and type(self._seconds) is type(self._collection_seconds) is float
             and self.ownership.is_over
             and self.interrupts.is_clear
-            and not any(map(has_odd_keys, (names, self._namespace, self._sources)))
-            and filename not in self._sources
+            and (plain or not any(map(has_odd_keys, self.dictionaries)))
             and names.get("stdout") is names.get("stderr") is self._stream
+            and is_sound(self._stream, self._sink, self)
+            and self.output.is_new(self._output_chars, self._emit)
             and all(map(is_, map(self._namespace.get, self._harness), self._harness.values()))
         )
 
@@ -293,13 +331,16 @@ class CellPreparation:
         """
         return iter(())
 
-    def _restore_interpreter(self) -> None:
-        """Undoes a cell's changes to Python itself, as far as the report of an error or of tasks depends on them."""
+    def _restore_interpreter(self, kept: list[Any]) -> None:
+        """Undoes a cell's changes to Python itself, as far as the report of an error or of tasks depends on them.
+
+        Adds to `kept` what it replaces.
+        """
         self._restore_limits()
+        kept.append(vars(linecache).get("cache"))
         linecache.cache = self._sources
 
     def _restore_limits(self) -> None:
         """Undoes what the end of every cell depends on."""
         sys.setrecursionlimit(self._recursion_limit)
         sys.set_int_max_str_digits(self._digits_limit)
-        restore(self._namespace, {})

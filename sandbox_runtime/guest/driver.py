@@ -30,6 +30,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     TRACEBACK_CLASSES,
     TRACEBACK_MODULES,
     NamespaceGuard,
+    drop_odd_keys,
 )
 from sandbox_runtime.guest.namespace import importable, tool_wrappers
 from sandbox_runtime.guest.namespace.bindings import bind_value, rebound_names, tool_object
@@ -87,13 +88,17 @@ class Driver(CellPreparation):
         if self.running:
             raise RuntimeError("tools are declared between cells")
         plan = from_json(declared)
-        for name in self._harness:
-            self._namespace.pop(name, None)
+        # What is replaced may have finalizers of earlier cells, and the tools are tracked as they are in the end.
+        kept = [*vars(self).values(), *tool_wrappers.begin()]
+        self._left = kept
+        for names in self.dictionaries:
+            drop_odd_keys(names, kept)
+        self._restore_modules(kept)
+        kept += (self._namespace.pop(name, None) for name in self._harness)
         importable.remove(self._harness)
         self._outputs = None if plan["outputs"] is None else tuple(plan["outputs"])
         self._harness = {"SUBMIT": self._make_submit()}
         self._display = _unchanged
-        tool_wrappers.begin()
         for tool in plan["tools"]:
             call = self.calls.function(
                 tool["name"], tool["doc"], tool.get("rows"), describes_use="front" not in tool
@@ -103,6 +108,7 @@ class Driver(CellPreparation):
                 self._display = declared_tool
             else:
                 self._harness[tool["name"]] = declared_tool
+        kept += map(self._namespace.get, self._harness)
         self._namespace.update(self._harness)
         self._importable = False
 
@@ -134,6 +140,7 @@ class Driver(CellPreparation):
         paused = self.ownership.pause()  # replaced objects may have finalizers
         self._restore_harness()
         self._restore_limits()
+        drop_odd_keys(self._namespace, [])
         self._hooks.silence()
         if error is not None:
             self._restore_for_report()
@@ -196,7 +203,7 @@ class Driver(CellPreparation):
     def _restore_for_report(self) -> None:
         """Restores what a report of more than the output depends on."""
         self._hooks.restore_handlers()
-        self._restore_interpreter()
+        self._restore_interpreter([])
 
     def _execute(self, code: str, filename: str) -> None:
         """Runs all statements, and shows the value of the last one if it is an expression."""

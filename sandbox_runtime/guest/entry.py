@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from gc import collect, freeze, unfreeze
 from gc import disable as pause_collector
@@ -51,7 +52,13 @@ from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
 from sandbox_runtime.guest.integrity.grounds import Ground, ground_slot
 from sandbox_runtime.guest.integrity.hooks import Hooks
-from sandbox_runtime.guest.integrity.namespace_guard import NamespaceGuard, merge_into, restore
+from sandbox_runtime.guest.integrity.namespace_guard import (
+    NamespaceGuard,
+    drop_odd_keys,
+    merge_into,
+    put,
+    restore,
+)
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
 from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.namespace import tool_wrappers
@@ -94,6 +101,7 @@ _TOOLS = 6
 _free_tool: Any = sys.monitoring.free_tool_id  # type: ignore[attr-defined, unused-ignore]
 _set_trace: Any = sys.settrace
 _set_profile: Any = sys.setprofile
+_generator_hooks: Any = sys.get_asyncgen_hooks
 
 # A collection after a cell may take this share of the cell's time.
 COLLECTION_SHARE = 0.02
@@ -144,7 +152,7 @@ class PyodideDriver(Driver):
         self._uncounted = 0.0  # objects are counted when this reaches 1; see `_shelve`
         self._shelved = 0  # the objects that the collector left after its last pass over all
         self._kept: kept_classes.Kept = ()
-        self._replaced: list[Any] = []
+        self._replaced: list[Any] = []  # classes that were kept
         self.rooms: list[Any] = []
         """Buffers for large parts of the next value, which `value_buffers.ts` allocates and fills."""
 
@@ -158,7 +166,7 @@ class PyodideDriver(Driver):
         self._loops = tuple((vars(owner), dict(vars(owner))) for owner in (_loop, policy))
         self._policy = {"_event_loop_policy": policy}
         self._no_packages = {_PACKAGES: vars(import_hook)[_PACKAGES]}
-        self._modules = dict(sys.modules)
+        self._modules = {**sys.modules, "__main__": self._module}
         restore(vars(builtins), self._builtins, sealed=True)
         self._guard = self._traceback_guard = NamespaceGuard((), ())  # covered by the foundation
         proxies = (to_js([b""]), to_js(b""), _host._worker, _host._call_host)
@@ -187,9 +195,13 @@ class PyodideDriver(Driver):
             foundation.add_names(field, tuple(field), changing=())
         return to_js(fill_tools(foundation))
 
-    def prepare(self, cell: int, code: str) -> bool:
+    def key_tables(self) -> Any:
+        """Returns the addresses of the words that point to the tables of keys of `dictionaries`."""
+        return to_js(array("I", map(_memory.key_table, self.dictionaries)).tobytes())
+
+    def prepare(self, cell: int, code: str, plain: bool) -> bool:  # type: ignore[override]
         """See `Driver`. Returns whether `settle_lazy` has anything to do."""
-        super().prepare(cell, code)
+        super().prepare(cell, code, plain=plain)
         return self.unsettled(code)
 
     def begin(self, cell: int, code: str) -> bool:
@@ -198,7 +210,6 @@ class PyodideDriver(Driver):
 
     def unsettled(self, code: str = "") -> bool:
         """Returns whether classes have arrived, or a cell names wrapped tools that are not loaded."""
-        self._replaced.clear()
         return not kept_classes.unchanged(self._kept) or bool(tool_wrappers.unloaded(code))
 
     def settle_lazy(self, code: str = "") -> None:
@@ -242,12 +253,13 @@ class PyodideDriver(Driver):
         freeze()  # a collection then visits only objects of the running cell, not the whole interpreter
         self._shelved = shelved()
 
-    def _restore_interpreter(self) -> None:
+    def _restore_interpreter(self, kept: list[Any]) -> None:
         """See `Driver`."""
-        super()._restore_interpreter()
+        super()._restore_interpreter(kept)
         for now, own in self._loops:
-            restore(now, own, sealed=True)
-        merge_into(vars(asyncio.events), self._policy)
+            put(now, own, kept, sealed=True)
+        drop_odd_keys(vars(asyncio.events), kept)
+        vars(asyncio.events).update(self._policy)
 
     def _check_call(self, name: str) -> None:
         """See `Driver`."""
@@ -299,14 +311,29 @@ class PyodideDriver(Driver):
         """See `Driver`."""
         return self._collection_seconds <= COLLECTION_SHARE * seconds
 
+    def release(self) -> None:
+        """See `Driver`."""
+        super().release()
+        self._replaced.clear()
+
+    def _keep(self, kept: list[Any]) -> None:
+        """See `Driver`."""
+        super()._keep(kept)
+        for names in (*(now for now, _ in self._loops), vars(_threads), vars(_suspended)):
+            kept += names.values()
+        kept += _threads.alive.items()
+        kept += (vars(asyncio.events).get("_event_loop_policy"), _generator_hooks())
+
     def _prepare(self) -> None:
         """See `Driver`."""
         super()._prepare()
         _threads.reset()
         _suspended.reset()
         take_generators(_loop)
+        # What earlier cells have left is not collected in a later one: its finalizers would run there.
+        freeze()
 
-    def _is_at_rest(self, filename: str) -> bool:
+    def is_prepared(self, plain: bool) -> bool:  # type: ignore[override]
         """See `Driver`."""
         return (
             _threads.is_at_rest
@@ -314,7 +341,7 @@ class PyodideDriver(Driver):
             and not self.rooms
             and type(self._shelved) is int
             and type(self._uncounted) is float
-            and super()._is_at_rest(filename)
+            and super().is_prepared(plain=plain)
         )
 
     def drop_rooms(self) -> None:
@@ -386,8 +413,10 @@ _quiet: Any = zip(
     *(map(_free_tool, repeat(number)) for number in range(_TOOLS)),
     strict=False,
 )
-quieten = map(is_, _quiet, repeat(None)).__next__
-"""Removes all tracers in C, without a Python step that they could observe. Its result is meaningless."""
+_pauses = iter(pause_collector, object())
+hush = map(is_, zip(_quiet, _pauses, strict=False), repeat(None)).__next__
+"""Removes all tracers and pauses the collector in C, without a Python step that they could observe or that could begin a
+collection. Its result is meaningless."""
 driver = PyodideDriver(_host)
 _threads = GreenThreads(
     _loop, _run_sync, driver.ownership, driver.interrupts, threading.get_ident(), _host.set_idle

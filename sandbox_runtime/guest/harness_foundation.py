@@ -149,7 +149,7 @@ CHANGING = {
         "_importable",
         "_prepared",
         "_lines",
-        "_kept_streams",
+        "_left",
         "_notes",
     ),
 }
@@ -211,6 +211,8 @@ def build_foundation(
     foundation.add_names(encodings.aliases.aliases, tuple(encodings.aliases.aliases), changing=())
     for value in vars(loop).values():
         foundation.add(value)
+    for module in (sys, builtins):  # setting an attribute of a module can run code of its class
+        foundation.add_kind(module)
     foundation.add_words(c_words)
     for kind in FIXED_CLASSES:
         foundation.add_fixed_class(kind)

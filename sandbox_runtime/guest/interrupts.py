@@ -64,10 +64,9 @@ class Interrupts:
         """True if no signal of an earlier cell is left."""
         return self.stop is None and self.allowed is self._overdue is False
 
-    def listen(self) -> None:
-        """Installs the signal handler, which a cell may have replaced."""
-        for number in (SIGINT, SIGALRM):
-            set_handler(number, self.on_signal)
+    def listen(self) -> list[object]:
+        """Installs the signal handler, which a cell may have replaced. Returns what it replaces."""
+        return [set_handler(number, self.on_signal) for number in (SIGINT, SIGALRM)]
 
     def on_signal(self, number: int, frame: types.FrameType | None = None) -> None:
         """Stops the running cell; outside a cell a late signal is ignored.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all, float, int, len, map, memoryview, range, str, type
+from builtins import all, float, int, len, list, map, memoryview, range, str, type, zip
 from collections.abc import Callable, Iterator
 from operator import is_
 from time import monotonic
@@ -43,6 +43,12 @@ class Output:
         self._omitted = 0
         self._unsent: list[str] = []
         self._sent_at = monotonic()
+
+    def is_new(self, limit: int, emit: Callable[[str], None]) -> bool:
+        """Returns whether this is as it was created with these arguments."""
+        created = Output(limit, emit).__dict__
+        created["_sent_at"] = self._sent_at
+        return type(self._sent_at) is float and _same(self.__dict__, created)
 
     def begin(self) -> None:
         """Starts the time until printed text is sent."""
@@ -91,6 +97,18 @@ class Output:
         if not self._omitted:
             return head + tail
         return _with_gap(self._omitted, head, tail)
+
+
+def _same(now: dict[str, Any], created: dict[str, Any]) -> bool:
+    """Returns whether two dictionaries have the same items: numbers, empty lists, or one and the same object."""
+    if len(now) != len(created):
+        return False
+    for (name, value), (own_name, own) in zip(now.items(), created.items(), strict=True):
+        if name is not own_name or type(value) is not type(own):
+            return False
+        if value is not own and (type(value) not in (int, list) or value != own):
+            return False
+    return True
 
 
 class Cells(Protocol):

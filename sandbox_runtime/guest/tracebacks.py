@@ -174,9 +174,11 @@ def _is_library(frame: traceback.FrameSummary) -> bool:
 _host_exceptions: dict[tuple[str, str], type[Exception]] = {}
 
 
-def forget_host_exceptions() -> None:
-    """Recreates the classes of host exceptions: a cell can change those that it caught."""
+def forget_host_exceptions() -> object:
+    """Recreates the classes of host exceptions: a cell can change those that it caught. Returns the old ones."""
+    old = [*_host_exceptions.items()]
     _host_exceptions.clear()
+    return old
 
 
 def host_exception(error: dict[str, Any]) -> Exception:

@@ -62,29 +62,29 @@ def _rename(function, name):
     function.__code__ = (lambda: name).__code__
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda m: setattr(m, "inner", None),
-        lambda m: delattr(m, "inner"),
-        lambda m: setattr(m, "limit", 11),
-        lambda m: vars(m).clear(),
-        lambda m: setattr(m.inner, "__code__", m.inner.__code__.replace(co_consts=("x",) * 9)),
-        lambda m: setattr(m.inner, "__defaults__", (7,)),
-        lambda m: setattr(m.inner, "__kwdefaults__", {"b": 7}),
-        lambda m: m.inner.__kwdefaults__.update(b=7),
-        lambda m: setattr(m.inner.__closure__[0], "cell_contents", "other"),
-        lambda m: setattr(m.Kind, "value", "other"),
-        lambda m: delattr(m.Kind, "shown"),
-        lambda m: setattr(m.Kind, "__getattribute__", lambda self, name: "other"),
-        lambda m: setattr(m.Kind, "added", 1),
-        lambda m: setattr(m.Kind.made.__func__, "__code__", (lambda cls: 7).__code__),
-        lambda m: setattr(m.Kind.shown.fget, "__code__", (lambda self: 7).__code__),
-        lambda m: setattr(m.Kind, "__bases__", (type("Other", (m.Base,), {"value": 1}),)),
-        lambda m: setattr(m.Base, "method", lambda self: "other"),
-        lambda m: setattr(m, "__class__", type("Other", (types.ModuleType,), {"limit": 7})),
-    ],
-)
+CHANGES = [
+    lambda m: setattr(m, "inner", None),
+    lambda m: delattr(m, "inner"),
+    lambda m: setattr(m, "limit", 11),
+    lambda m: vars(m).clear(),
+    lambda m: setattr(m.inner, "__code__", m.inner.__code__.replace(co_consts=("x",) * 9)),
+    lambda m: setattr(m.inner, "__defaults__", (7,)),
+    lambda m: setattr(m.inner, "__kwdefaults__", {"b": 7}),
+    lambda m: m.inner.__kwdefaults__.update(b=7),
+    lambda m: setattr(m.inner.__closure__[0], "cell_contents", "other"),
+    lambda m: setattr(m.Kind, "value", "other"),
+    lambda m: delattr(m.Kind, "shown"),
+    lambda m: setattr(m.Kind, "__getattribute__", lambda self, name: "other"),
+    lambda m: setattr(m.Kind, "added", 1),
+    lambda m: setattr(m.Kind.made.__func__, "__code__", (lambda cls: 7).__code__),
+    lambda m: setattr(m.Kind.shown.fget, "__code__", (lambda self: 7).__code__),
+    lambda m: setattr(m.Kind, "__bases__", (type("Other", (m.Base,), {"value": 1}),)),
+    lambda m: setattr(m.Base, "method", lambda self: "other"),
+    lambda m: setattr(m, "__class__", type("Other", (types.ModuleType,), {"limit": 7})),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_each_part_is_put_back(ours, restore, change):
     """Names, functions with all that is in them, classes with all that they inherit, and no additions."""
     held = dict(vars(ours))
@@ -98,6 +98,58 @@ def test_each_part_is_put_back(ours, restore, change):
     kind = ours.Kind.made()
     assert (kind.shown, kind.method(), ours.Kind.__mro__[1]) == ("own", "base", ours.Base)
     assert not hasattr(kind, "added")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_is_seen(ours, change):
+    """What is there after the restoring is compared: finalizers may have changed it in the meantime."""
+    foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
+    foundation.add_module(ours, whole=True)
+    restore, is_whole = foundation.putter(), foundation.checker()
+    assert is_whole()
+
+    change(ours)
+    assert not is_whole()
+    restore()
+
+    assert is_whole()
+
+
+def test_a_change_while_it_is_restored_is_seen(ours):
+    """The finalizer of something that is replaced changes what was restored before."""
+    foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
+    foundation.add_module(ours, whole=True)
+    foundation.add_names(vars(ours), ("limit",), changing=vars(ours))
+    restore, is_whole = foundation.putter(), foundation.checker()
+
+    class Left:
+        def __del__(self):
+            ours.inner = None
+
+    ours.Kind.added = Left()
+    restore()
+
+    assert not is_whole()
+    restore()
+    assert is_whole()
+
+
+def test_a_key_with_its_own_equality_is_not_asked(ours):
+    """Its class could change anything, in the middle of the comparison."""
+    foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
+    foundation.add_module(ours, whole=True)
+    is_whole = foundation.checker()
+
+    class Odd(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            raise ValueError("compared")
+
+    vars(ours)[Odd("limit")] = vars(ours).pop("limit")
+
+    assert not is_whole()
 
 
 def test_a_key_of_its_own_mind(ours, restore):

@@ -80,6 +80,31 @@ class TestSession:
 
         assert session.run_cell("print(x)") == Completed("1\n")
 
+    def test_keys_that_are_no_texts(self, opened):
+        """They are gone in the next cell, and dictionaries that once had some are prepared like any other."""
+        session = opened()
+        change = "import linecache, sys\nfor names in (globals(), vars(sys), sys.modules, linecache.cache):\n    names[1] = 2\n"
+        session.run_cell(change)
+        assert session.run_cell("import sys; print(1 in globals(), 1 in sys.modules)") == Completed(
+            "False False\n"
+        )
+        session.run_cell(change + "    del names[1]")
+        for number in range(3):
+            assert session.run_cell(f"print({number})") == Completed(f"{number}\n")
+
+    def test_a_variable_under_the_name_of_a_new_tool(self, opened):
+        """Its finalizer has no part in what is tracked as the tools."""
+        session = opened(tools={"f": lambda: "first"})
+        session.run_cell(
+            "from sandbox_runtime.guest.entry import driver\n"
+            "class Last:\n    def __del__(self):\n        driver._harness['f'] = lambda: 'forged'\n"
+            "g = Last()"
+        )
+        session.register({"f": lambda: "second", "g": lambda: "third"}, {"answer": "str"})
+
+        assert session.run_cell("print(f(), g())") == Completed("second third\n")
+        assert session.run_cell("print(f(), g())") == Completed("second third\n")
+
     def test_a_large_submission_is_freed(self, opened):
         """Nothing of it is left in the next cell."""
         session = opened(outputs={"rows": "list"})

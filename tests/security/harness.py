@@ -104,7 +104,7 @@ _FREED_IN_PREPARATION = {
     "the finders": "sys.path_importer_cache['x'] = Planting()",
     "the lines of a cell": "driver._lines = Planting()",
     "the reserve": "driver._reserve = Planting()",
-    "the streams": "driver._kept_streams = Planting()",
+    "what was replaced": "driver._left = Planting()",
     "the sources": "import linecache\nfor n in range(999): linecache.cache[f'<cell {n}>'] = Planting()",
 }
 

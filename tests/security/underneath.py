@@ -291,7 +291,7 @@ def _twice(name: str, change: str) -> Program:
     )
 
 
-_NOTHING = "entry.Ground(lambda: None, lambda: b'', b'')"
+_NOTHING = "entry.Ground(lambda: None, lambda: True, lambda: b'', b'')"
 
 LOOKING = (
     _twice(

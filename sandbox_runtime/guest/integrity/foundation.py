@@ -19,6 +19,7 @@ from gc import get_referents
 from typing import Any, cast
 
 from sandbox_runtime.guest.integrity.object_memory import Memory
+from sandbox_runtime.guest.integrity.whole_check import Namespace, Originals, checker
 
 Names = dict[str, Any]
 Items = tuple[tuple[str, Any], ...]
@@ -43,6 +44,18 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
     for part in code.co_consts:
         if type(part) is types.CodeType:
             yield from _global_names(part)
+
+
+def _names_of(kind: type) -> Names:
+    """Returns the dictionary of a class."""
+    [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
+    return names
+
+
+def _only(names: Names, own: Items, others: Iterable[str] | None) -> Namespace:
+    """Returns a dictionary that may have some `others` besides its own; None: any."""
+    known = [name for name, _ in own]
+    return Namespace(names, own, None if others is None else frozenset(others).union(known))
 
 
 def give_dictionary(thing: Any) -> None:
@@ -231,7 +244,7 @@ class Foundation:
 
     def add_fixed_class(self, kind: type) -> None:
         """Adds an immutable C type. Its dictionary can still be changed: `gc.get_referents` returns it."""
-        [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
+        names = _names_of(kind)
         self._fixed_classes.append((kind, names, tuple(names.items())))
 
     # ---- Locating ----
@@ -296,6 +309,25 @@ class Foundation:
         return array("I", words).tobytes()
 
     # ---- Restoring ----
+
+    def checker(self) -> types.FunctionType:
+        """Returns a function that returns whether everything is restored; see `whole_check.py`."""
+        unfixed = frozenset(_NOT_FIXED) | frozenset(self._volatile)
+        return checker(
+            Originals(
+                [
+                    *(_only(names, own, ()) for _, names, own in self._fixed_classes),
+                    *(_only(*names) for names in self._names),
+                    *(_only(_names_of(kind), own, unfixed) for kind, own, _ in self._classes),
+                ],
+                self._tables,
+                self._functions,
+                self._cells,
+                self._descriptors,
+                self._classes,
+                self._objects,
+            )
+        )
 
     def putter(self) -> types.FunctionType:
         """Returns a function that restores everything. It looks up no names; it uses only its closure."""

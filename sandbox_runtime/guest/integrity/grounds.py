@@ -16,10 +16,12 @@ class Ground(NamedTuple):
     """A part of the foundation, as passed to `integrity.ts`. Nothing in it can be replaced."""
 
     restore: Any
+    is_whole: Any
+    """Returns whether everything is restored."""
     locate: Any
     """Returns the addresses of all words."""
     core: bytes
-    """The addresses of the words of these two functions and of the closure variable that holds the ground."""
+    """The addresses of the words of these functions and of the closure variable that holds the ground."""
 
 
 def ground_slot(memory: Memory) -> tuple[Callable[[Foundation], Ground], Callable[[], Ground]]:
@@ -29,8 +31,8 @@ def ground_slot(memory: Memory) -> tuple[Callable[[Foundation], Ground], Callabl
     def fill(foundation: Foundation) -> Ground:
         nonlocal kept
         # The core includes the address of the closure variable, which therefore has to be filled first.
-        kept = Ground(foundation.putter(), foundation.locator(memory), b"")
-        functions: tuple[Any, ...] = (kept.restore, kept.locate, ground)
+        kept = Ground(foundation.putter(), foundation.checker(), foundation.locator(memory), b"")
+        functions: tuple[Any, ...] = (kept.restore, kept.is_whole, kept.locate, ground)
         kept = kept._replace(core=foundation.core(functions, memory))
         return kept
 

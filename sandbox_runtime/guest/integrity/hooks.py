@@ -16,12 +16,14 @@ from _signal import getsignal as handler_of
 from _signal import signal as set_handler
 
 # By name: a cell that replaces them in their modules does not replace them here.
-from builtins import all, len, list, map, tuple, zip
+from abc import ABCMeta
+from builtins import all, len, list, map, tuple, type, zip
 from codecs import lookup, lookup_error
 from codecs import register_error as set_error_handler
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copyreg import dispatch_table
+from enum import EnumType
 from gc import enable as start_collector
 from gc import set_debug as set_collector_debug
 from gc import set_threshold as set_thresholds
@@ -29,7 +31,7 @@ from itertools import repeat
 from operator import is_
 from typing import Any, cast
 
-from sandbox_runtime.guest.integrity.namespace_guard import Names, merge_into, restore
+from sandbox_runtime.guest.integrity.namespace_guard import Names, drop_odd_keys, put
 
 _ERROR_HANDLERS = (
     "strict",
@@ -76,7 +78,10 @@ class Hooks:
             self._sealed = tuple(
                 (found, tuple(found)) for found in (gc.callbacks, *_searches(), *audits)
             )
-            self._error_handlers = tuple((name, lookup_error(name)) for name in _ERROR_HANDLERS)
+            self._error_names = _ERROR_HANDLERS
+            self._error_handlers = tuple(map(lookup_error, _ERROR_HANDLERS))
+            found = _dictionaries_with(lookup_error("strict"))
+            self._known_handlers = next((one for one in found if "strict" in one), {})
             self._codecs = tuple((found, dict(found)) for found in _known_codecs())
             self._thresholds = gc.get_threshold()
             self._signals, self._signal_handlers = zip(*_signal_handlers(), strict=True)
@@ -86,11 +91,24 @@ class Hooks:
         """The dictionaries that names are restored from; nothing else may change them."""
         return tuple(own for _, own in (*self._names, *self._codecs))
 
-    def restore(self) -> None:
-        """Restores whatever has changed. Calls only C functions, which run none of a cell's code."""
-        for now, names in self._names:
-            merge_into(now, names)
+    def restore(self, kept: list[Any] | None = None) -> None:
+        """Restores whatever has changed. Calls only C functions, which run none of a cell's code.
+
+        Expects that the keys of `vars(sys)` are texts. What is replaced is added to `kept`, so that nothing is finalized. The
+        collector stays paused if it is.
+        """
+        kept = [] if kept is None else kept
+        functions, picklers = self._names
+        kept += vars(sys).values()
+        vars(sys).update(functions[1])
+        kept += dispatch_table.items()
+        plain = [item for item in dispatch_table.items() if _is_plain(type(item[0]))]
+        if len(plain) != len(dispatch_table):
+            dispatch_table.clear()
+            dispatch_table.update(plain)
+        cast(Names, dispatch_table).update(picklers[1])
         for name, hooks, own in self._lists:
+            kept += hooks
             if sys.__dict__.get(name) is not hooks:
                 self._take_over(name, hooks)
             first_in(hooks, own)
@@ -99,32 +117,48 @@ class Hooks:
             del sys.__dict__["tracebacklimit"]
         # Importing fills the cache again from the hooks above.
         sys.__dict__["path_importer_cache"] = self._finders
+        kept += self._finders.items()
         self._finders.clear()
         for known, codecs in self._codecs:
-            if len(known) != len(codecs) or not all(map(is_, known.values(), codecs.values())):
-                restore(known, codecs, sealed=True)
-        self.silence()
-        self.restore_handlers()
+            put(known, codecs, kept, sealed=True)
+        self._restore_called(kept)
+        self.restore_handlers(kept)
 
     def silence(self) -> None:
-        """Restores only the hooks that Python may call at almost any step."""
+        """Restores only the hooks that Python may call at almost any step, and starts the collector."""
+        if self._whole:
+            self._restore_called([])
+            start_collector()
+
+    def start(self) -> None:
+        """Starts the collector."""
+        if self._whole:
+            start_collector()
+
+    def _restore_called(self, kept: list[Any]) -> None:
         if not self._whole:
             return
         for hooks, items in self._sealed:
+            kept += hooks
             hooks[:] = items
-        start_collector()
         set_collector_debug(0)
         set_thresholds(*self._thresholds)
 
-    def restore_handlers(self) -> None:
+    def restore_handlers(self, kept: list[Any] | None = None) -> None:
         """Restores the handlers of errors in texts, and of signals."""
         if not self._whole:
             return
-        for error, handler in self._error_handlers:
-            set_error_handler(error, handler)
+        kept = [] if kept is None else kept
+        drop_odd_keys(self._known_handlers, kept)
+        if not all(
+            map(is_, map(self._known_handlers.get, self._error_names), self._error_handlers)
+        ):
+            kept += self._known_handlers.values()
+            for error, handler in zip(self._error_names, self._error_handlers, strict=True):
+                set_error_handler(error, handler)
         if not all(map(is_, map(handler_of, self._signals), self._signal_handlers)):
             for number, handler in zip(self._signals, self._signal_handlers, strict=True):
-                set_handler(number, handler)
+                kept.append(set_handler(number, handler))
 
     def note_path(self) -> None:
         """Takes a new snapshot of `sys.path`."""
@@ -140,6 +174,11 @@ class Hooks:
         if type(other) is list:
             hooks[:] = other
         sys.__dict__[name] = hooks
+
+
+def _is_plain(kind: type) -> bool:
+    """Returns whether a key of this type is a class. Any other can define its own equality."""
+    return kind is type or kind is ABCMeta or kind is EnumType
 
 
 def first_in(hooks: list[Any], own: Sequence[Any]) -> None:
@@ -176,8 +215,11 @@ def _searches() -> list[list[Any]]:
 
 def _known_codecs() -> list[Names]:
     """Returns the caches of codecs, of the interpreter and of the `encodings` package."""
-    codec = lookup("utf-8")
-    return [one for one in gc.get_referrers(codec) if type(one) is dict and codec in one.values()]
+    return _dictionaries_with(lookup("utf-8"))
+
+
+def _dictionaries_with(item: Any) -> list[Names]:
+    return [one for one in gc.get_referrers(item) if type(one) is dict and item in one.values()]
 
 
 def _lists_with(item: Any) -> list[list[Any]]:

@@ -87,7 +87,7 @@ class Memory:
         self, names: dict[Any, Any], fixed: Sequence[Any], *, sealed: bool
     ) -> Iterator[int]:
         """Yields the words of a dictionary that hold the values of some of its names."""
-        yield id(names) + self._table
+        yield self.key_table(names)
         if sealed:
             yield id(names) + _USED
         missing = set(fixed)
@@ -99,6 +99,10 @@ class Memory:
                 yield place
         if missing:
             raise RuntimeError(f"{sorted(missing)[:3]} were not found in a dictionary's memory")
+
+    def key_table(self, names: dict[Any, Any]) -> int:
+        """Returns the address of the word of a dictionary that points to its table of keys."""
+        return id(names) + self._table
 
     def of_function(self, function: types.FunctionType) -> Iterator[int]:
         """Yields the words of a function that hold its code and defaults."""

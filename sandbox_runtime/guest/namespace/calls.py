@@ -232,10 +232,12 @@ class HostCalls:
         if future is not None:
             resolve(future, (text, parts))
 
-    def forget(self) -> None:
-        """Drops the calls in flight: their cell has ended."""
+    def forget(self) -> object:
+        """Forgets the calls in flight: their cell has ended. Returns what was of it."""
+        ended = [*self._in_flight.items()], self._slots
         self._in_flight.clear()
         self._slots = None
+        return ended
 
     def _result(self, text: str, parts: Sequence[Part]) -> Any:
         if text[0] == PLAIN:

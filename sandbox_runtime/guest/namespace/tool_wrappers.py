@@ -55,9 +55,11 @@ class _Wrapper:
         return _OWN_FRONTS[self.name]
 
 
-def begin() -> None:
-    """Forgets all tools. What is loaded stays, for tools with the same sources."""
+def begin() -> list[Any]:
+    """Forgets all tools, and returns them. What is loaded stays, for tools with the same sources."""
+    wrappers: list[Any] = [*_WRAPPERS.values()]
     _WRAPPERS.clear()
+    return wrappers
 
 
 def add(sources: Mapping[str, str]) -> None:
@@ -121,10 +123,11 @@ def _contents(front: types.ModuleType) -> dict[str, Any]:
 # ---- Between cells ----
 
 
-def restore() -> None:
-    """Drops what the last cell has loaded for itself, and binds the names of modules again."""
-    _OWN_FRONTS.clear()
-    _OWN_MODULES.clear()
+def restore(kept: list[Any]) -> None:
+    """Takes out what the last cell has loaded for itself, and adds it to `kept`. Binds the names of modules again."""
+    for own in (_OWN_FRONTS, _OWN_MODULES):
+        kept += own.items()
+        own.clear()
     for name in _SOURCES:
         sys.modules.pop(name, None)
     for name, (_, module, _) in _LOADED.items():

@@ -310,16 +310,21 @@ class GreenThreads:
             and type(self._blocked) is dict
             and not self._blocked
             and self._ending is False
+            and type(self._grants) is int
+            and type(self._idents) is itertools.count
             and self.now is self.main
         )
 
     def reset(self) -> None:
-        """Forgets the threads of earlier cells."""
-        self._queued.clear()
+        """Forgets the threads of earlier cells. Whatever a cell has put in the place of a collection is not called."""
+        self._queued = deque()
+        self._blocked = {}
         self.alive.clear()
-        self._blocked.clear()
         self._ending = False
+        self._grants = 0
         self.now = self.main
+        if type(self._idents) is not itertools.count:
+            self._idents = itertools.count(self.main + 1)
 
 
 def _give_up(future: asyncio.Future[bool]) -> None:

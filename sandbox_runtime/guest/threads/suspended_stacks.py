@@ -40,11 +40,12 @@ class SuspendedStacks:
             self._paused = True
             disable()
         elif self._count <= 0:
-            self.reset()
+            self._count = 0
+            if self._paused:
+                self._paused = False
+                enable()
 
     def reset(self) -> None:
-        """Forgets the stacks of earlier cells."""
+        """Forgets the stacks of earlier cells. The collector is started with the cell."""
         self._count = 0
-        if self._paused:
-            self._paused = False
-            enable()
+        self._paused = False
