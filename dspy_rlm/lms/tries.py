@@ -48,6 +48,9 @@ FIRST_CROWDED_SECONDS = 0.1
 # A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
 SHORT_SECONDS = 10.0
 
+# A `Retry-After` beyond this is not waited for, whatever `num_retries` is: the call fails, and says so.
+LONGEST_SECONDS = 600.0
+
 # Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
 SHORT_PROMPT_CHARS = 20_000
 
@@ -318,6 +321,8 @@ class Tries:
         if is_of_connection(error):
             permit.unreachable()
         crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
+        if hint is not None and hint > LONGEST_SECONDS:
+            raise error
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
             self._crowded_out += 1
