@@ -87,7 +87,7 @@ def many_pairs() -> Iterator[tuple[int, Row]]:
 def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[FailedRow]:
     """Yields a row for each task and each way to fail that applies to it. Runs are recorded in the folder `journal`."""
     for name in names:
-        task = _counting(tasks.load(name, tokens=tokens, n=8, seed=1))
+        task = failing_task(name, tokens)
         (good,) = run(task, HONEST[name])
         for failure in FAILURES:
             if failure.sub_calls and name not in ASKING:
@@ -112,8 +112,9 @@ def failures(names: Sequence[str], tokens: int, journal: Path) -> Iterator[Faile
             )
 
 
-def _counting(task: tasks.Task) -> tasks.Task:
+def failing_task(name: str, tokens: int = FAILING_TOKENS) -> tasks.Task:
     """Returns the task with one example: of the counting ones, one whose answer is a plain count."""
+    task = tasks.load(name, tokens=tokens, n=8, seed=1)
     plain = [x for x in task.examples if x.question.startswith("How many lines should")]
     return replace(task, examples=tuple((plain or task.examples)[:1]))
 

@@ -31,6 +31,7 @@ from sandbox_runtime.texts.compression import compression_of, decompressed, deco
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.forms import decoded, form_of
 from sandbox_runtime.texts.listing.walk import LeftOut
+from sandbox_runtime.texts.objects.store import Address, Store, address_of
 from sandbox_runtime.texts.regular_files import open_regular, open_regular_below
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
@@ -65,6 +66,7 @@ __all__ = [
     "OPTIONAL_OUTPUT",
     "SESSIONS_A_CORE",
     "SESSION_BYTES",
+    "Address",
     "DaemonPool",
     "Deadline",
     "EffortError",
@@ -74,8 +76,10 @@ __all__ = [
     "ProcessBounds",
     "SignatureText",
     "Slot",
+    "Store",
     "UnreadableTextError",
     "abridged",
+    "address_of",
     "annotation_text",
     "as_error",
     "bounded",

@@ -14,7 +14,7 @@ from benchmarks.task_policies.tables import (
     tokens_table,
     ways_table,
 )
-from benchmarks.tasks import main, row_of
+from benchmarks.tasks import failing_task, main, row_of
 from dspy_rlm import tasks
 
 TOKENS = 8_000
@@ -62,7 +62,7 @@ ENDINGS = {
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name)
 def test_the_engine_reacts_to_a_way_to_fail(failure, tmp_path):
     """The run ends as documented, and what the engine says about the mistake is in the output or in the diagnosis."""
-    task = tasks.load("oolong-counting", tokens=32_000, n=1, seed=5)
+    task = failing_task("oolong-counting")
 
     (outcome,) = run(
         task,

@@ -33,6 +33,11 @@ class Price:
     input: float
     output: float
 
+    @property
+    def is_free(self) -> bool:
+        """True if no token costs anything."""
+        return self.input == self.output == 0
+
     def of(self, input_tokens: float, output_tokens: float) -> float:
         """The cost of a call with these tokens."""
         return input_tokens * self.input + output_tokens * self.output

@@ -35,18 +35,34 @@ class Model:
 
     rates: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    fallbacks: tuple[Model, ...] = ()
+    """The models that LiteLLM asks if this one fails: the call may have their price, and their lengths."""
+
     @property
     def longest_reply(self) -> int | None:
         """The most tokens of a reply."""
-        return _count(self.rates.get("max_output_tokens"))
+        return self._longest("max_output_tokens")
 
     @property
     def longest_prompt(self) -> int | None:
         """The most tokens of a prompt."""
-        return _count(self.rates.get("max_input_tokens"))
+        return self._longest("max_input_tokens")
+
+    def _longest(self, name: str) -> int | None:
+        counts = [_count(one.rates.get(name)) for one in (self, *self.fallbacks)]
+        known = [count for count in counts if count is not None]
+        return max(known) if len(known) == len(counts) else None
 
     def price(self, input_tokens: int, options: Mapping[str, Any]) -> Price | None:
         """Returns the highest price of a call with a prompt of at most this many tokens; None if unknown."""
+        prices = [self._price(input_tokens, options)]
+        prices += [one.price(input_tokens, options) for one in self.fallbacks]
+        known = [price for price in prices if price is not None]
+        if len(known) < len(prices):
+            return None
+        return Price(max(price.input for price in known), max(price.output for price in known))
+
+    def _price(self, input_tokens: int, options: Mapping[str, Any]) -> Price | None:
         tier = str(options.get("service_tier") or "")
         long_cache = options.get("prompt_cache") is not None
         rates = self._highest(_INPUT_RATES, input_tokens, tier, long_cache=long_cache)
@@ -88,7 +104,18 @@ def described(lm: dspy.BaseLM) -> Model:
         provider, name = route.provider, route.model
     except Exception:  # noqa: BLE001 - no route of DSPy's own: LiteLLM reads the name itself
         provider, _, name = lm.model.rpartition("/")
-    return Model(table_entry(provider, name) or table_entry(lm.model.partition("/")[0], name))
+    rates = table_entry(provider, name) or table_entry(lm.model.partition("/")[0], name)
+    fallbacks = lm.kwargs.get("fallbacks")
+    return Model(rates, tuple(map(_fallback, fallbacks if isinstance(fallbacks, list) else ())))
+
+
+def _fallback(named: Any) -> Model:
+    """Returns the entry of a model in LiteLLM's option `fallbacks`: a name, or a dict of options with one."""
+    from dspy_rlm.dspy_internals.model_table import table_entry
+
+    full = str(named.get("model", "") if isinstance(named, Mapping) else named)
+    provider, _, name = full.rpartition("/")
+    return Model(table_entry(provider or "openai", name))
 
 
 def _is_rate(value: Any) -> bool:

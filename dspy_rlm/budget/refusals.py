@@ -52,7 +52,7 @@ def price_unknown(model: str) -> PriceUnknownError:
     return PriceUnknownError(
         f"The price of {model!r} is not known, so max_cost cannot be kept. Limit the run by max_tokens or "
         f"max_llm_calls instead, or give its price: prices={{{model!r}: (dollars for a million tokens of "
-        "prompts, of replies)}.",
+        "prompts, of replies)}. With a price, its server has to report the tokens of each reply.",
         limit="max_cost",
     )
 

@@ -27,6 +27,14 @@ TOKENS_OF_TOOLS = 1_024
 # A large image as GPT-4o mini counts it, more than other models: 2,833, and 5,667 for each of 8 tiles.
 TOKENS_AN_IMAGE = 50_000
 
+# A document is not bounded by its bytes: a page is billed as an image and as its text, and a PDF of empty pages has few
+# bytes a page. At most 1,000 pages are accepted (Gemini; Anthropic and OpenAI: 100), at up to 3,000 tokens for each of 100
+# (Anthropic), or 258 for each of 1,000 (Gemini). A file by its address or id has no bytes at all.
+TOKENS_A_DOCUMENT = 300_000
+
+# Sound and video that are named by an address or an id: the longest that Gemini accepts, 9.5 hours of sound.
+TOKENS_OF_HOURS = 1_100_000
+
 # Gemini counts 32 tokens per second; the leanest codec has 750 bytes per second, 1,000 characters of base64.
 CHARS_OF_AUDIO_A_TOKEN = 16
 
@@ -37,6 +45,9 @@ _MOST_COMPARED = 2_000_000
 _BYTES_A_TRUSTED_TOKEN = 2
 
 _IMAGES = frozenset({"image_url", "image", "input_image"})
+_DOCUMENTS = frozenset({"file", "input_file", "document", "binary", "media"})
+_VIDEOS = frozenset({"video", "video_url", "input_video"})
+_REFERENCES = ("url", "file_id", "path", "file_uri", "fileUri")
 _SOUNDS = frozenset({"input_audio", "audio"})
 # Options without tokens: they stay in the client, or are numbers.
 _UNCOUNTED = frozenset({"api_key", "api_base", "base_url", "headers", "extra_headers", "cache"})
@@ -113,13 +124,33 @@ class _Reader:
         if kind in _IMAGES:
             self.others += TOKENS_AN_IMAGE
             return
+        if kind in _VIDEOS or (kind in _SOUNDS and _is_reference(entries)):
+            self.others += TOKENS_OF_HOURS
+            return
         if kind in _SOUNDS:
             self.others += sum(map(len, _strings(entries))) // CHARS_OF_AUDIO_A_TOKEN
             return
+        if kind in _DOCUMENTS and not _is_text_file(entries):
+            self.others += TOKENS_A_DOCUMENT
         self.others += TOKENS_A_MESSAGE if "role" in entries else 0
         for name, value in entries.items():
             self.others += _byte_count(str(name))
             self.read(value)
+
+
+def _is_reference(entries: Mapping[Any, Any]) -> bool:
+    """Returns whether a part of a prompt names its content, instead of having it."""
+    return any(
+        (name in _REFERENCES and bool(value) and not str(value).startswith("data:"))
+        or (isinstance(value, Mapping) and _is_reference(value))
+        for name, value in entries.items()
+    )
+
+
+def _is_text_file(entries: Mapping[Any, Any]) -> bool:
+    """Returns whether a file is here as a text, which its bytes bound."""
+    is_here = any(text.startswith("data:text/") for text in _strings(entries))
+    return is_here and not _is_reference(entries)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -26,8 +26,10 @@ from dspy_rlm.jobs.identity import FILE as IDENTITY_FILE
 from dspy_rlm.jobs.identity import check_identity, identity_of
 from dspy_rlm.jobs.job_journal import STATUSES, JobJournal
 from dspy_rlm.jobs.local_engine import LocalEngine
+from dspy_rlm.jobs.object_folder import ObjectFolder, is_object
+from dspy_rlm.jobs.results.job_report import FILE as REPORT_FILE
 from dspy_rlm.jobs.results.job_report import FINISHED, INTERRUPTED, NO_MONEY, JobReport
-from dspy_rlm.jobs.results.output import check_format, write_result
+from dspy_rlm.jobs.results.output import check_format, write_lance, write_result
 from dspy_rlm.jobs.results.progress import Observer, observer_of
 from dspy_rlm.jobs.rows import Key, Source, count_of, rows_of
 from dspy_rlm.jobs.unfinished import spent_by_unfinished
@@ -70,7 +72,8 @@ def batch(
         rlm: The RLM.
         rows: Dicts with the inputs: an iterable of them, the path of a file of JSON lines or Parquet, a table or dataset of Arrow,
             or one of Ray, Daft, Polars or pandas. It is read lazily.
-        out: The folder of the job: its journal, its result, its report.
+        out: The folder of the job: its journal, its result, its report. Or an address in object storage, such as `s3://bucket/name`
+            (extra `objects`): each row is there before it counts as done.
         key: The column that names a row, or a function of the row. None: a digest of the inputs.
         engine: "local": in this process. "ray", or the address of a cluster: on Ray. Or an engine of your own.
         concurrency: Rows at the same time. None: as many as there are sandboxes.
@@ -93,7 +96,8 @@ def batch(
         PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown.
         KeyboardInterrupt: Ctrl-C. All rows are stopped, and everything is kept; its `report` is that of the job so far.
     """
-    folder = _folder(out, resume=resume)
+    stored = ObjectFolder(str(out)) if is_object(out) else None
+    folder = _folder(out, stored, resume=resume)
     check_format(format)
     options = _checked(JobOptions(attempts, concurrency, retry_failed, trajectories))
     observer = observer_of(progress)
@@ -102,9 +106,11 @@ def batch(
     worker = _engine(engine)
     names = list(program.rlm.signature.input_fields)
     source = _with_all_inputs(rows_of(rows, names, key), program.rlm)
-    with _locked(folder):
+    with _locked(folder), stored.claimed() if stored else contextlib.nullcontext():
         check_identity(folder, identity_of(program.rlm))
-        journal = JobJournal(folder)
+        if stored is not None:
+            _send_identity(stored)
+        journal = JobJournal(folder, stored.keep if stored else None)
         spent = journal.totals.cost + spent_by_unfinished(folder / "runs", journal)
         quota = JobQuota(rates, max_cost, spent)
         driver = Driver(
@@ -117,16 +123,22 @@ def batch(
             _run(driver.run)
         except BaseException as caught:  # noqa: BLE001 - raised again with the report
             error = caught
-        finally:
+        try:
             journal.close()
+        except OSError as failed:
+            error = error or JobError(f"The journal of the job cannot be written: {failed}")
         if isinstance(error, KeyboardInterrupt):
             driver.stopped_by = INTERRUPTED
         elif error is not None:
             driver.stopped_by = f"{type(error).__name__}: {error}"
-        result = write_result(journal.rows(), program.rlm.signature, folder, format)
+        result: str | None = None
+        try:
+            result = _written(journal, program, folder, stored, format)
+        except OSError as failed:
+            error = error or JobError(f"The result of the job cannot be written: {failed}")
         report = JobReport(
-            out=str(folder),
-            result=str(result),
+            out=stored.url if stored else str(folder),
+            result=result,
             stopped_by=driver.stopped_by,
             counts={
                 status: journal.totals.counts[status]
@@ -144,8 +156,38 @@ def batch(
             errors=dict(driver.errors.most_common()),
             outputs=tuple(program.rlm.signature.output_fields),
         )
-        report.save()
+        report.save(folder)
+        if stored is not None:
+            try:
+                stored.send_runs()
+                stored.send(REPORT_FILE)
+            except OSError as failed:
+                error = error or JobError(f"The job cannot be written: {failed}")
     return _reported(report, error)
+
+
+def _written(
+    journal: JobJournal, program: Program, folder: Path, stored: ObjectFolder | None, form: str
+) -> str:
+    """Writes the result, and returns its place. Raises `OSError`."""
+    signature = program.rlm.signature
+    if stored is not None and form == "lance":
+        stored.check()
+        place = f"{stored.url}/rows.lance"
+        write_lance(journal.rows(), signature, place)
+        return place
+    path = write_result(journal.rows(), signature, folder, form)
+    if stored is None:
+        return str(path)
+    stored.send(path.name)
+    return f"{stored.url}/{path.name}"
+
+
+def _send_identity(stored: ObjectFolder) -> None:
+    try:
+        stored.send(IDENTITY_FILE)
+    except OSError as error:
+        raise JobError(f"The job cannot be written: {error}") from error
 
 
 def _reported(report: JobReport, error: BaseException | None) -> JobReport:
@@ -208,16 +250,16 @@ async def _stopped_by_sigterm(main: Callable[[], Any]) -> None:
                 loop.remove_signal_handler(signal.SIGTERM)
 
 
-def _folder(out: Any, *, resume: bool) -> Path:
-    text = os.fspath(out)
-    if "://" in text:
+def _folder(out: Any, stored: ObjectFolder | None, *, resume: bool) -> Path:
+    """Returns the folder that the job reads and writes, created if it is new."""
+    folder = stored.local if stored else Path(os.fspath(out)).expanduser().absolute()
+    try:
+        exists = stored.has_job() if stored else (folder / IDENTITY_FILE).exists()
+    except OSError as error:
+        raise JobError(f"The folder of the job cannot be read: {error}") from error
+    if not resume and exists:
         raise JobError(
-            f"out must be a local or mounted folder, not {text}: the journal is appended to."
-        )
-    folder = Path(text).expanduser().absolute()
-    if not resume and (folder / IDENTITY_FILE).exists():
-        raise JobError(
-            f"{folder} has a job already. Go on with it by resume=True, or name another folder."
+            f"{stored.url if stored else folder} has a job already. Go on with it by resume=True, or name another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

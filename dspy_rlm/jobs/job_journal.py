@@ -1,7 +1,8 @@
 """The journal of a job: a line of JSON for each row that has ended, on the disk before the row counts as done.
 
 Each process writes a part of its own, so a line that a killed process has torn never meets another one. A row is found by its
-key; if it ended twice, as with `retry_failed`, the last line counts. Trajectories are in files of their own beside it.
+key; if it ended twice, as with `retry_failed`, the last line counts. Trajectories are in files of their own beside it. Where files are
+copied to object storage, a process begins another part now and then, since an object is written as a whole.
 
 The folder of a job:
 
@@ -18,12 +19,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import threading
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dspy_rlm.jobs.engine import key_digest
 from dspy_rlm.journal.lines import dumped, loaded
@@ -35,6 +37,13 @@ STATUSES = ("submitted", "extracted", "partial", "failed", "given_up")
 
 # Statuses of rows that are tried again with `retry_failed`.
 FAILED = frozenset({"failed", "given_up"})
+
+
+# A part of a job whose parts are copied as objects ends after so many bytes: it is sent again with each row that ends.
+KEPT_PART_BYTES = 256 * 1024
+
+Keeper: TypeAlias = Callable[[Sequence[Path]], None]
+"""Copies files, of which lines were added, to where they are kept. Called in any thread. Raises `OSError`."""
 
 
 @dataclasses.dataclass
@@ -59,9 +68,9 @@ class Totals:
 class JobJournal:
     """The journal of one job. Used by one event loop; `is_done` also by the thread that reads rows."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads what is there. Nothing is created before the first line."""
-        self._folder = folder
+    def __init__(self, folder: Path, keeper: Keeper | None = None) -> None:
+        """Reads what is there. Nothing is created before the first line. `keeper` copies the parts elsewhere."""
+        self._folder, self._keeper = folder, keeper
         self._parts = sorted((folder / "journal").glob("*.jsonl"))
         self._index: dict[bytes, int] = {}
         self._numbers, self._files, self._offsets = array("q"), array("q"), array("q")
@@ -69,36 +78,40 @@ class JobJournal:
         self._open_again: dict[bytes, tuple[float, int]] = {}  # with the cost and the calls so far
         now = time.time_ns()  # parts are read in the order of their names
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
-        self._name = f"{stamp}.{now % 10**9:09d}Z-{os.getpid()}.jsonl"
-        self._file = self._trajectories = -1
-        self._size = 0
-        self._synced_to = 0
+        self._name = f"{stamp}.{now % 10**9:09d}Z-{os.getpid()}"
+        self._open: dict[str, _Part] = {}  # by the kind of their lines
+        self._numbers_of_parts: Counter[str] = Counter()
+        self._full: list[_Part] = []  # parts that get no further line, and may not be on the disk
+        self._written = self._synced_to = 0  # bytes of this process
         self._lock = asyncio.Lock()  # one flush at a time
+        self._syncing = threading.Lock()  # the thread of a flush that was cancelled goes on
         self.totals = Totals(parts=len(self._parts))
+        running: dict[str, set[str]] = {}  # by the process
         for at, path in enumerate(self._parts):
-            self._read(at, path)
+            self._read(at, path, running)
+        self.totals.suspects.update(*running.values())
         self._first = len(self._numbers)  # the index of the first row that this process ends
 
     def __len__(self) -> int:
         return len(self._index)
 
-    def _read(self, at: int, path: Path) -> None:
-        totals, running = self.totals, set[str]()
+    def _read(self, at: int, path: Path, running: dict[str, set[str]]) -> None:
+        totals = self.totals
+        own = running.setdefault(path.name.rpartition("-")[0], set())
         for offset, line in _lines(path):
             kind, key = line.get("e"), str(line.get("key"))
             if kind == _BEGUN:
-                running.add(key)
+                own.add(key)
             elif kind == _DIED:
                 totals.deaths[key] += 1
             elif kind == _LEFT:
-                running.discard(key)
+                own.discard(key)
             elif kind == _ENDED:
-                running.discard(key)
-                totals.suspects.discard(key)
+                for keys in running.values():
+                    keys.discard(key)
                 totals.deaths.pop(key, None)
                 self._count(key_digest(key), line)
                 self._place(key_digest(key), line, at, offset)
-        totals.suspects |= running
 
     def _count(self, digest: bytes, line: Mapping[str, Any]) -> None:
         """Counts a row that has ended; one that ended before counts once, and its cost too if its run went on."""
@@ -185,61 +198,109 @@ class JobJournal:
             again: Whether a later process tries it again.
         """
         if trajectory is not None:
-            if self._trajectories < 0:
-                self._trajectories = self._opened("trajectories")
-            os.write(self._trajectories, dumped({"key": line["key"], "steps": trajectory}) + b"\n")
+            steps = dumped({"key": line["key"], "steps": trajectory}) + b"\n"
+            self._part("trajectories").write(steps)
         if again:
             line = {**line, "again": True}
         offset = self._write({"e": _ENDED, **line})
         self._count(key_digest(str(line["key"])), line)
         self._place(key_digest(str(line["key"])), line, len(self._parts) - 1, offset)
-        await self._synced(offset)
+        await self._synced(self._written)
 
     def _write(self, event: Mapping[str, Any]) -> int:
-        """Hands a line to the operating system, so that a killed process loses none; returns its place."""
-        if self._file < 0:
-            self._file = self._opened("journal")
-        line = dumped({**event, "t": round(time.time(), 3)}) + b"\n"
-        offset, left = self._size, memoryview(line)
-        while left:
-            left = left[os.write(self._file, left) :]
-        self._size += len(line)
+        """Hands a line to the operating system, so that a killed process loses none; returns its place in the part."""
+        part = self._part("journal")
+        offset = part.size
+        part.write(dumped({**event, "t": round(time.time(), 3)}) + b"\n")
+        self._written += part.size - offset
         return offset
 
-    async def _synced(self, offset: int) -> None:
-        """Waits until a line is on the disk; rows that end at the same time share one fsync."""
+    def _part(self, kind: str) -> _Part:
+        """Returns the part of this process that gets the next line: another one, if it has become large."""
+        part = self._open.get(kind)
+        if part is not None and (self._keeper is None or part.size < KEPT_PART_BYTES):
+            return part
+        if part is not None:
+            self._full.append(part)
+            del self._open[kind]
+            self._numbers_of_parts[kind] += 1
+        part = self._open[kind] = self._opened(kind)
+        if kind == "journal":
+            self._parts.append(part.path)
+        return part
+
+    def _open_parts(self) -> list[_Part]:
+        """Returns the parts of this process that get lines; trajectories first, as they are written first."""
+        return [self._open[kind] for kind in ("trajectories", "journal") if kind in self._open]
+
+    async def _synced(self, written: int) -> None:
+        """Waits until so many bytes are on the disk; rows that end at the same time share one fsync."""
         async with self._lock:
-            if self._synced_to > offset:
+            if self._synced_to >= written:
                 return
-            size = self._size
-            await asyncio.to_thread(self._sync)
+            size, full, parts = self._written, self._full, self._open_parts()
+            self._full = []
+            try:
+                await asyncio.to_thread(self._sync, full, parts)
+            except BaseException:
+                self._full = full + self._full
+                raise
             self._synced_to = size
 
-    def _sync(self) -> None:
-        for handle in (self._trajectories, self._file):
-            if handle >= 0:
-                os.fsync(handle)
+    def _sync(self, full: Sequence[_Part], parts: Sequence[_Part]) -> None:
+        with self._syncing:
+            try:
+                for part in (*full, *parts):
+                    part.sync()
+                if self._keeper is not None:
+                    self._keeper([part.path for part in (*full, *parts)])
+            finally:
+                for part in full:
+                    part.close()
 
-    def _opened(self, kind: str) -> int:
+    def _opened(self, kind: str) -> _Part:
         """Creates the file of this process in a folder of the job."""
         folder = self._folder / kind
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / self._name
+        number = f".{self._numbers_of_parts[kind]:06d}" if self._keeper is not None else ""
+        path = folder / f"{self._name}{number}.jsonl"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         handle = os.open(path, flags, 0o600)
         _sync_folder(folder)
-        if kind == "journal":
-            self._parts.append(path)
-        return handle
+        return _Part(path, handle)
 
     def close(self) -> None:
         """Closes the files, after a last fsync. Idempotent."""
-        self._sync()
-        for handle in (self._trajectories, self._file):
-            if handle >= 0:
-                os.close(handle)
-        self._file = self._trajectories = -1
+        parts = [*self._full, *self._open_parts()]
+        self._open.clear()
+        self._full = []
+        if parts:
+            self._sync(parts, ())
+
+
+@dataclasses.dataclass
+class _Part:
+    """A file that this process writes."""
+
+    path: Path
+    handle: int
+    size: int = 0
+
+    def write(self, line: bytes) -> None:
+        left = memoryview(line)
+        while left:
+            left = left[os.write(self.handle, left) :]
+        self.size += len(line)
+
+    def sync(self) -> None:
+        if self.handle >= 0:
+            os.fsync(self.handle)
+
+    def close(self) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+        self.handle = -1
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -42,6 +42,10 @@ IDLE_SECONDS = 600.0
 # What was learned of a server is forgotten after this time without a call. To learn it again costs a few refused requests.
 LEARNED_SECONDS = 60.0
 
+# The longest time for which a `Retry-After` holds back the calls of all runs. Then one asks again: the server may be another,
+# and a run that waits for hours, or for a number that no clock has, would look as if it hung.
+MOST_HELD_SECONDS = 60.0
+
 # A waiting call looks at the limits again at least so often: others may have taken less than was expected.
 LOOK_AGAIN_SECONDS = 0.5
 
@@ -189,7 +193,8 @@ class Limiter:
             room = self.room
             self._learned = float(max(1, others if room is None else min(room, others)))
             if retry_after:
-                self._held_until = max(self._held_until, self._clock() + retry_after)
+                held = min(retry_after, MOST_HELD_SECONDS)
+                self._held_until = max(self._held_until, self._clock() + held)
             return others > 0
 
     def forget(self) -> None:

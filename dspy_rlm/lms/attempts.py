@@ -105,7 +105,7 @@ def _sent(lm: Any, tries: Tries) -> Generator[Step, Any, Any]:
                 raise tries.refused(error) from error.__cause__
             with adapter_fallback_scope() as streamed:
                 try:
-                    with tries.sending(place) as reading:
+                    with tries.sending(place, streamed) as reading:
                         reading.under_way = True
                         reply = reading.take((yield send))
                         tries.check_answer(reading)

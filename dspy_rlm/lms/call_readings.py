@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from dspy import (
     LMAuthError,
@@ -34,6 +34,9 @@ _REFUSED = (
     *(LMAuthError, LMBillingError, LMInvalidRequestError, LMRateLimitError, LMServerError),
     *(LMConfigurationError, LMLockTimeoutError, LMUnsupportedFeatureError),
 )
+
+# No call takes more tokens. A larger count is no count, and would not fit into a float.
+MOST_TOKENS = 10**12
 
 # A usual number for English text; for estimates only.
 BYTES_PER_TOKEN = 4
@@ -98,8 +101,13 @@ class Reading(UsageTracker, HeadersListener):
         if not self.billed:
             return None if self._abandoned else 0
         counts = [entry.get(name) for entry in self._entries()]
-        known: list[int] = [n for n in counts if type(n) is int and n >= 0]
+        known: list[int] = [n for n in counts if _is_count(n)]
         return sum(known) if known and len(known) == len(counts) else None
+
+    @property
+    def counts_nothing(self) -> bool:
+        """True if the LM reports a usage of no tokens for a prompt, which says that it does not count them."""
+        return self.billed and self.tokens("prompt_tokens") == 0 and not self.discounted
 
     @property
     def cost(self) -> float | None:
@@ -118,7 +126,7 @@ class Reading(UsageTracker, HeadersListener):
         for entry in self.history:
             usage = getattr(entry.get("response"), "usage", None)
             counts = [getattr(usage, name, None) for name in ("input_tokens", "output_tokens")]
-            known = [count for count in counts if isinstance(count, int) and count >= 0]
+            known = [count for count in counts if _is_count(count)]
             if len(known) < len(counts):
                 return self.bytes / BYTES_PER_TOKEN
             total += sum(known)
@@ -130,7 +138,7 @@ class Reading(UsageTracker, HeadersListener):
             usage = getattr(_first(entry.get("response")), "usage", None)
             names = _PROMPT_COUNTS if "anthropic" in str(entry.get("model")) else _PROMPT_COUNTS[:1]
             counts = [getattr(usage, name, None) for name in names]
-            known: list[int] = [count for count in counts if type(count) is int and count >= 0]
+            known: list[int] = [count for count in counts if _is_count(count)]
             if sum(known) > 0:
                 return sum(known)
         return None
@@ -208,6 +216,10 @@ def _cost_in(headers: Any) -> float | None:
                 cost = float(value)
                 return cost if _is_cost(cost) else None
     return None
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 def _is_cost(value: Any) -> bool:

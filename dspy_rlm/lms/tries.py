@@ -48,6 +48,9 @@ FIRST_CROWDED_SECONDS = 0.1
 # A `Retry-After` up to this is waited for by such a call also if the LM has `num_retries=0`.
 SHORT_SECONDS = 10.0
 
+# A `Retry-After` beyond this is not waited for, whatever `num_retries` is: the call fails, and says so.
+LONGEST_SECONDS = 600.0
+
 # Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
 SHORT_PROMPT_CHARS = 20_000
 
@@ -183,8 +186,8 @@ class Tries:
         return prompt, {**options, "cache": False} if self._avoids_cache else options
 
     @contextlib.contextmanager
-    def sending(self, place: Reservation) -> Iterator[Reading]:
-        """Books one try. The caller passes the outputs to the reading."""
+    def sending(self, place: Reservation, streamed: Any) -> Iterator[Reading]:
+        """Books one try. The caller passes the outputs to the reading. `streamed.emitted` tells of parts that came before."""
         meter, lm = self._meter, self._lm
         self._log.sent(place.amount.tokens, place.amount.cost)
         reading = Reading(dspy.settings.usage_tracker)
@@ -199,7 +202,7 @@ class Tries:
             if isinstance(failure, LMError):
                 read_fault(failure)
             abandoned = type(failure) is type(self._scope.reason)
-            if abandoned or may_be_charged(failure):
+            if abandoned or streamed.emitted or may_be_charged(failure):
                 reading.give_up()
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
@@ -216,9 +219,19 @@ class Tries:
         meter, model = self._meter, self._arguments.model
         tokens = reading.tokens("prompt_tokens"), reading.tokens("completion_tokens")
         cost = reading.cost
-        own = meter.ledger.budget.price(model)
+        budget = meter.ledger.budget
+        own = budget.price(model)
+        if budget.is_metered and reading.counts_nothing:  # so limits count by bytes
+            tokens, cost = (None, None), None
         if own is not None and reading.billed:
-            cost = None if None in tokens else own.of(*tokens)
+            known = [count for count in tokens if count is not None]
+            cost = (
+                own.of(*known)
+                if len(known) == len(tokens)
+                else own.of(0, 0)
+                if own.is_free
+                else None
+            )
         call = Call(
             meter.kind, model, meter.depth, self._arguments.chars, reading.chars, seconds, *tokens, cost, cached,
             error[:500],
@@ -308,6 +321,8 @@ class Tries:
         if is_of_connection(error):
             permit.unreachable()
         crowded = is_of_concurrency(error) and permit.refused(hint) and not streamed
+        if hint is not None and hint > LONGEST_SECONDS:
+            raise error
         waits = self._lm._tries or hint is None or hint <= SHORT_SECONDS
         if crowded and waits and self._crowded_out < MAX_CROWDED_OUT:
             self._crowded_out += 1

@@ -25,6 +25,7 @@ from dspy_rlm.jobs.binding import bound, check_lms
 from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
 from dspy_rlm.jobs.identity import check_identity, identity_of
 from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.object_folder import is_object
 from dspy_rlm.jobs.results.columns import arrow_schema, fitted, record_of_line
 from dspy_rlm.jobs.row_run import forget_run, run_row
 from dspy_rlm.jobs.rows import Key, rows_of
@@ -58,9 +59,13 @@ class Rows:
             attempts: A row that was there when so many processes died is given up. After the first it is tried alone.
 
         Raises:
-            JobError: The folder has rows of another program.
+            JobError: The folder has rows of another program, or is in object storage.
             LMNotConfiguredError: An LM has no key here.
         """
+        if is_object(out):
+            raise JobError(
+                f"Rows needs a folder that all workers share, not {out}. `batch` takes an address in object storage."
+            )
         folder = Path(out).absolute()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._program = Program(bound(rlm), dspy.settings.adapter, folder / "runs")

@@ -232,10 +232,11 @@ class TestJob:
 
         assert server.requests == []
 
-    def test_an_address_is_no_folder(self, rlm):
-        """The journal is appended to, which object stores cannot."""
-        with pytest.raises(dspy_rlm.JobError, match="must be a local or mounted folder"):
-            dspy_rlm.batch(rlm, [], out="s3://bucket/job")
+    @pytest.mark.parametrize("out", ["https://example.org/job", "ftp://host/job", "s3://bucket"])
+    def test_an_address_without_a_folder_is_refused(self, rlm, out):
+        """Nothing is asked of a server."""
+        with pytest.raises(dspy_rlm.JobError, match=r"must be a folder|are not read"):
+            dspy_rlm.batch(rlm, [{"text": "a"}], out=out)
 
     @pytest.mark.parametrize("options", [{"attempts": 0}, {"concurrency": 0}, {"progress": 5}])
     def test_wrong_options_are_refused(self, rlm, tmp_path, options):

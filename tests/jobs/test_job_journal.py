@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.job_journal import KEPT_PART_BYTES, JobJournal
 
 
 def line(key, number=0, status="submitted", **fields):
@@ -164,6 +164,78 @@ def test_a_row_is_on_the_disk_when_it_is_added(tmp_path):
 
     asyncio.run(add())
     journal.close()
+
+
+class TestKeptElsewhere:
+    """Parts that are copied, as to object storage: a copy is whole when a row counts, and no part is long."""
+
+    @pytest.fixture
+    def keep(self, tmp_path):
+        """Copies parts into a folder."""
+
+        def keep(paths):
+            for path in paths:
+                copy = tmp_path / "copy" / path.relative_to(tmp_path / "job")
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+
+        return keep
+
+    def test_a_row_is_in_the_copy_when_it_is_added(self, tmp_path, keep):
+        """In several parts, in the order of the source; its steps too."""
+        journal = JobJournal(tmp_path / "job", keep)
+        big = "x" * 50_000
+
+        async def add():
+            for number in range(20):
+                await journal.add(line(f"{number}", number, outputs={"a": big}), ["step"])
+                copied = JobJournal(tmp_path / "copy")
+                assert [row["number"] for row in copied.rows()] == list(range(number + 1))
+
+        asyncio.run(add())
+        journal.close()
+
+        parts = sorted((tmp_path / "copy" / "journal").iterdir())
+        assert len(parts) > 2
+        assert max(part.stat().st_size for part in parts) < KEPT_PART_BYTES + 60_000
+        steps = (tmp_path / "copy" / "trajectories").iterdir()
+        assert sum(part.read_bytes().count(b"step") for part in steps) == 2 * 20
+        assert [row["number"] for row in journal.rows()] == list(range(20))
+
+    def test_a_row_that_was_left_in_a_later_part_is_no_suspect(self, tmp_path, keep):
+        """Parts of one process belong together."""
+        journal = JobJournal(tmp_path / "job", keep)
+        journal.begin("a", 1)
+        journal.begin("b", 1)
+        asyncio.run(journal.add(line("c", outputs={"a": "x" * KEPT_PART_BYTES})))
+        journal.leave("a")
+        journal.close()
+
+        copied = JobJournal(tmp_path / "copy")
+
+        assert copied.totals.parts == 2
+        assert copied.totals.suspects == {"b"}
+
+    def test_a_copy_that_fails_is_an_error_of_the_row(self, tmp_path):
+        """And the part is copied with the next one."""
+        copies, broken = [], [True]
+
+        def keep(paths):
+            if broken:
+                broken.pop()
+                raise OSError("no space")
+            copies.extend(paths)
+
+        journal = JobJournal(tmp_path / "job", keep)
+        with pytest.raises(OSError, match="no space"):
+            asyncio.run(journal.add(line("a", outputs={"a": "x" * KEPT_PART_BYTES})))
+        asyncio.run(journal.add(line("b")))
+        journal.close()
+
+        assert {path.name for path in copies} == {
+            path.name for path in (tmp_path / "job" / "journal").iterdir()
+        }
+        assert len(JobJournal(tmp_path / "job")) == 2
 
 
 def test_trajectories_are_beside_the_rows(tmp_path):

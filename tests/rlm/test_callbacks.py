@@ -409,9 +409,11 @@ class TestTheEndOfTheTime:
         rlm, _ = play(
             "q -> answer",
             "import dspy\ndspy.ProgramOfThought('q -> a', max_iters=1)(q='?')",
-            sub=fields(lambda _: {"reasoning": "", "generated_code": "while True: pass"}),
+            sub=fields(
+                lambda _: {"reasoning": "", "generated_code": "import time\ntime.sleep(55)"}
+            ),
             extracted={"answer": "x"},
-            max_seconds=2,
+            max_seconds=4,
         )
         assert rlm(q="?").run.stopped_by == "max_seconds"
 

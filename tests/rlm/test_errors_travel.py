@@ -59,10 +59,9 @@ def instance(cls):
     return cls(*arguments, **named) if arguments or named else cls("fact")
 
 
-def raising(name):
+def raising(pickled):
     """Raises an exception, in a worker."""
-    module, _, qualname = name.rpartition(".")
-    raise instance(getattr(importlib.import_module(module), qualname))
+    raise pickle.loads(pickled)
 
 
 def same(one, other):
@@ -112,7 +111,7 @@ def test_a_pool_of_processes_survives_every_error():
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         for cls in public_errors():
-            future = pool.submit(raising, f"{cls.__module__}.{cls.__qualname__}")
+            future = pool.submit(raising, pickle.dumps(instance(cls)))
             error = future.exception(120)
             assert type(error) is cls
         assert pool.submit(abs, -1).result(60) == 1

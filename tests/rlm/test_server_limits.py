@@ -15,9 +15,20 @@ from hypothesis import strategies as st
 
 import dspy_rlm
 from dspy_rlm import RLM, SignatureError
+from dspy_rlm.budget.budget import Budget
+from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.limiting.gate import Gate, Gates
-from dspy_rlm.limiting.limiter import IDLE_SECONDS, LEARNED_SECONDS, LIMITERS, Limiter, Limiters
+from dspy_rlm.limiting.limiter import (
+    IDLE_SECONDS,
+    LEARNED_SECONDS,
+    LIMITERS,
+    MOST_HELD_SECONDS,
+    Limiter,
+    Limiters,
+)
 from dspy_rlm.limiting.rate_window import ModelLimits, RateWindow
+from dspy_rlm.lms.meter import Meter
+from dspy_rlm.lms.metering import metered
 from dspy_rlm.testing import Fault, PolicyServer
 
 
@@ -99,6 +110,18 @@ class TestRefusals:
 
         assert result.a == [f"answer to p{i}" for i in range(12)]
         assert result.run.llm_calls == 12
+
+    @pytest.mark.parametrize("says", [1e12, 86_400.0])
+    def test_a_call_does_not_wait_for_hours(self, says):
+        """Whatever `num_retries` is: the error of the server is that of the call, not one of a clock."""
+        ledger = Ledger(Budget())
+        with PolicyServer({"m": lambda _: "x"}) as server:
+            server.fail("m", Fault(status=429, message="Slow", retry_after_seconds=says))
+            lm = metered(server.lm("m", num_retries=3), Meter(ledger, "a", 0))
+            with pytest.raises(dspy.LMRateLimitError, match="Slow"):
+                lm("?")
+
+        assert len(server.requests) == 1
 
     def test_a_refusal_for_other_reasons_is_not_repeated(self, play):
         """An LM without retries has a prompt that is refused alone sent once."""
@@ -207,6 +230,16 @@ class TestLimiter:
         now[0] = 10.0
 
         assert limiter.enter().seconds_held_back() == 20.0
+
+    @pytest.mark.parametrize("says", [1e12, 1e300, float("inf"), 86_400.0])
+    def test_a_server_that_says_a_time_without_end(self, says):
+        """The calls of other runs wait for a minute; then one asks again."""
+        limiter = Limiter(clock=lambda: 0.0)
+        permit = limiter.enter()
+        permit.refused(says)
+        permit.leave()
+
+        assert limiter.enter().seconds_held_back() == MOST_HELD_SECONDS
 
     def test_calls_are_sent_in_the_order_of_their_arrival(self):
         """Of several runs, the one that came first is first; a turn of a root run precedes the sub-calls that wait."""

@@ -14,6 +14,7 @@ import warnings
 import zipfile
 
 import pytest
+from session_cells import when
 
 from sandbox_runtime import (
     Checkpoint,
@@ -219,11 +220,12 @@ class TestMemory:
 
     def test_after_a_stopped_cell(self, opened):
         """A checkpoint works after an interrupted cell, also one that waited for the host."""
-        release = threading.Event()
-        session = opened(tools={"hang": lambda: release.wait(30)})
-        threading.Timer(0.2, session.interrupt).start()
+        began, release = threading.Event(), threading.Event()
+        session = opened(tools={"hang": lambda: (began.set(), release.wait(60))})
+        thread = when(began, session.interrupt)
         session.run_cell("x = 1\nawait hang.aio()")
         release.set()
+        thread.join()
 
         state = session.checkpoint()
 

@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import pickle
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from sandbox_runtime import Directory, TextChangedError, TextFile, open_session
 from sandbox_runtime.texts.objects.kept_index import SUFFIX
+from tests.object_store import BUCKET, object_store
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
 
 pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
 obstore = pytest.importorskip("obstore", reason="obstore is not installed")
 
-BUCKET = "texts"
-
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+def variables() -> Iterator[dict[str, str]]:
     """Starts the store."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(url).close()
-                break
-            except urllib.error.URLError:
-                time.sleep(0.1)
-        urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT")).close()
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
+    with object_store() as variables:
+        yield variables
 
 
 @pytest.fixture
-def bucket(endpoint, monkeypatch):
+def bucket(variables, monkeypatch):
     """Returns the client of an empty bucket, whose credentials are in the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     store = obstore.store.from_url(f"s3://{BUCKET}")
     for batch in store.list():
         for one in batch:

@@ -135,7 +135,14 @@ class TestSearch:
         file = tmp_path / "trap.txt"
         file.write_text("a" * 5000 + "b")
         calls = TextCalls(Limits())
-        threading.Timer(0.3, calls.cancel).start()
+
+        def cancel() -> None:
+            while not calls.running:
+                time.sleep(0.001)
+            for deadline in calls.running:
+                deadline.cancel()
+
+        threading.Thread(target=cancel, daemon=True).start()
 
         with pytest.raises(InterruptedError):
             calls(TextFile(file), "search", "(a+)+$", 0, 0, None, 1)

@@ -20,6 +20,7 @@ from dspy_rlm.cli.asking.dry_run import SendsNothing, first_request
 from dspy_rlm.errors import RLMError
 from dspy_rlm.jobs.binding import lms_of
 from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.object_folder import local_folder
 from dspy_rlm.jobs.results.progress import time_text
 from dspy_rlm.jobs.rows import count_of, rows_of
 from dspy_rlm.limiting.quota import Rate
@@ -134,7 +135,7 @@ class JobEstimate:
 
 def estimate(module: RLM, options: argparse.Namespace, rates: Mapping[str, Rate]) -> JobEstimate:
     """Returns what a job is expected to take. No LM is called."""
-    journal = JobJournal(options.out)
+    journal = JobJournal(local_folder(options.out))
     costs: list[float] = []
     seconds: list[float] = []
     for line in journal.rows():

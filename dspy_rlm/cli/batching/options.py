@@ -50,7 +50,12 @@ def describe_batch(batch: argparse.ArgumentParser) -> None:
         help="the column that names a row (default: a digest of its inputs)",
     )
     batch.add_argument(
-        "-o", "--out", metavar="OUT", type=Path, required=True, help="the folder of the job"
+        "-o",
+        "--out",
+        metavar="OUT",
+        type=_folder,
+        required=True,
+        help="the folder of the job, or its address in object storage: s3://bucket/name",
     )
     batch.add_argument(
         "--format",
@@ -133,3 +138,8 @@ def describe_batch(batch: argparse.ArgumentParser) -> None:
     batch.add_argument(
         "--plain", action="store_true", help="show the progress also if stderr is not a terminal"
     )
+
+
+def _folder(text: str) -> Path | str:
+    """Returns a path, which would lose a slash of an address."""
+    return text if "://" in text else Path(text)

@@ -34,6 +34,7 @@ from dspy_rlm.errors import JobError, SignatureError
 from dspy_rlm.jobs.batch import batch
 from dspy_rlm.jobs.binding import lms_of
 from dspy_rlm.jobs.identity import FILE as PROGRAM_FILE
+from dspy_rlm.jobs.object_folder import ObjectFolder
 from dspy_rlm.jobs.results.job_report import NO_MONEY, JobReport
 from dspy_rlm.jobs.rows import lines_of, records_of
 from dspy_rlm.limiting.quota import Rate
@@ -49,7 +50,7 @@ def run_batch(options: argparse.Namespace) -> int:
         KeyboardInterrupt: Ctrl-C. Everything is kept.
     """
     log_plainly()
-    if not options.resume and not options.dry_run and (options.out / PROGRAM_FILE).exists():
+    if not options.resume and not options.dry_run and _has_job(options.out):
         raise CommandError(
             f"{options.out} has a job already. Go on with it by --resume, or name another folder.",
             CONFIGURATION,
@@ -92,6 +93,16 @@ def run_batch(options: argparse.Namespace) -> int:
         return _estimated(options, module, rates)
     show_exactly(json.dumps(report.dump(), indent=2) if options.json else report.text(), sys.stdout)
     return _code_of(report)
+
+
+def _has_job(out: Path | str) -> bool:
+    """Returns whether a folder, or an address in object storage, has a job. Raises `CommandError` if that cannot be read."""
+    if isinstance(out, Path):
+        return (out / PROGRAM_FILE).exists()
+    try:
+        return ObjectFolder(out).has_job()
+    except (JobError, OSError) as error:
+        raise CommandError(str(error), CONFIGURATION) from error
 
 
 def _code_of(report: JobReport) -> int:

@@ -26,10 +26,10 @@ class JobReport:
     """
 
     out: str
-    """The folder of the job."""
+    """The folder of the job, or its address in object storage."""
 
     result: str | None
-    """The file with the rows; None if it could not be written."""
+    """The file or the object with the rows; None if it could not be written."""
 
     stopped_by: str
     """`finished`, `max_cost`, `interrupted`, or the error that every row would have met."""
@@ -85,18 +85,19 @@ class JobReport:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields the rows of the result, as dicts, in the order of the source."""
         from dspy_rlm.jobs.job_journal import JobJournal
+        from dspy_rlm.jobs.object_folder import local_folder
         from dspy_rlm.jobs.results.columns import record_of_line
 
-        for line in JobJournal(Path(self.out)).rows():
+        for line in JobJournal(local_folder(self.out)).rows():
             yield record_of_line(line, self.outputs)
 
     def dump(self) -> dict[str, Any]:
         """Returns the report as plain data for JSON."""
         return dataclasses.asdict(self) | {"rows": self.rows, "outputs": list(self.outputs)}
 
-    def save(self) -> None:
+    def save(self, folder: Path) -> None:
         """Writes the report into the folder of the job."""
-        path = Path(self.out) / FILE
+        path = folder / FILE
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.dump(), indent=2, ensure_ascii=False), "utf-8")
         temporary.replace(path)

@@ -36,6 +36,12 @@ def check_format(form: str) -> None:
             ) from error
 
 
+def write_lance(lines: Iterable[Mapping[str, Any]], signature: Any, place: str) -> None:
+    """Writes the result as a Lance dataset: into a folder, or to an address in object storage, where it is whole at once."""
+    lance = import_module("lance")
+    lance.write_dataset(_reader(lines, signature), place, mode="overwrite")
+
+
 def write_result(
     lines: Iterable[Mapping[str, Any]], signature: Any, folder: Path, form: str
 ) -> Path:
@@ -49,8 +55,7 @@ def write_result(
     """
     path, temporary = folder / f"rows.{form}", folder / f".rows-{os.getpid()}.{form}"
     if form == "lance":
-        lance = import_module("lance")
-        lance.write_dataset(_reader(lines, signature), str(path), mode="overwrite")
+        write_lance(lines, signature, str(path))
         return path
     try:
         if form == "parquet":

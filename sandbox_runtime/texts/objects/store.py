@@ -6,12 +6,14 @@ Credentials come from the environment of the process, as the stores' own tools r
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
@@ -191,10 +193,39 @@ class Store:
             except FileNotFoundError:
                 return None
 
-    def write(self, data: bytes) -> None:
-        """Writes an object. Raises `OSError` if that is not allowed."""
-        with self._translated():
-            self._store.put(self.path, data)
+    def below(self, path: str) -> Store:
+        """Returns the object at a path below this one, by the same client."""
+        other = copy.copy(self)
+        other.address = self.address.beside(f"/{path}")
+        other.path = f"{self.path}/{path}" if self.path else path
+        return other
+
+    def write(self, data: bytes | Path, *, over: str | None = None) -> str:
+        """Writes an object, whole or not at all; returns the tag of its new state.
+
+        Args:
+            data: Its bytes, or the file that has them.
+            over: The tag of the state that it replaces; an empty one: there is no object yet. None: any state.
+
+        Raises:
+            FileExistsError: Its state is another one.
+            OSError: It cannot be written.
+        """
+        mode: Any = {None: "overwrite", "": "create"}.get(over) or {"e_tag": over}
+        with self._translated("written"):
+            try:
+                return str(self._store.put(self.path, data, mode=mode)["e_tag"] or "")
+            except (self._errors.AlreadyExistsError, self._errors.PreconditionError) as error:
+                raise FileExistsError(f"{self.address.shown} has another state.") from error
+            except FileNotFoundError as error:
+                raise OSError(
+                    f"{self.address.shown} cannot be written: there is no such bucket."
+                ) from error
+
+    def delete(self, paths: Sequence[str] = ()) -> None:
+        """Deletes the object, or those at the paths below it. Raises `OSError` if that is not allowed."""
+        with self._translated("deleted"), contextlib.suppress(FileNotFoundError):
+            self._store.delete([self.below(path).path for path in paths] or self.path)
 
     def objects(self) -> Iterator[tuple[str, Stamp]]:
         """Yields the objects below the address, by their paths below it.
@@ -214,15 +245,17 @@ class Store:
                         yield meta["path"][len(prefix) :], _stamp(meta)
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, done: str = "read") -> Iterator[None]:
         shown, errors = self.address.shown, self._errors
         try:
             yield
+        except FileExistsError:
+            raise
         except FileNotFoundError as error:
             raise FileNotFoundError(f"There is no object {shown}.") from error
         except (errors.PermissionDeniedError, errors.UnauthenticatedError) as error:
             raise PermissionError(
-                f"{shown} may not be read with the credentials of this process{self._advice}"
+                f"{shown} may not be {done} with the credentials of this process{self._advice}"
             ) from error
         except errors.NotSupportedError as error:
             raise OSError(
@@ -234,7 +267,7 @@ class Store:
                 raise PermissionError(
                     f"There are no credentials for {shown}{self._advice}"
                 ) from error
-            raise OSError(f"{shown} cannot be read: {url_without_secrets(text)}") from error
+            raise OSError(f"{shown} cannot be {done}: {url_without_secrets(text)}") from error
 
     @property
     def _advice(self) -> str:
