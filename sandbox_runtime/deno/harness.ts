@@ -48,6 +48,8 @@ export interface Preparation {
 export class Harness {
   readonly #module: Words;
   readonly #hush: () => boolean;
+  /** Where in the heap, as an array of words, changes of C types are counted, and the bits of that word. */
+  readonly #changes: [place: number, bits: number];
   /** Where in the heap, as an array of words, these are. */
   readonly #keyTables: Uint32Array;
   /** Everything that is older than the session, and the session's settings. */
@@ -64,10 +66,12 @@ export class Harness {
   constructor(
     module: Words,
     hush: () => boolean,
-    { memory, keyTables, harness, settings, saved }: {
+    { memory, keyTables, changes, harness, settings, saved }: {
       memory: WebAssembly.Memory;
       /** The addresses of the words that point to the tables of keys of dictionaries. */
       keyTables: Part;
+      /** The address of the byte that counts changes of C types; see `type_watch.py`. */
+      changes: number;
       harness: Ground;
       settings: Ground;
       saved: Part | null;
@@ -75,6 +79,7 @@ export class Harness {
   ) {
     this.#module = module;
     this.#hush = hush;
+    this.#changes = [changes >>> 2, 0xFF << 8 * (changes & 3)];
     this.#keyTables = new Uint32Array(keyTables.slice().buffer).map((address) => address >>> 2);
     this.#fixed = [this.#track(harness, saved, new WordTable(memory)), this.#track(settings)];
     this.#grounds = this.#fixed;
@@ -87,12 +92,12 @@ export class Harness {
 
   /** True if nothing in the harness has changed. */
   get intact(): boolean {
-    return this.#grounds.every((ground) => ground.integrity.intact);
+    return this.#isUnchanged && this.#grounds.every((ground) => ground.integrity.intact);
   }
 
   /** True if nothing has changed that the end of a cell without an error depends on. */
   get nearIntact(): boolean {
-    return this.#grounds.every((ground) => ground.integrity.nearIntact);
+    return this.#isUnchanged && this.#grounds.every((ground) => ground.integrity.nearIntact);
   }
 
   /** Tracks new tools in place of the last ones. */
@@ -112,6 +117,7 @@ export class Harness {
       this.#hush();
       if (this.intact) return;
       for (const { integrity } of grounds) integrity.restoreCore();
+      this.#forgetChanges();
       for (const { restore } of grounds) restore();
       this.#hush();
       for (const { integrity } of grounds) integrity.restoreCore();
@@ -143,6 +149,17 @@ export class Harness {
       if (sound) return;
     }
     throw new Error(AGAIN_AND_AGAIN);
+  }
+
+  /** True if nothing has changed in a C type since it was restored, even if it was undone: its methods are cached. */
+  get #isUnchanged(): boolean {
+    const [place, bits] = this.#changes;
+    return (this.#module.HEAPU32[place]! & bits) === 0;
+  }
+
+  #forgetChanges(): void {
+    const [place, bits] = this.#changes;
+    this.#module.HEAPU32[place]! &= ~bits;
   }
 
   /**

@@ -16,7 +16,7 @@ export interface Pyodide extends Imaged {
   _api: Imaged["_api"] & { serializeHiwireState(serializer: unknown): object };
   _module: Imaged["_module"] & Program & Roomy & Words & Stacked;
   FS: Disk & { mkdirTree(path: string): void };
-  pyimport(name: string): { driver: Driver; hush: () => boolean };
+  pyimport(name: string): { driver: Driver; hush: () => boolean; count_of_changes: number };
   setInterruptBuffer(buffer: Uint8Array): void;
   checkInterrupt(): void;
   setStdin(options: object): void;

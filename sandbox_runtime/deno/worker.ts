@@ -228,6 +228,7 @@ async function boot(message: Boot): Promise<void> {
   harness = new Harness(pyodide._module, entry.hush, {
     memory: started.memory,
     keyTables: driver.key_tables(),
+    changes: entry.count_of_changes,
     harness: driver.ground(),
     settings,
     saved: head && imageHarness(head),

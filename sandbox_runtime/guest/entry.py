@@ -44,6 +44,7 @@ from sandbox_runtime.guest.event_loop import (
 )
 from sandbox_runtime.guest.harness_foundation import (
     CHANGING_THREADS,
+    FIXED_CLASSES,
     SETTINGS,
     belongs,
     build_foundation,
@@ -59,6 +60,7 @@ from sandbox_runtime.guest.integrity.namespace_guard import (
     restore,
 )
 from sandbox_runtime.guest.integrity.object_memory import Memory, audit_hooks
+from sandbox_runtime.guest.integrity.type_watch import watch
 from sandbox_runtime.guest.interrupts import BORDER_CODES
 from sandbox_runtime.guest.namespace import tool_wrappers
 from sandbox_runtime.guest.namespace.builtin_names import end_cell
@@ -405,6 +407,8 @@ _waiting: set[asyncio.Handle] = set()
 """The pending callbacks of the running cell."""
 
 _memory = Memory()
+count_of_changes = watch(FIXED_CLASSES)
+"""The address of the byte that counts the changes of C types and of the builtins."""
 _audits = audit_hooks()
 _c_hooks = c_hooks()
 fill_harness, harness = ground_slot(_memory)

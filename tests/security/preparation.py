@@ -90,6 +90,20 @@ class Left:
         driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
 """
 
+# Ways to the dictionary of a C type, and how often it is changed: the interpreter counts up to 255.
+_DICTIONARIES = {
+    "the collector": "import gc\nnames = gc.get_referents(str.__dict__)[0]",
+    "an operator": "class Leak:\n    def __ror__(self, other):\n        return other\n"
+    "names = str.__dict__ | Leak()",
+}
+_CACHED = """
+real, forge = names["swapcase"], lambda text: forged
+for _ in range({times}):
+    names["swapcase"] = forge
+    "x".swapcase()
+    names["swapcase"] = real
+"""
+
 _HONEST = "SUBMIT(answer=echo('real'), count=1)"
 
 PROGRAMS = (
@@ -116,6 +130,19 @@ PROGRAMS = (
             calls=1,
         )
         for number in (1, 2, 3, 4)
+    ),
+    *(
+        program(
+            f"a method of a C type that was cached, by {way}, {times} times",
+            f"{_IMPORTS}{change}\n{_CACHED.format(times=times)}{_REACHED}",
+            f"assert 'aB'.swapcase() == 'Ab', 'aB'.swapcase()\n{_HONEST}",
+            ends=("submitted",),
+            submits="echo: real",
+            ours=_OURS,
+            calls=1,
+        )
+        for way, change in _DICTIONARIES.items()
+        for times in (1, 128, 300)
     ),
     program(
         "what numbers the threads",

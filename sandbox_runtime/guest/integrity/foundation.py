@@ -15,10 +15,9 @@ import types
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import PYFUNCTYPE, py_object, pythonapi
-from gc import get_referents
 from typing import Any, cast
 
-from sandbox_runtime.guest.integrity.object_memory import Memory
+from sandbox_runtime.guest.integrity.object_memory import Memory, type_names
 from sandbox_runtime.guest.integrity.whole_check import Namespace, Originals, checker
 
 Names = dict[str, Any]
@@ -44,12 +43,6 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
     for part in code.co_consts:
         if type(part) is types.CodeType:
             yield from _global_names(part)
-
-
-def _names_of(kind: type) -> Names:
-    """Returns the dictionary of a class."""
-    [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
-    return names
 
 
 def _only(names: Names, own: Items, others: Iterable[str] | None) -> Namespace:
@@ -254,7 +247,7 @@ class Foundation:
 
     def add_fixed_class(self, kind: type) -> None:
         """Adds an immutable C type. Its dictionary can still be changed: `gc.get_referents` returns it."""
-        names = _names_of(kind)
+        names = type_names(kind)
         self._fixed_classes.append((kind, names, tuple(names.items())))
 
     # ---- Locating ----
@@ -291,6 +284,7 @@ class Foundation:
         def words() -> Iterator[int]:
             yield from plain
             for _, names, own in fixed_classes:
+                yield from memory.of_watch(names)
                 yield from memory.of_names(names, [name for name, _ in own], sealed=True)
             for names, own, others in dictionaries:
                 fixed = [name for name, _ in own]
@@ -340,7 +334,7 @@ class Foundation:
                 [
                     *(_only(names, own, ()) for _, names, own in self._fixed_classes),
                     *(_only(*names) for names in self._names),
-                    *(_only(_names_of(kind), own, unfixed) for kind, own, _ in self._classes),
+                    *(_only(type_names(kind), own, unfixed) for kind, own, _ in self._classes),
                 ],
                 self._tables,
                 self._functions,

@@ -23,6 +23,7 @@ _TYPE = WORD
 
 # A dictionary's number of items; see CPython's `dictobject.h` for its table of keys.
 _USED = 2 * WORD
+_WATCHED = 4 * WORD
 _TABLE_INDEX_BITS = 5
 _TABLE_KIND = 6
 _TABLE_ENTRIES = 4 * WORD
@@ -50,6 +51,15 @@ def read(address: int) -> int:
 def _byte(address: int) -> int:
     """Returns a byte of memory."""
     return read(address & ~3) >> 8 * (address & 3) & 0xFF
+
+
+Names = dict[str, Any]
+
+
+def type_names(kind: type) -> Names:
+    """Returns the dictionary of a class."""
+    [names] = (one for one in get_referents(kind.__dict__) if type(one) is dict)
+    return names
 
 
 class Memory:
@@ -103,6 +113,13 @@ class Memory:
     def key_table(self, names: dict[Any, Any]) -> int:
         """Returns the address of the word of a dictionary that points to its table of keys."""
         return id(names) + self._table
+
+    @staticmethod
+    def of_watch(names: dict[Any, Any]) -> Iterator[int]:
+        """Yields the word of a dictionary that holds whether it is watched; see `type_watch.py`."""
+        if read(id(names) + _WATCHED) & 1 == 0:
+            raise RuntimeError("a dictionary is not watched")
+        yield id(names) + _WATCHED
 
     def of_function(self, function: types.FunctionType) -> Iterator[int]:
         """Yields the words of a function that hold its code and defaults."""
