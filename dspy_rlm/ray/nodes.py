@@ -1,6 +1,6 @@
 """The number of workers on each node of a cluster, and of runs in each worker. No Ray and no I/O.
 
-A node's bound is its processor time, about one core second for a run, or its memory, about 155 MB for a sandbox; a worker's is its event
+A node's bound is its processor time, about half a core second for a run, or its memory, about 155 MB for a sandbox; a worker's is its event
 loop, about 30 turns a second. So a node has few workers with many runs in each, not one worker a core.
 """
 
