@@ -50,7 +50,7 @@ ENDINGS = {
     "loops on slow code": ("extracted (max_errors)", ["stopped", "warned"], ["failed_cells"]),
     "trusts what is shown": ("submitted (SUBMIT)", ["warned"], []),
     "trusts what is shown, coverage tracked": ("submitted (SUBMIT)", ["warned"], ["unread_inputs"]),
-    "finds it five times, submits another": ("submitted (SUBMIT)", [], ["repeated_cells", "repeated_prompts"]),
+    "finds it five times, submits another": ("submitted (SUBMIT)", ["warned"], ["repeated_cells", "repeated_prompts"]),
     "one call per line": ("submitted (SUBMIT)", ["refused"], ["failed_cells"]),
     "one call per line, no budget": ("submitted (SUBMIT)", [], []),
     "asks five times": ("submitted (SUBMIT)", [], ["repeated_prompts"]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import Reading
-from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.overwritten import overwritten_inputs
 
 # The lines that functions of the REPL add to one observation. More of them come from a loop.
@@ -21,6 +21,7 @@ class Remarks:
     def __init__(self, inputs: Iterable[str]) -> None:
         self._inputs = set(inputs)  # those that no cell has assigned: each is reported once
         self._of_calls: list[str] = []
+        self._ran: dict[bytes, int] = {}  # the latest step of each code and output
 
     def add(self, remark: str) -> None:
         """Adds a remark of a function that the running cell has called. From any thread."""
@@ -45,7 +46,7 @@ class Remarks:
         reading: Reading,
         code: str,
         output: str,
-        last: Step | None,
+        step: int,
         own: Iterable[str] = (),
     ) -> list[str]:
         """Returns the remarks on a turn, each in one line.
@@ -54,7 +55,7 @@ class Remarks:
             reading: The reply.
             code: The code of the cell; empty if none was run.
             output: Its output.
-            last: The step before.
+            step: The number of the turn, from 1.
             own: The remarks of the sandbox; see `own_lines.py`.
         """
         remarks = [*own, *self._take_calls(), repair_note(reading.repairs), *reading.notes]
@@ -64,11 +65,25 @@ class Remarks:
                 remarks.append(
                     f"This cell assigned the input {name} anew; the original value is gone."
                 )
-        if last is not None and code and last.code == code and last.whole == output.rstrip("\n"):
-            remarks.append(
-                "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
-            )
+        if code:
+            remarks.append(self._repetition(code, output, step))
         return [f"[Note] {as_value(remark)}" for remark in remarks if remark]
+
+    def _repetition(self, code: str, output: str, step: int) -> str:
+        """Returns a remark on code that has run before with this output; empty if there is none.
+
+        Code that prints nothing counts only directly after itself: such cells change variables, or define functions.
+        """
+        text = f"{code}\0{output.rstrip()}".encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(text, digest_size=16).digest()
+        before, self._ran[key] = self._ran.get(key), step
+        if before is None:
+            return ""
+        if before == step - 1:
+            return "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
+        if not output.strip():
+            return ""
+        return f"This code ran in step {before} already, with the same output: do something else, or SUBMIT."
 
 
 def error_note(reason: str) -> str:

@@ -90,6 +90,11 @@ export class Harness {
     return this.#grounds.every((ground) => ground.integrity.intact);
   }
 
+  /** True if nothing has changed that the end of a cell without an error depends on. */
+  get nearIntact(): boolean {
+    return this.#grounds.every((ground) => ground.integrity.nearIntact);
+  }
+
   /** Tracks new tools in place of the last ones. */
   setTools(tools: Ground): void {
     this.#grounds = [...this.#fixed, this.#track(tools)];

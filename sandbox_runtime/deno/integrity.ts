@@ -14,16 +14,24 @@ export interface Words {
   _Py_IncRef(item: number): void;
 }
 
-/** Words of memory and their expected values. */
+/**
+ * Words of memory and their expected values. Those of what is near come first, the others after them, both in ascending
+ * order.
+ */
 export class Expected {
   /** For each word its index into the heap as an array of words, then its value. */
   readonly #pairs: Uint32Array;
-  /** The size of a heap that contains all words: `matches` needs their indices in ascending order. */
+  /** The size of a heap that contains all words. */
   readonly #end: number;
+  /** How many words are near: all, unless some others follow. */
+  readonly near: number;
 
   private constructor(pairs: Uint32Array) {
     this.#pairs = pairs;
-    this.#end = pairs.length === 0 ? 0 : pairs.at(-2)! + 1;
+    let at = 2;
+    while (at < pairs.length && pairs[at]! > pairs[at - 2]!) at += 2;
+    this.near = Math.min(at, pairs.length) / 2;
+    this.#end = pairs.length === 0 ? 0 : Math.max(pairs[at - 2]!, pairs.at(-2)!) + 1;
   }
 
   /** Takes the current words at these addresses as expected. */
@@ -115,6 +123,12 @@ export class Integrity {
     const { HEAPU32: heap } = this.#module;
     if (this.#table === null) return this.#all.matches(heap);
     return this.#all.isWithin(heap) && this.#table.matches();
+  }
+
+  /** True if no word has changed of what is near. */
+  get nearIntact(): boolean {
+    if (this.#table === null) return this.intact;
+    return this.#all.isWithin(this.#module.HEAPU32) && this.#table.matches(this.#all.near);
   }
 
   #expect(all: Expected): Expected {

@@ -1,6 +1,7 @@
 import { deepStrictEqual as assertEquals } from "node:assert/strict";
 import { Expected, Integrity } from "./integrity.ts";
 import type { Part } from "./frames.ts";
+import type { WordTable } from "./word_table.ts";
 
 /** A small memory, and the references that were counted in it. */
 function memory(): {
@@ -33,6 +34,25 @@ Deno.test("Integrity detects a change of each of its words, and of no other", ()
     module.HEAPU32[word] = before;
     assertEquals(integrity.intact, true);
   }
+});
+
+Deno.test("Integrity detects a change of what is near by itself", () => {
+  const { module } = memory();
+  const table = {
+    fill: () => {},
+    matches: (first = 4) => [40, 60, 3, 5].slice(0, first).every(same),
+  };
+  const same = (word: number): boolean => module.HEAPU32[word] === 1000 + word;
+  const expected = Expected.now(module, at(40, 60, 3, 5));
+  const integrity = new Integrity(module, at(), expected, table as unknown as WordTable);
+  assertEquals(expected.near, 2);
+
+  module.HEAPU32[5] = 7;
+  assertEquals([integrity.nearIntact, integrity.intact], [true, false]);
+  module.HEAPU32[60] = 7;
+  assertEquals([integrity.nearIntact, integrity.intact], [false, false]);
+  assertEquals(Expected.now(module, at(3, 5)).near, 2);
+  assertEquals(Expected.now(module, at()).near, 0);
 });
 
 Deno.test("Integrity restores its core, and counts the references", () => {

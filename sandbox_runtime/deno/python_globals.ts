@@ -19,7 +19,8 @@ export interface Surroundings {
   calls: HostCalls;
   clock: CellClock;
   signals: HostSignals;
-  intact: () => boolean;
+  /** Whether the harness has not changed: all of it, or as far as the end of most cells depends on it. */
+  intact: (whole: boolean) => boolean;
   timers: object;
   /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */
   hold: (address: number, length: number, most: number) => boolean;

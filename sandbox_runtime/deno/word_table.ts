@@ -81,8 +81,9 @@ export class WordTable {
     this.#differ = exports.differ as (at: number, end: number) => number;
   }
 
-  /** Returns whether all words have their expected values. */
-  matches(): boolean {
-    return this.#differ(0, this.#end) === 0;
+  /** Returns whether all words have their expected values, or the first ones: at least so many. */
+  matches(first = Infinity): boolean {
+    const steps = Math.ceil(first / WORDS_PER_STEP);
+    return this.#differ(0, Math.min(this.#end, steps * WORDS_PER_STEP * PAIR_BYTES)) === 0;
   }
 }

@@ -202,7 +202,7 @@ async function boot(message: Boot): Promise<void> {
         calls,
         clock,
         signals,
-        intact: () => harness.intact,
+        intact: (whole) => whole ? harness.intact : harness.nearIntact,
         timers: timers.globals,
         hold: (address, length, most) =>
           submission.hold(pyodide._module.HEAPU8.subarray(address, address + length), most),

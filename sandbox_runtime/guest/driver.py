@@ -138,13 +138,15 @@ class Driver(CellPreparation):
         for _ in quietened:
             pass
         paused = self.ownership.pause()  # replaced objects may have finalizers
-        self._restore_harness()
+        self._restore_harness(whole=error is not None)
         self._restore_limits()
         drop_odd_keys(self._namespace, [])
         self._hooks.silence()
         if error is not None:
             self._restore_for_report()
         if self.collects is True and is_sound(self._stream, self._sink, self):
+            for names in self._hooks.registries:
+                drop_odd_keys(names, [])
             self._hooks.restore_handlers()  # a text that is not UTF-8 calls one
             with suppress(MemoryError):
                 flush(self._stream)
@@ -196,12 +198,14 @@ class Driver(CellPreparation):
         """Returns whether garbage may be collected after a cell of this length."""
         return False
 
-    def _restore_harness(self) -> None:
-        """Restores what the end of the cell depends on."""
+    def _restore_harness(self, *, whole: bool) -> None:
+        """Restores what the end of the cell depends on; `whole`: what a report of an error does, too."""
         self._guard.restore()
 
     def _restore_for_report(self) -> None:
         """Restores what a report of more than the output depends on."""
+        for names in self.dictionaries:
+            drop_odd_keys(names, [])
         self._hooks.restore_handlers()
         self._restore_interpreter([])
 

@@ -54,7 +54,6 @@ from sandbox_runtime.guest.integrity.grounds import Ground, ground_slot
 from sandbox_runtime.guest.integrity.hooks import Hooks
 from sandbox_runtime.guest.integrity.namespace_guard import (
     NamespaceGuard,
-    drop_odd_keys,
     merge_into,
     put,
     restore,
@@ -195,6 +194,11 @@ class PyodideDriver(Driver):
             foundation.add_names(field, tuple(field), changing=())
         return to_js(fill_tools(foundation))
 
+    @property
+    def dictionaries(self) -> tuple[dict[str, Any], ...]:
+        """See `Driver`."""
+        return (*super().dictionaries, vars(asyncio.events), *self._hooks.registries)
+
     def key_tables(self) -> Any:
         """Returns the addresses of the words that point to the tables of keys of `dictionaries`."""
         return to_js(array("I", map(_memory.key_table, self.dictionaries)).tobytes())
@@ -258,7 +262,6 @@ class PyodideDriver(Driver):
         super()._restore_interpreter(kept)
         for now, own in self._loops:
             put(now, own, kept, sealed=True)
-        drop_odd_keys(vars(asyncio.events), kept)
         vars(asyncio.events).update(self._policy)
 
     def _check_call(self, name: str) -> None:
@@ -281,9 +284,9 @@ class PyodideDriver(Driver):
         _waiting.clear()
         return dropped
 
-    def _restore_harness(self) -> None:
-        """See `Driver`. Before a cell `worker.ts` does this, which nothing here can prevent."""
-        if _host.intact():
+    def _restore_harness(self, *, whole: bool) -> None:
+        """See `Driver`. Before a cell `worker.ts` does this, and all of it, which nothing here can prevent."""
+        if _host.intact(whole):
             return
         grounds: tuple[Callable[[], Ground], ...] = (harness, settings, tools)
         for ground in grounds:
@@ -319,7 +322,7 @@ class PyodideDriver(Driver):
     def _keep(self, kept: list[Any]) -> None:
         """See `Driver`."""
         super()._keep(kept)
-        for names in (*(now for now, _ in self._loops), vars(_threads), vars(_suspended)):
+        for names in (vars(_threads), vars(_suspended)):
             kept += names.values()
         kept += _threads.alive.items()
         kept += (vars(asyncio.events).get("_event_loop_policy"), _generator_hooks())

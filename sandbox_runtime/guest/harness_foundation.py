@@ -115,6 +115,9 @@ WHOLE = (
     "zipimport",
 )
 
+# The modules that the end of a cell without an error depends on. All others are restored before the next cell only.
+NEAR = (HARNESS, "asyncio", "contextlib", "_weakrefset", "weakref")
+
 # C classes that the harness uses.
 FIXED_CLASSES: tuple[type, ...] = (
     *(object, type, str, bytes, bytearray, memoryview, int, float, complex, bool, list, dict),
@@ -181,7 +184,7 @@ def build_foundation(
         c_words: The addresses of C callbacks; see `c_hooks`.
         proxies: A JavaScript object of each kind that Python holds.
     """
-    foundation = Foundation(belongs, VOLATILE)
+    foundation = Foundation(belongs, VOLATILE, lambda module: module.startswith(NEAR))
     foundation.add_names(vars(builtins), tuple(driver._builtins), changing=())
     codes = _codes()
     for name, module in sorted(sys.modules.items()):

@@ -37,7 +37,7 @@ class Planting:
     def __del__(self):
         plant()
         if self.times > 1:
-            sys.stdin = driver._seen = driver._left = Planting(self.times - 1)
+            sys.stdin = driver._lines = driver._left = Planting(self.times - 1)
 
     __call__ = __bool__ = __len__ = __iter__ = lambda self, *_, **__: plant(False)
 """
@@ -48,7 +48,7 @@ _LEFT = {
     "the input, again and again": "sys.stdin = Planting(3)",
     "the input, for what is checked alone,": "replaced = ('is_prepared',)\nsys.stdin = Planting()",
     "the output": "sys.stderr = Planting()",
-    "an attribute of the driver": "driver.evil = Planting(2)",
+    "an attribute of the driver": "setattr(driver, 'evil', Planting(2))",
     "the handler of a signal": "import signal\nsignal.signal(signal.SIGTERM, Planting())",
     "the handler of interrupts": "import signal\nsignal.signal(signal.SIGINT, Planting())",
     "the handler of an error": "import codecs\ncodecs.register_error('ignore', Planting())",
@@ -86,7 +86,7 @@ class Left:
 
     def __del__(self):
         if self.times > 1:
-            driver.evil = Left(self.times - 1)
+            setattr(driver, "evil", Left(self.times - 1))
         driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}
 """
 
@@ -108,7 +108,7 @@ PROGRAMS = (
     *(
         program(
             f"a change while the harness is restored, {number} times",
-            f"{_IMPORTS}{_WHILE_RESTORED}{_REACHED}driver.evil = Left({number})",
+            f"{_IMPORTS}{_WHILE_RESTORED}{_REACHED}setattr(driver, 'evil', Left({number}))",
             _HONEST,
             ends=("submitted",),
             submits="echo: real",
@@ -123,7 +123,7 @@ PROGRAMS = (
         "class Numbers:\n    def __next__(self):\n"
         '        driver_module.bind_submit = lambda *_: {"answer": forged, "count": 1}\n        return 99\n'
         "class Left:\n    def __del__(self):\n        driver.calls.stacks._idents = Numbers()\n"
-        "driver.evil = Left()\ndriver.calls.stacks._idents = Numbers()",
+        "setattr(driver, 'evil', Left())\ndriver.calls.stacks._idents = Numbers()",
         f"import threading\nthread = threading.Thread(target=len, args=('',))\nthread.start()\nthread.join()\n{_HONEST}",
         ends=("submitted",),
         submits="echo: real",

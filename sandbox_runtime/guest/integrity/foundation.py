@@ -76,14 +76,22 @@ _C_SETTINGS = tuple(_C_FUNCTION[name] for name in ("errcheck", "restype", "argty
 class Foundation:
     """A set of fixed objects. Adding one also adds the objects that it consists of."""
 
-    def __init__(self, belongs: Callable[[str], bool], volatile: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        belongs: Callable[[str], bool],
+        volatile: Iterable[str] = (),
+        near: Callable[[str], bool] = lambda _: True,
+    ) -> None:
         """Starts empty.
 
         Args:
             belongs: Tells by a module's name whether its functions and classes are tracked.
             volatile: Class attributes that legitimately change.
+            near: Tells by a module's name whether it is near; see `locator`.
         """
         self._belongs = belongs
+        self._near = near
+        self._far: set[int] = set()  # the dictionaries of modules that are not near
         self._volatile = frozenset(volatile)
         self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is reused
         self._names: list[tuple[Names, Items, frozenset[str] | None]] = []
@@ -121,6 +129,8 @@ class Foundation:
         if self._is_known(module):
             return
         self._objects.append((module, type(module), vars(module)))
+        if not self._near(module.__name__):
+            self._far.add(id(vars(module)))
         values, known, changing = vars(module), vars(builtins), frozenset(changing)
         # Names such as `__spec__` are among the builtins too, and mean the module's own. Python's own instructions
         # find `__import__` and `__build_class__` in the builtins only; `__builtins__` is where new functions get these.
@@ -252,16 +262,31 @@ class Foundation:
     def locator(self, memory: Memory) -> types.FunctionType:
         """Returns a function that lists the address of each word that must not change, four bytes each.
 
-        Everything it uses is in its closure, which `core` covers.
+        Those of what is near come first; both parts are sorted. Everything it uses is in its closure, which `core` covers.
         """
-        dictionaries, tables = tuple(self._names), tuple(self._tables)
-        functions = tuple(self._functions)
-        cells = tuple(self._cells)
-        descriptors = tuple(self._descriptors)
-        classes = tuple(self._classes)
-        objects = tuple(self._objects)
-        plain = tuple(self._plain)
-        fixed_classes = tuple(self._fixed_classes)
+        near, far = self._lister(memory, near=True), self._lister(memory, near=False)
+
+        def locate() -> bytes:
+            first = set(near())
+            others = set(far()) - first
+            return array("I", sorted(first) + sorted(others)).tobytes()
+
+        return cast(types.FunctionType, locate)
+
+    def _lister(self, memory: Memory, *, near: bool) -> Callable[[], Iterator[int]]:
+        def chosen(module: Any) -> bool:
+            return (type(module) is not str or self._near(module)) is near
+
+        dictionaries = tuple(one for one in self._names if (id(one[0]) not in self._far) is near)
+        functions = tuple(one for one in self._functions if chosen(one[0].__module__))
+        classes = tuple(one for one in self._classes if chosen(one[0].__module__))
+        # Of these there are few.
+        tables = tuple(self._tables) if near else ()
+        cells = tuple(self._cells) if near else ()
+        descriptors = tuple(self._descriptors) if near else ()
+        objects = tuple(self._objects) if near else ()
+        plain = tuple(self._plain) if near else ()
+        fixed_classes = tuple(self._fixed_classes) if near else ()
 
         def words() -> Iterator[int]:
             yield from plain
@@ -283,10 +308,7 @@ class Foundation:
             for thing, *_ in objects:
                 yield from memory.of_object(thing)
 
-        def locate() -> bytes:
-            return array("I", sorted(set(words()))).tobytes()
-
-        return cast(types.FunctionType, locate)
+        return words
 
     def core(self, functions: Iterable[types.FunctionType], memory: Memory) -> bytes:
         """Returns the addresses of the words that functions consist of, including their closures.

@@ -31,7 +31,7 @@ from itertools import repeat
 from operator import is_
 from typing import Any, cast
 
-from sandbox_runtime.guest.integrity.namespace_guard import Names, drop_odd_keys, put
+from sandbox_runtime.guest.integrity.namespace_guard import Names, put
 
 _ERROR_HANDLERS = (
     "strict",
@@ -73,6 +73,7 @@ class Hooks:
         )
         self._finders = sys.path_importer_cache
         self._codecs: tuple[tuple[Names, Names], ...] = ()
+        self._known_handlers: tuple[Names, ...] = ()
         self._whole = whole
         if whole:
             self._sealed = tuple(
@@ -81,7 +82,7 @@ class Hooks:
             self._error_names = _ERROR_HANDLERS
             self._error_handlers = tuple(map(lookup_error, _ERROR_HANDLERS))
             found = _dictionaries_with(lookup_error("strict"))
-            self._known_handlers = next((one for one in found if "strict" in one), {})
+            self._known_handlers = tuple(one for one in found if "strict" in one)
             self._codecs = tuple((found, dict(found)) for found in _known_codecs())
             self._thresholds = gc.get_threshold()
             self._signals, self._signal_handlers = zip(*_signal_handlers(), strict=True)
@@ -94,19 +95,14 @@ class Hooks:
     def restore(self, kept: list[Any] | None = None) -> None:
         """Restores whatever has changed. Calls only C functions, which run none of a cell's code.
 
-        Expects that the keys of `vars(sys)` are texts. What is replaced is added to `kept`, so that nothing is finalized. The
+        Expects that the keys of `vars(sys)` and of `registries` are texts. What is replaced is added to `kept`, so that nothing is finalized. The
         collector stays paused if it is.
         """
         kept = [] if kept is None else kept
         functions, picklers = self._names
         kept += vars(sys).values()
         vars(sys).update(functions[1])
-        kept += dispatch_table.items()
-        plain = [item for item in dispatch_table.items() if _is_plain(type(item[0]))]
-        if len(plain) != len(dispatch_table):
-            dispatch_table.clear()
-            dispatch_table.update(plain)
-        cast(Names, dispatch_table).update(picklers[1])
+        self._restore_picklers(picklers[1], kept)
         for name, hooks, own in self._lists:
             kept += hooks
             if sys.__dict__.get(name) is not hooks:
@@ -120,9 +116,27 @@ class Hooks:
         kept += self._finders.items()
         self._finders.clear()
         for known, codecs in self._codecs:
-            put(known, codecs, kept, sealed=True)
+            if len(known) != len(codecs) or not all(map(is_, known.values(), codecs.values())):
+                put(known, codecs, kept, sealed=True)
         self._restore_called(kept)
         self.restore_handlers(kept)
+
+    @staticmethod
+    def _restore_picklers(own: Names, kept: list[Any]) -> None:
+        now = cast(Names, dispatch_table)
+        is_same = len(now) == len(own) and all(map(is_, now, own))
+        if is_same and all(map(is_, now.values(), own.values())):
+            return
+        kept += now.items()
+        plain = [item for item in now.items() if _is_plain(type(item[0]))]
+        now.clear()
+        now.update(plain)
+        now.update(own)
+
+    @property
+    def registries(self) -> tuple[Names, ...]:
+        """The interpreter's dictionaries of codecs and of handlers of errors, whose keys are texts."""
+        return (*(known for known, _ in self._codecs), *self._known_handlers)
 
     def silence(self) -> None:
         """Restores only the hooks that Python may call at almost any step, and starts the collector."""
@@ -149,11 +163,8 @@ class Hooks:
         if not self._whole:
             return
         kept = [] if kept is None else kept
-        drop_odd_keys(self._known_handlers, kept)
-        if not all(
-            map(is_, map(self._known_handlers.get, self._error_names), self._error_handlers)
-        ):
-            kept += self._known_handlers.values()
+        if not all(map(is_, map(lookup_error, self._error_names), self._error_handlers)):
+            kept += (handler for known in self._known_handlers for handler in known.values())
             for error, handler in zip(self._error_names, self._error_handlers, strict=True):
                 set_error_handler(error, handler)
         if not all(map(is_, map(handler_of, self._signals), self._signal_handlers)):
