@@ -14,6 +14,9 @@ from dspy_rlm.runs.overwritten import overwritten_inputs
 # The lines that functions of the REPL add to one observation. More of them come from a loop.
 MAX_CALL_NOTES = 8
 
+# So many calls of a cell that ran one after the other come from a loop.
+MIN_SERIAL_CALLS = 20
+
 
 class Remarks:
     """The remarks on the cells of one run."""
@@ -21,12 +24,26 @@ class Remarks:
     def __init__(self, inputs: Iterable[str]) -> None:
         self._inputs = set(inputs)  # those that no cell has assigned: each is reported once
         self._of_calls: list[str] = []
+        self._serial: Counter[str] = Counter()  # by function
         self._ran: dict[bytes, int] = {}  # the latest step of each code and output
 
     def add(self, remark: str) -> None:
         """Adds a remark of a function that the running cell has called. From any thread."""
         if remark:
             self._of_calls.append(remark)
+
+    def add_serial(self, function: str) -> None:
+        """Counts a call of a function that ran alone. From any thread: one call is alone at a time."""
+        self._serial[function] += 1
+
+    def _take_serial(self) -> list[str]:
+        """Returns the remarks on calls that ran one after the other, and forgets them."""
+        counts, self._serial = self._serial, Counter()
+        return [
+            f"{function} was called {count:,} times one after the other; {function}_batched runs many calls at once."
+            for function, count in counts.items()
+            if count >= MIN_SERIAL_CALLS
+        ]
 
     def _take_calls(self) -> list[str]:
         """Returns the remarks of the calls, equal ones once, and forgets them."""
@@ -58,7 +75,13 @@ class Remarks:
             step: The number of the turn, from 1.
             own: The remarks of the sandbox; see `own_lines.py`.
         """
-        remarks = [*own, *self._take_calls(), repair_note(reading.repairs), *reading.notes]
+        remarks = [
+            *own,
+            *self._take_calls(),
+            *self._take_serial(),
+            repair_note(reading.repairs),
+            *reading.notes,
+        ]
         if reading.code:
             for name in overwritten_inputs(code, self._inputs):
                 self._inputs.discard(name)
