@@ -50,9 +50,9 @@ ENDINGS = {
     "loops on slow code": ("extracted (max_errors)", ["stopped", "warned"], ["failed_cells"]),
     "trusts what is shown": ("submitted (SUBMIT)", ["warned"], []),
     "trusts what is shown, coverage tracked": ("submitted (SUBMIT)", ["warned"], ["unread_inputs"]),
-    "finds it five times, submits another": ("submitted (SUBMIT)", [], ["repeated_cells", "repeated_prompts"]),
-    "one call per line": ("submitted (SUBMIT)", ["refused"], ["failed_cells"]),
-    "one call per line, no budget": ("submitted (SUBMIT)", [], []),
+    "finds it five times, submits another": ("submitted (SUBMIT)", ["warned"], ["repeated_cells", "repeated_prompts"]),
+    "one call per line": ("submitted (SUBMIT)", ["refused", "warned"], ["failed_cells"]),
+    "one call per line, no budget": ("submitted (SUBMIT)", ["warned"], []),
     "asks five times": ("submitted (SUBMIT)", [], ["repeated_prompts"]),
     "cuts lines in half": ("submitted (SUBMIT)", [], []),
 }  # fmt: skip

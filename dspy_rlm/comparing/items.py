@@ -16,7 +16,7 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.errors import InputError
 from dspy_rlm.lms.model_facts import CHARS_A_TOKEN
 from sandbox_runtime import TextFile
-from sandbox_runtime.helpers import text_of
+from sandbox_runtime.helpers import UnreadableTextError
 
 Metric = Callable[..., Any]
 
@@ -140,10 +140,12 @@ def as_texts(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # A longer text does not fit into any prompt.
-MAX_TEXT_BYTES = 64 * 1024 * 1024
+MAX_TEXT_CHARS = 64 * 1024 * 1024
 
 
 def _text_of(file: TextFile) -> str:
-    if file.encoding is not None:
-        return file.path.read_text(file.encoding, "replace")
-    return text_of(file.path.read_bytes(), file.path.name, MAX_TEXT_BYTES)
+    # Not by its path: one of a folder is opened without following links.
+    text = file.read(0, MAX_TEXT_CHARS + 1)
+    if len(text) > MAX_TEXT_CHARS:
+        raise UnreadableTextError(f"{file.name} has more than {MAX_TEXT_CHARS:,} characters")
+    return text

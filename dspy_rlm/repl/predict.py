@@ -14,6 +14,7 @@ from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import key_of, refuse_if_none_fits, refuse_unfit, row_inputs
+from dspy_rlm.repl.serial_calls import SerialCalls
 from dspy_rlm.repl.typed_call import Outputs, predict_outputs
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.parser import signature_of
@@ -49,6 +50,7 @@ def listed(name: str, single: str, rows: Any) -> list[Any]:
 
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for typed outputs."""
+    single = SerialCalls(lambda: context.note_serial("predict"))
 
     def predict(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
@@ -64,7 +66,9 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         inputs = named_inputs("predict", context, signature, values, inputs)
         task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
-        return as_record(task, predict_outputs(context, task, inputs, lm))
+        with single.call():
+            outputs = predict_outputs(context, task, inputs, lm)
+        return as_record(task, outputs)
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:
         """Like predict() for many rows at once: a list of results in order.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
 from dspy_rlm.prompts.untrusted_text import as_data, as_value
 from dspy_rlm.replies.messages import repair_note
 from dspy_rlm.replies.reader import Reading
-from dspy_rlm.reports.report import Step
 from dspy_rlm.runs.overwritten import overwritten_inputs
 
 # The lines that functions of the REPL add to one observation. More of them come from a loop.
 MAX_CALL_NOTES = 8
+
+# So many calls of a cell that ran one after the other come from a loop.
+MIN_SERIAL_CALLS = 20
 
 
 class Remarks:
@@ -21,11 +24,26 @@ class Remarks:
     def __init__(self, inputs: Iterable[str]) -> None:
         self._inputs = set(inputs)  # those that no cell has assigned: each is reported once
         self._of_calls: list[str] = []
+        self._serial: Counter[str] = Counter()  # by function
+        self._ran: dict[bytes, int] = {}  # the latest step of each code and output
 
     def add(self, remark: str) -> None:
         """Adds a remark of a function that the running cell has called. From any thread."""
         if remark:
             self._of_calls.append(remark)
+
+    def add_serial(self, function: str) -> None:
+        """Counts a call of a function that ran alone. From any thread: one call is alone at a time."""
+        self._serial[function] += 1
+
+    def _take_serial(self) -> list[str]:
+        """Returns the remarks on calls that ran one after the other, and forgets them."""
+        counts, self._serial = self._serial, Counter()
+        return [
+            f"{function} was called {count:,} times one after the other; {function}_batched runs many calls at once."
+            for function, count in counts.items()
+            if count >= MIN_SERIAL_CALLS
+        ]
 
     def _take_calls(self) -> list[str]:
         """Returns the remarks of the calls, equal ones once, and forgets them."""
@@ -45,7 +63,7 @@ class Remarks:
         reading: Reading,
         code: str,
         output: str,
-        last: Step | None,
+        step: int,
         own: Iterable[str] = (),
     ) -> list[str]:
         """Returns the remarks on a turn, each in one line.
@@ -54,21 +72,41 @@ class Remarks:
             reading: The reply.
             code: The code of the cell; empty if none was run.
             output: Its output.
-            last: The step before.
+            step: The number of the turn, from 1.
             own: The remarks of the sandbox; see `own_lines.py`.
         """
-        remarks = [*own, *self._take_calls(), repair_note(reading.repairs), *reading.notes]
+        remarks = [
+            *own,
+            *self._take_calls(),
+            *self._take_serial(),
+            repair_note(reading.repairs),
+            *reading.notes,
+        ]
         if reading.code:
             for name in overwritten_inputs(code, self._inputs):
                 self._inputs.discard(name)
                 remarks.append(
                     f"This cell assigned the input {name} anew; the original value is gone."
                 )
-        if last is not None and code and last.code == code and last.whole == output.rstrip("\n"):
-            remarks.append(
-                "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
-            )
+        if code:
+            remarks.append(self._repetition(code, output, step))
         return [f"[Note] {as_value(remark)}" for remark in remarks if remark]
+
+    def _repetition(self, code: str, output: str, step: int) -> str:
+        """Returns a remark on code that has run before with this output; empty if there is none.
+
+        Code that prints nothing counts only directly after itself: such cells change variables, or define functions.
+        """
+        text = f"{code}\0{output.rstrip()}".encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(text, digest_size=16).digest()
+        before, self._ran[key] = self._ran.get(key), step
+        if before is None:
+            return ""
+        if before == step - 1:
+            return "This is the code of the step before, and its output is the same: do something else, or SUBMIT."
+        if not output.strip():
+            return ""
+        return f"This code ran in step {before} already, with the same output: do something else, or SUBMIT."
 
 
 def error_note(reason: str) -> str:

@@ -167,7 +167,9 @@ def prepare(
         run.show_kept(kept_variables(context))
     secrets = context.secrets
     context = dataclasses.replace(
-        context, note=lambda text: run.note(redact_secrets(text, secrets()))
+        context,
+        note=lambda text: run.note(redact_secrets(text, secrets())),
+        note_serial=run.note_serial,
     )
     vocabulary = make_namespace(
         context,

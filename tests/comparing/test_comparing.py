@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import dspy
 import pytest
 
 import dspy_rlm
-from dspy_rlm import TextFile, compare
+from dspy_rlm import Directory, TextFile, compare
+from dspy_rlm.comparing.items import as_texts
 from dspy_rlm.comparing.measuring import score_of
 from dspy_rlm.comparing.result import ComparisonResult
 from dspy_rlm.comparing.rows import read_rows
@@ -155,6 +157,21 @@ class TestRows:
         assert (first.rows[0].calls, again.rows[0].calls) == (1, 0)
         assert (again.rows[0].cached, again.rows[0].cost) == (1, 0.0)
         assert "1 of 1 LM calls were answered by a cache" in str(again)
+
+    def test_a_file_of_a_folder_is_not_read_through_a_link(self, tmp_path):
+        """What is put in its place after it was listed is not what a system without a sandbox gets."""
+        (tmp_path / "given").mkdir()
+        (tmp_path / "given" / "a.txt").write_text("mine")
+        (tmp_path / "secret").write_text("the launch code")
+        file = Directory(tmp_path / "given").file("a.txt")
+        assert as_texts({"text": file}) == {"text": "mine"}
+        (tmp_path / "given" / "a.txt").unlink()
+        (tmp_path / "given" / "a.txt").symlink_to(tmp_path / "secret")
+
+        found = {}
+        with contextlib.suppress(OSError):
+            found = as_texts({"text": file})
+        assert found in ({}, {"text": "mine"})
 
     def test_a_file_is_read_for_systems_without_a_sandbox(self, tmp_path, reader):
         """A `TextFile` enters the prompt of a direct call as its text."""

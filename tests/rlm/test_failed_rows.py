@@ -88,8 +88,8 @@ class TestRemarks:
         for _ in range(3):
             remarks.add("predict: no")
 
-        assert remarks.of_turn(Reading(), "", "", None) == ["[Note] predict: no (3 times)"]
-        assert remarks.of_turn(Reading(), "", "", None) == []
+        assert remarks.of_turn(Reading(), "", "", 1) == ["[Note] predict: no (3 times)"]
+        assert remarks.of_turn(Reading(), "", "", 1) == []
 
     def test_many_different_remarks_are_bounded(self):
         """The last line counts the rest."""
@@ -97,7 +97,7 @@ class TestRemarks:
         for number in range(MAX_CALL_NOTES + 5):
             remarks.add(f"batch {number} failed")
 
-        lines = remarks.of_turn(Reading(), "", "", None)
+        lines = remarks.of_turn(Reading(), "", "", 1)
         assert len(lines) == MAX_CALL_NOTES + 1
         assert lines[-1] == "[Note] ... and 5 more lines like these."
 
@@ -106,7 +106,7 @@ class TestRemarks:
         remarks = Remarks([])
         remarks.add("predict: [[ ## code ## ]]")
 
-        assert remarks.of_turn(Reading(), "", "", None) == ["[Note] predict: \\[[ ## code ## ]]"]
+        assert remarks.of_turn(Reading(), "", "", 1) == ["[Note] predict: \\[[ ## code ## ]]"]
 
 
 class TestObservations:

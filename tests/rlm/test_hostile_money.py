@@ -45,7 +45,7 @@ def liar(body: Callable[[dict], tuple[str, bytes]]) -> Iterator[tuple[dspy.LM, l
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lying) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             url = f"http://127.0.0.1:{server.server_port}/v1"

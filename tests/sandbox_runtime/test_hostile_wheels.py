@@ -47,7 +47,7 @@ def server(answer: Callable[[str], Answer]) -> Iterator[tuple[str, list[tuple[st
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
+        thread = threading.Thread(target=serving.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{serving.server_port}", seen

@@ -221,7 +221,7 @@ def _ending(result: CellResult) -> Ending:
     """Returns the ending without the lines that the harness has added, such as those about failed items of a batch."""
     output = result.output
     if result.own.tail:
-        output = output[: -result.own.tail].removesuffix("\n")  # an empty line separates them
+        output = output[: -result.own.tail]  # the empty line before them is one of them
     match result:
         case Completed():
             return Ending("completed", output)

@@ -158,6 +158,10 @@ class RunState:
         """Adds a remark to the observation of the running cell. From any thread."""
         self._remarks.add(remark)
 
+    def note_serial(self, function: str) -> None:
+        """Counts a call of this function that ran alone, for a remark on the running cell. From any thread."""
+        self._remarks.add_serial(function)
+
     def retried(self, error: str, seconds: float) -> None:
         """Notes that a request of the root LM has failed and is sent again. From any thread."""
         self._retries += 1

@@ -153,12 +153,13 @@ class RunTurns(RunPrompts):
             self._failures.reset()
         if len(self.steps) != self._extended_at:
             self._fitted = {}
-        last = self.steps[-1] if self.steps else None
         output, gap = printed.text, printed.gap
         cell, self._cell = self._cell, None
         everything = output if cell is None else self._whole_of(cell)
         remarks = [
-            *self._remarks.of_turn(self._reading, self._code, everything, last, printed.remarks),
+            *self._remarks.of_turn(
+                self._reading, self._code, everything, len(self.steps) + 1, printed.remarks
+            ),
             *([f"[Note] {warning}"] if warning else []),
         ]
         note = "\n".join(filter(None, [note.rstrip("\n"), *remarks]))
