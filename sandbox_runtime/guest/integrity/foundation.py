@@ -48,7 +48,10 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 def _only(names: Names, own: Items, others: Iterable[str] | None) -> Namespace:
     """Returns a dictionary that may have some `others` besides its own; None: any."""
     known = [name for name, _ in own]
-    return Namespace(names, own, None if others is None else frozenset(others).union(known))
+    allowed = None if others is None else frozenset(others)
+    if allowed is not None and not allowed.isdisjoint(known):
+        allowed -= frozenset(known)
+    return Namespace(names, own, allowed)
 
 
 def give_dictionary(thing: Any) -> None:
@@ -260,9 +263,11 @@ class Foundation:
         near, far = self._lister(memory, near=True), self._lister(memory, near=False)
 
         def locate() -> bytes:
-            first = set(near())
-            others = set(far()) - first
-            return array("I", sorted(first) + sorted(others)).tobytes()
+            first, others = set(near()), set(far())
+            others -= first
+            words = array("I", sorted(first))
+            words.extend(sorted(others))
+            return words.tobytes()
 
         return cast(types.FunctionType, locate)
 

@@ -24,7 +24,7 @@ _PARTS_OF: dict[type, tuple[Callable[[Any], Any], ...]] = {
 
 
 class Namespace(NamedTuple):
-    """Items of a dictionary, and the keys that it may have; None: any texts."""
+    """Items of a dictionary, and the other keys that it may have; None: any texts."""
 
     names: Names
     own: Items
@@ -64,10 +64,11 @@ def checker(originals: Originals) -> types.FunctionType:
 
     def is_whole() -> bool:
         for names, own, allowed, other_keys in namespaces:
+            added = 0
             for key in names:
                 if type_of(key) is str_type:
-                    if allowed is not None and key not in allowed:
-                        return False
+                    if allowed is not None and key in allowed:
+                        added += 1
                     continue
                 # Such a key can define its own equality. It is neither hashed nor compared here.
                 for other in other_keys:
@@ -78,6 +79,8 @@ def checker(originals: Originals) -> types.FunctionType:
             for name, value in own:
                 if get(names, name, nothing) is not value:
                     return False
+            if allowed is not None and count(names) != count(own) + added:
+                return False
         for table, pairs in tables:
             if count(table) != count(pairs):
                 return False
