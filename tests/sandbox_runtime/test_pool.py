@@ -106,6 +106,7 @@ class TestLend:
         assert (has_run, warm_has_run) == ("False", "True")
         assert before == after
 
+    @pytest.mark.nightly  # opens more sessions than there are processors
     def test_no_session_is_rehearsed_while_more_runs_than_processors_go_on(self):
         """The runs need the processors more. A session that is not rehearsed is lent all the same."""
         many = math.floor(cpus()) + 1
@@ -134,6 +135,7 @@ class TestLend:
                 assert session.run_cell("'x' in globals()") == Completed("False\n")
                 session.run_cell("x = 1")
 
+    @pytest.mark.nightly  # `test_a_warm_session_is_rehearsed` is the same path
     def test_other_limits_get_other_sessions(self, pool):
         """A warm session is lent only for the limits that it was started with."""
         pool.lend().close()
@@ -426,6 +428,7 @@ class TestMemory:
         wait_until(lambda: pool._maintainer is None)
         assert pool.warm() == 0
 
+    @pytest.mark.nightly  # waits for several starts
     def test_warm_sessions_are_closed_when_memory_gets_short(self, machine):
         """And opened again when there is enough of it, after the next loan."""
         left, pool = machine
