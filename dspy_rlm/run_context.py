@@ -164,7 +164,7 @@ class RunContext:
     """Adds a line to the observation of the running cell."""
 
     note_serial: Callable[[str], None] = _unheard
-    """Counts a call of this function that ran alone; the observation says so if the running cell makes many of them."""
+    """Counts a call of this function that blocked the running cell, whose observation says so if it makes many of them."""
 
     coverage: Sequence[Coverage] = ()
     """The coverage of the inputs of this run and of the runs around it, as far as they track it."""

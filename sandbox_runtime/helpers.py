@@ -35,7 +35,7 @@ from sandbox_runtime.texts.objects.store import Address, Store, address_of
 from sandbox_runtime.texts.regular_files import open_regular, open_regular_below
 from sandbox_runtime.texts.whole import no_decompressor, text_and_note, text_of
 from sandbox_runtime.threads import DaemonPool, call_after, fulfil, run_in_thread, start_thread
-from sandbox_runtime.tools.call_scope import call_line
+from sandbox_runtime.tools.call_scope import blocks_its_cell, call_line
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
@@ -82,6 +82,7 @@ __all__ = [
     "address_of",
     "annotation_text",
     "as_error",
+    "blocks_its_cell",
     "bounded",
     "call_after",
     "call_line",

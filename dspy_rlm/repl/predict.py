@@ -14,12 +14,11 @@ from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
 from dspy_rlm.repl.records import as_record
 from dspy_rlm.repl.rows import key_of, refuse_if_none_fits, refuse_unfit, row_inputs
-from dspy_rlm.repl.serial_calls import SerialCalls
 from dspy_rlm.repl.typed_call import Outputs, predict_outputs
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.signatures.parser import signature_of
 from dspy_rlm.values.previews import VALUE_CHARS, short_repr, staying
-from sandbox_runtime.helpers import abridged, check_keys
+from sandbox_runtime.helpers import abridged, blocks_its_cell, check_keys
 
 # The longest message of a failed row, or of a sub-call's exception.
 MAX_ERROR_CHARS = 10_000
@@ -50,7 +49,6 @@ def listed(name: str, single: str, rows: Any) -> list[Any]:
 
 def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for typed outputs."""
-    single = SerialCalls(lambda: context.note_serial("predict"))
 
     def predict(signature: Any, /, *values: Any, **inputs: Any) -> Any:
         """Asks a sub-LM for the outputs of a signature; the result has them as attributes.
@@ -66,8 +64,9 @@ def make_predictions(context: RunContext) -> dict[str, Callable[..., Any]]:
         inputs = named_inputs("predict", context, signature, values, inputs)
         task, inputs, options = read_call(context, signature, inputs)
         lm = context.lm("predict", options.get("model"))
-        with single.call():
-            outputs = predict_outputs(context, task, inputs, lm)
+        outputs = predict_outputs(context, task, inputs, lm)
+        if blocks_its_cell():
+            context.note_serial("predict")
         return as_record(task, outputs)
 
     def predict_batched(signature: Any, rows: Sequence[Any], /, **shared: Any) -> list[Any]:

@@ -15,10 +15,9 @@ from dspy_rlm.prompts.contract import ERROR_MARK
 from dspy_rlm.prompts.untrusted_text import as_prompt
 from dspy_rlm.repl.batching import map_concurrently
 from dspy_rlm.repl.failures import failed_rows
-from dspy_rlm.repl.serial_calls import SerialCalls
 from dspy_rlm.run_context import RunContext
 from dspy_rlm.values.answers import Answer
-from sandbox_runtime.helpers import abridged, in_one_line
+from sandbox_runtime.helpers import abridged, blocks_its_cell, in_one_line
 
 # The maximum length of an error text in a batch's results.
 MAX_ERROR_CHARS = 10_000
@@ -35,7 +34,6 @@ Prompt = tuple[Any, ...]
 
 def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
     """Returns the REPL's functions that call an LM for text."""
-    single = SerialCalls(lambda: context.note_serial("sub_llm"))
 
     def sub_llm(prompt: str, *media: Any, model: str | None = None) -> Answer:
         """Asks a sub-LM one prompt and returns its answer: a str with `cut`, `finish_reason` and `text`.
@@ -43,8 +41,9 @@ def make_queries(context: RunContext) -> dict[str, Callable[..., Any]]:
         Images, audio and files follow the prompt: sub_llm("What is on it?", image).
         """
         _check_prompt((prompt, *media), "prompt")
-        with single.call():
-            answer = ask(context.lm("sub_llm", model), (prompt, *media))
+        answer = ask(context.lm("sub_llm", model), (prompt, *media))
+        if blocks_its_cell():
+            context.note_serial("sub_llm")
         context.note(_cut_note("sub_llm", int(answer.is_cut), 1))
         return answer
 

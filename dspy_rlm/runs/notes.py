@@ -33,7 +33,7 @@ class Remarks:
             self._of_calls.append(remark)
 
     def add_serial(self, function: str) -> None:
-        """Counts a call of a function that ran alone. From any thread: one call is alone at a time."""
+        """Counts a call of a function that blocked the running cell."""
         self._serial[function] += 1
 
     def _take_serial(self) -> list[str]:
@@ -71,7 +71,7 @@ class Remarks:
         Args:
             reading: The reply.
             code: The code of the cell; empty if none was run.
-            output: Its output.
+            output: Its output, and the harness's own note on its end.
             step: The number of the turn, from 1.
             own: The remarks of the sandbox; see `own_lines.py`.
         """

@@ -98,11 +98,13 @@ Deno.test("a cell has not rested while it should have woken, nor in a short wait
   clock.idle = true;
   pass(3);
   assertEquals(reader.look()!.rested, 0);
+  const began = performance.now();
   clock.noteTimer(2);
   pass(10);
   clock.idle = false;
   const { rested } = reader.look()!;
-  assertEquals(rested >= 5 && rested < 10, true);
+  const passed = performance.now() - began; // more than 10 on a busy machine
+  assertEquals(rested >= 5 && rested < passed - 1, true);
   clock.beginSleep(1);
   pass(10);
   clock.endSleep();

@@ -12,9 +12,11 @@ from contextvars import ContextVar
 class Call:
     """A cancellable call of a cell. It is over when it is ended, or when its parent call is over."""
 
-    def __init__(self, part_of: Call | None = None) -> None:
+    def __init__(self, part_of: Call | None = None, *, blocks: bool = False) -> None:
         self._part_of = part_of
         self._ended = False
+        self.blocks = blocks
+        """True if the cell waits for this call alone, and goes on when it has ended."""
 
     @property
     def over(self) -> bool:
@@ -60,6 +62,12 @@ calling_line: ContextVar[int] = ContextVar("sandbox_line", default=0)
 def call_line() -> int:
     """Returns the line of the running cell that the current call comes from, also in its threads; 0 if it is not known."""
     return calling_line.get()
+
+
+def blocks_its_cell() -> bool:
+    """Returns whether the cell waits for the current call alone: it is neither awaited nor part of a batch."""
+    call = _current.get()
+    return call is not None and call.blocks
 
 
 def current_call() -> Call | None:

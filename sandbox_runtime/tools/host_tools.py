@@ -146,11 +146,11 @@ class HostTools:
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
-                own = Call(self._part_of())
+                own = Call(self._part_of(), blocks=True)
                 own.check()  # this sandbox may be one of a call whose cell has ended
                 with own.current():
                     return returned(self._border, call, work(None))
-            return answer(self._border, call, _outcome(self._start(call.tool, work)))
+            return answer(self._border, call, _outcome(self._start(call.tool, work, blocks=True)))
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the cell sees it
             return raised(call, error)
         finally:
@@ -336,9 +336,9 @@ class HostTools:
         outer = current_call()
         return self._accepted if outer is None else _Both(self._accepted, outer)
 
-    def _start(self, name: str, work: Work, size: int = 0) -> Future[Any]:
+    def _start(self, name: str, work: Work, size: int = 0, *, blocks: bool = False) -> Future[Any]:
         """Runs a call in a thread, in a copy of this context. `size` is the memory of its arguments."""
-        running, own = Running(), Call(self._part_of())
+        running, own = Running(), Call(self._part_of(), blocks=blocks)
         future: Future[Any] = Future()
 
         def job() -> Any:

@@ -143,6 +143,7 @@ class TestOptimize:
         assert "the price of openai/root" in plan["unknown"]
         assert counting.requests == []
 
+    @pytest.mark.nightly  # optimizes a program; `test_gepa` is the same path
     def test_the_limit_of_all_holds(self, counting, run_here):
         """`--max-total-cost` ends the optimizer, and keeps enough for the second measurement."""
         price = ["--price", "openai/root=1,2", "--price", "openai/replace=1,2"]

@@ -26,6 +26,7 @@ def kill_and_resume(*arguments: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.nightly  # rlm/test_kills.py and rlm/test_resume.py have its parts
 def test_one_run_of_batches():
     """A killed run goes on with the same answers, and no answered call is sent again."""
     assert "1 runs, 0 failed" in kill_and_resume("--runs", "1", "--program", "batches")

@@ -78,7 +78,7 @@ CALLS = {
 
 
 class TestTheServerSeesIt:
-    @pytest.mark.sampled(3)
+    @pytest.mark.sampled(1)
     @pytest.mark.parametrize("asynchronous", [False, True])
     @pytest.mark.parametrize("code", CALLS.values(), ids=CALLS)
     def test_when_the_time_is_over(self, play, silent, code, asynchronous):

@@ -404,6 +404,7 @@ class TestTheEndOfTheTime:
         assert given_back == ["now"]
 
     @pytest.mark.filterwarnings("ignore:ProgramOfThought is deprecated")
+    @pytest.mark.nightly  # waits for the start of a second interpreter
     def test_of_a_module_in_a_cell(self, recorder, play):
         """A DSPy module in a cell shuts down its own interpreter."""
         rlm, _ = play(

@@ -296,6 +296,7 @@ class TestSandboxes:
         assert result.run.llm_calls == 6
         assert most[0] <= 2 + 1  # the run, one below it; one that ends
 
+    @pytest.mark.nightly  # waits for several sandboxes
     def test_a_run_that_a_tool_of_theirs_starts_does_not_wait_for_them(self, play, pool):
         """A run started by a module's tool has a child slot of the module's, so it cannot deadlock."""
         inner, server = play("n: int -> m: int", "SUBMIT(n + 1)", pool=pool)

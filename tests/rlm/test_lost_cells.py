@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dspy_rlm import RLM
 from dspy_rlm.testing import Action, PolicyServer, asks_for, policy, route
 
@@ -50,6 +52,7 @@ class TestAnswersOfLostCells:
         assert uncached(rlm, server)(q="x").answer == "A"
         assert [e.prompt for e in server.requests if e.model == "sub"] == ["a", "a"]
 
+    @pytest.mark.nightly  # `test_those_of_its_sub_runs_are_kept_too` has one death
     def test_they_outlast_several_deaths(self, play):
         """Answers that a cell had from a lost one are kept again if it is lost too."""
         rlm, server = play(

@@ -248,6 +248,7 @@ class TestFork:
 
 
 class TestBranches:
+    @pytest.mark.nightly  # five runs; the other tests of branches have fewer
     def test_the_most_votes_win(self, recorded, journal):
         """The shared steps are paid once, and not run again; each way has its own end."""
         _, rlm, server = recorded

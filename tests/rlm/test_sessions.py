@@ -120,6 +120,7 @@ class TestRecorded:
 
     CALLS = ("words = docs.split()\nSUBMIT('a')", "words.append(q)\nSUBMIT(' '.join(words))")
 
+    @pytest.mark.nightly  # three runs, one of them in a process of its own
     def test_it_can_be_repeated_alone(self, play, fresh, tmp_path):
         rlm, _ = play("docs, q -> answer", turns(*self.CALLS)[0], pool=fresh, journal=tmp_path)
         with rlm.session(docs="one two") as ask:

@@ -159,6 +159,7 @@ def test_a_missing_wall_is_recorded_once(seen):
     assert seen.facts("wall.missing")["found"] == str(NO_WALL)
 
 
+@pytest.mark.nightly  # builds an engine; security/test_escaped.py has others
 def test_a_session_of_a_broken_build_violates_the_protocol(seen, tmp_path_factory):
     """A violation of the protocol is recorded; an honest cell never causes such a record."""
     from tests.security.builds import shared_escape

@@ -352,6 +352,7 @@ class TestFork:
             assert run(other, "echo(x), 'y' in globals(), rows") == "(2, False, [1, 2, 3])\n"
             assert other.run_cell("SUBMIT(answer=x)").outputs == {"answer": 2}
 
+    @pytest.mark.nightly  # the parts have tests of their own
     def test_a_fork_heals_too(self, opened):
         """A fork recovers from the state that it started with."""
         session = opened()

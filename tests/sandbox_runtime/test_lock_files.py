@@ -190,6 +190,7 @@ class TestLockFile:
         """The error names the path."""
         assert "gone.txt" in refusal_of(tmp_path / "gone.txt")
 
+    @pytest.mark.nightly  # runs pip in processes of its own
     def test_the_command_writes_one_that_it_takes(self, thing, index, wheel, tmp_path, capsys):
         """The lock file that the command writes resolves to the same set of files."""
         mine = wheel("mine").as_uri()

@@ -99,6 +99,7 @@ class TestSession:
         restored = opened(packages=[resolved], restore=state)
         assert restored.run_cell("thing.VERSION") == Completed("'1.0'\n")
 
+    @pytest.mark.nightly  # opens three sessions with images of their own
     def test_the_pool_keeps_them_apart(self, resolved):
         """A session with packages is not lent in place of one without."""
         found = resolve_packages([resolved])

@@ -106,6 +106,7 @@ class TestLend:
         assert (has_run, warm_has_run) == ("False", "True")
         assert before == after
 
+    @pytest.mark.nightly  # opens more sessions than there are processors
     def test_no_session_is_rehearsed_while_more_runs_than_processors_go_on(self):
         """The runs need the processors more. A session that is not rehearsed is lent all the same."""
         many = math.floor(cpus()) + 1
@@ -134,6 +135,7 @@ class TestLend:
                 assert session.run_cell("'x' in globals()") == Completed("False\n")
                 session.run_cell("x = 1")
 
+    @pytest.mark.nightly  # `test_a_warm_session_is_rehearsed` is the same path
     def test_other_limits_get_other_sessions(self, pool):
         """A warm session is lent only for the limits that it was started with."""
         pool.lend().close()
@@ -213,13 +215,21 @@ class TestLend:
         wait_until(lambda: pool.warm() >= 1)
         ready = pool._warm[_SessionSpec(LIMITS)].warm[0][0]
         pids = before | {session.pid for session in (*lent, ready)}
-        wait_until(lambda: deno_children() - pids)
-        killed = deno_children() - pids
-        for pid in killed:
-            os.kill(pid, 9)
-        wait_until(lambda: not deno_children() & killed)
-        shelf = {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
-        assert not killed & shelf, "it had come up before it was killed"
+
+        def on_shelf() -> set[int]:
+            return {session.pid for session, _ in pool._warm[_SessionSpec(LIMITS)].warm}
+
+        for _ in range(20):
+            wait_until(lambda: deno_children() - pids)
+            killed = deno_children() - pids
+            for pid in killed:
+                os.kill(pid, 9)
+            wait_until(lambda killed=killed: not deno_children() & killed or killed & on_shelf())
+            if not killed & on_shelf():
+                break
+            pool.lend().close()  # it had come up before it was killed: a next one starts in its place
+        else:
+            pytest.fail("no session was killed while it started")
 
         with pool.lend() as again:
             assert again is ready
@@ -418,6 +428,7 @@ class TestMemory:
         wait_until(lambda: pool._maintainer is None)
         assert pool.warm() == 0
 
+    @pytest.mark.nightly  # waits for several starts
     def test_warm_sessions_are_closed_when_memory_gets_short(self, machine):
         """And opened again when there is enough of it, after the next loan."""
         left, pool = machine

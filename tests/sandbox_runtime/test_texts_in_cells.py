@@ -296,6 +296,7 @@ class TestCells:
         assert "log.txt has changed since it became an input" in failure(session, "text[:2]")
         assert "has changed" in failure(session, "text.search('n')")
 
+    @pytest.mark.nightly  # the parts have tests of their own
     def test_texts_survive_forks_and_crashes(self, opened, tmp_path):
         """Lazy texts work in forks and after a crash: they hold no state in the sandbox."""
         file = tmp_path / "a.txt"

@@ -75,6 +75,7 @@ def test_a_traceback_that_shows_the_line_does_not_count(judged):
     assert "sys" in report.reasons[0]
 
 
+@pytest.mark.nightly  # the programs that end their process show it each night
 def test_the_mark_comes_out_although_the_process_dies(judged):
     """The mark is sent to the host before the attempt."""
     report = judged("import ctypes\nreached()\nctypes.string_at(2**31, 10)", destroys=True)

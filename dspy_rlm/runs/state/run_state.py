@@ -159,7 +159,7 @@ class RunState:
         self._remarks.add(remark)
 
     def note_serial(self, function: str) -> None:
-        """Counts a call of this function that ran alone, for a remark on the running cell. From any thread."""
+        """Counts a call of this function that blocked the running cell, for a remark on it."""
         self._remarks.add_serial(function)
 
     def retried(self, error: str, seconds: float) -> None:

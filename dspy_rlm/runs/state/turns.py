@@ -156,9 +156,10 @@ class RunTurns(RunPrompts):
         output, gap = printed.text, printed.gap
         cell, self._cell = self._cell, None
         everything = output if cell is None else self._whole_of(cell)
+        ended = below(everything, note) if note else everything
         remarks = [
             *self._remarks.of_turn(
-                self._reading, self._code, everything, len(self.steps) + 1, printed.remarks
+                self._reading, self._code, ended, len(self.steps) + 1, printed.remarks
             ),
             *([f"[Note] {warning}"] if warning else []),
         ]
