@@ -341,6 +341,7 @@ class TestCancelling:
         asyncio.run(main())
         assert seen == ["begun", "cancelled"]
 
+    @pytest.mark.nightly  # waits a limit out
     def test_during_a_tool_that_never_returns(self, play, pool, blocked, deno_children):
         """Python cannot end the tool's thread, but nothing waits for it: its slot and its sandbox are free."""
         before = deno_children()

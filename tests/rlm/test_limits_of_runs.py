@@ -189,6 +189,7 @@ class TestTime:
             assert "TimeoutError: The cell was stopped. At second " in outputs(result)[1]
         assert f"of {seconds} (max_seconds)" in server.requests[-1].prompt
 
+    @pytest.mark.nightly  # waits two limits out
     def test_a_cell_that_is_watched_is_interrupted(self, play):
         """With handlers too, a cell is interrupted before its process is killed."""
         rlm, _ = play(
@@ -250,7 +251,9 @@ class TestTime:
         assert len(prompts) == 2 * (2 if "batched" in code else 1)
         held.set()
 
-    def test_an_extraction_that_hangs_ends_the_run(self, kept, held):
+    @pytest.mark.sampled(1)
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_an_extraction_that_hangs_ends_the_run(self, kept, held, asynchronous):
         """A hanging extraction ends the run a little late, with everything found so far."""
 
         def late(request):
@@ -260,10 +263,9 @@ class TestTime:
         player = route((asks("code"), scripted(Action("", "print('a clue')"))), otherwise=late)
         with PolicyServer({"root": player}) as server, dspy.context(lm=server.lm("root")):
             rlm = RLM("q -> answer", max_iterations=1, max_seconds=2, pool=kept)
-            for call in (lambda: rlm(q="?"), lambda: asyncio.run(rlm.acall(q="?"))):
-                with pytest.raises(RunFailedError, match="The time of the run is over") as caught:
-                    call()
-                assert [step.output for step in caught.value.run.steps] == ["a clue"]
+            with pytest.raises(RunFailedError, match="The time of the run is over") as caught:
+                asyncio.run(rlm.acall(q="?")) if asynchronous else rlm(q="?")
+            assert [step.output for step in caught.value.run.steps] == ["a clue"]
             held.set()
 
     def test_it_may_be_over_while_inputs_are_assigned(self, play):

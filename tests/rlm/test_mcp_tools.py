@@ -350,6 +350,7 @@ class TestInRuns:
             rlm, _ = play("log -> a", "SUBMIT(echo(log))", tools=[tools])
             assert rlm(log=TextFile(tmp_path / "log.txt")).a == "hello"
 
+    @pytest.mark.nightly  # waits for a server that hangs
     def test_the_time_of_a_run_is_kept(self, play):
         """A call that hangs is given up with the run."""
         with odd("hangs", timeout=None) as tools:

@@ -384,6 +384,7 @@ class TestWhatIsRefused:
         with pytest.raises(JournalError, match="style='default'"):
             other.resume(part)
 
+    @pytest.mark.nightly  # waits for a process of its own
     def test_a_run_that_goes_on(self, play, journal):
         """A journal that a living process writes is not resumed, also from inside the run itself."""
         errors = []

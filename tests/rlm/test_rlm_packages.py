@@ -21,6 +21,7 @@ class TestPackages:
         assert rlm(n=3).path == [0, 1, 2]
         assert "standard library and `networkx`;" in str(server.requests[0])
 
+    @pytest.mark.nightly  # `test_lock_files.py` has the lock files
     def test_those_of_a_lock_file(self, play, tmp_path):
         """A path of a lock file is accepted in place of names."""
         lock = tmp_path / "sandbox.txt"
@@ -50,6 +51,7 @@ class TestPackages:
         finally:
             pool.close()
 
+    @pytest.mark.nightly  # downloads Pydantic for the sandbox
     def test_a_pydantic_model_of_a_cell_is_a_signature(self, play):
         """A Pydantic model of a cell is a signature, with descriptions and bounds, and the result is its instance."""
         rlm, server = play(

@@ -291,6 +291,9 @@ def lines_of_the_harness():
         run.read(dspy.Prediction(reasoning="", code="x"))
         run.observe(result)
     run.read(dspy.Prediction(reasoning="", code="```sql\nx\n```"))
+    for _ in range(2):  # a cell that repeats itself gets a note
+        run.read(dspy.Prediction(reasoning="", code="x"))
+        run.observe(Completed("x"))
     for number, step in enumerate(run.steps, 1):
         rendering = render_step(Step("why", "x", step.output, step.note), number)
         yield from (

@@ -367,6 +367,7 @@ class TestTimeOut:
 
         assert "gave no answer within 0.7 s (Limits.call_seconds)\n2\n" in run(impatient, code)
 
+    @pytest.mark.nightly  # waits a limit out
     def test_in_a_batch(self, impatient):
         """Only the items that hang fail, and the threads that hang make room for others."""
         code = "[type(r).__name__ for r in hang.batched(*[[]]) + half.batched([2, 4, 6, 8])]"

@@ -188,6 +188,7 @@ class TestResolve:
 
         assert names(found) == ["mine"]
 
+    @pytest.mark.nightly  # `test_pip_guard.py` has the passwords
     def test_a_wheel_behind_a_password(self, index, wheel, cache, tmp_path):
         """The URL is used as written, and the password is stored nowhere."""
         folder = tmp_path / "private"
@@ -347,6 +348,7 @@ class TestRefused:
 
         assert "conflicting dependencies" in refusal("left", "right")
 
+    @pytest.mark.nightly  # waits for pip's retries
     def test_no_network(self, index, monkeypatch):
         """If both sources are unreachable, the message names both."""
         monkeypatch.setenv("PIP_INDEX_URL", CLOSED)
@@ -444,6 +446,7 @@ class TestCache:
         assert str(file.parent) in refusal(resolved)
         assert names(packages.resolve([resolved], refresh=True)) == [resolved]
 
+    @pytest.mark.nightly  # makes an image twice
     def test_a_set_that_was_removed_is_fetched_again(self, resolved):
         """A user who frees space need not know which files belong together."""
         found = packages.resolve([resolved])
@@ -463,6 +466,7 @@ class TestCache:
         with pytest.raises(PackageError, match="its size has changed"):
             open_session(packages=found)
 
+    @pytest.mark.nightly  # makes an image twice
     def test_a_damaged_image_is_made_again(self, resolved, opened):
         """Rebuilding a damaged image needs no network."""
         found = resolve_packages([resolved])
@@ -504,6 +508,7 @@ class TestPyodidesDistribution:
         lock.write_text(json.dumps({"packages": listed}))
         return folder, f"{index.url}full"
 
+    @pytest.mark.nightly  # downloads from Pyodide's distribution
     def test_it_has_what_the_index_has_not(self, distribution, index, thing, opened, monkeypatch):
         """Both sources are combined, and the shared libraries that pip does not know are fetched."""
         monkeypatch.setenv(DISTRIBUTION_VARIABLE, distribution[1])

@@ -88,6 +88,7 @@ class TestSession:
         assert not died.state_lost
         assert session.run_cell("import thing; thing.VERSION") == Completed("'1.0'\n")
 
+    @pytest.mark.nightly  # makes two images
     def test_a_state_belongs_to_its_packages(self, resolved, opened):
         """A session with other packages cannot restore it."""
         with opened(packages=[resolved]) as session:

@@ -204,6 +204,7 @@ class TestDeath:
         assert output(mortal, "given, made, echo(1)") == "([1], 2, -1)\n"
         assert mortal.restarts == before + 1
 
+    @pytest.mark.nightly  # waits for the limit of silence
     def test_a_process_that_stands_still(self, opened):
         """Writing to a full pipe has a timeout: the process is replaced, and the value sent again."""
         session = opened(limits=Limits(start_seconds=3))

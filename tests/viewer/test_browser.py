@@ -266,6 +266,7 @@ class TestHostile:
         assert "more characters" in text_of(page, ".output-panel .more-chars")
 
 
+@pytest.mark.nightly  # waits for a run in steps
 def test_a_live_page_follows_the_run(opened: Any, tmp_path: Path):
     """A new step appears by itself, and who reads the newest one is led to it; at its end the page says so."""
     lines = Lines(tmp_path / "run.jsonl")
