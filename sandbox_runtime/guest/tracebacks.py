@@ -6,9 +6,12 @@ A cell's exception is hostile: its methods may raise, print or never return.
 from __future__ import annotations
 
 import builtins
+import linecache
 import traceback
 import types
+from functools import partial
 from typing import Any
+from zipimport import zipimporter
 
 from sandbox_runtime.guest.output import abridge
 
@@ -17,6 +20,9 @@ HARNESS_FOLDER = __file__.rpartition("/")[0]
 
 # The files of the standard library, whose frames are hidden but for the last one.
 _LIBRARY = f"{traceback.__file__.rpartition('/')[0]}/"
+
+# Its archive; empty under CPython, where it is a folder.
+_ARCHIVE = _LIBRARY[:-1] if _LIBRARY.endswith(".zip/") else ""
 
 # `re` and others are written in C, and accept no text that stays on the host.
 LAZY_TEXT_HINT = (
@@ -70,6 +76,7 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
     try:
         if _holds_itself(error):
             raise RecursionError
+        _drop_planted_sources()
         report = traceback.TracebackException(type(error), error, _cell_frames(error), compact=True)
         _drop_harness(report)
         message = _message_of(error)
@@ -79,14 +86,44 @@ def describe(error: BaseException, limit: int) -> dict[str, str]:
             lines += f"({message})\n"
         elif hint := _hint(error, message):
             lines += f"({hint})\n"
-    except BaseException:  # noqa: BLE001 - its own methods may raise anything
-        message = "(the exception itself could not be shown)"
+    except BaseException as failure:  # noqa: BLE001 - its own methods may raise anything
+        reason = type.__dict__["__name__"].__get__(type(failure))
+        message = f"(the exception itself could not be shown: {reason})"
         lines = f"{name}: {message}\n"
     return {
         "errorType": name,
         "message": abridge(message, limit),
         "traceback": abridge(lines, limit),
     }
+
+
+def _drop_planted_sources() -> None:
+    """Drops the sources that are not plain texts: what an earlier cell has put in their place would run now."""
+    for name, source in [*linecache.cache.items()]:
+        if not (
+            type(source) is tuple
+            and len(source) == 4
+            and type(source[2]) is list
+            and all(type(line) is str for line in source[2])
+        ):
+            del linecache.cache[name]
+
+
+def find_library_source(filename: str, module_globals: object = None) -> bool:
+    """Replaces `linecache.lazycache`, which has the loader of a module read its source: a cell can replace a loader.
+
+    Knows the sources of the standard library only. Other files are read where they are.
+    """
+    if filename in linecache.cache:
+        return len(linecache.cache[filename]) == 1
+    if not _ARCHIVE or type(filename) is not str or not filename.startswith(_LIBRARY):
+        return False
+    linecache.cache[filename] = (partial(_library_source, filename),)
+    return True
+
+
+def _library_source(filename: str) -> str:
+    return zipimporter(_ARCHIVE).get_data(filename).decode("utf-8", "replace")
 
 
 def _hint(error: BaseException, message: str) -> str:
@@ -198,3 +235,7 @@ def host_exception(error: dict[str, Any]) -> Exception:
         return kind(error["message"])
     except TypeError:  # UnicodeDecodeError and similar need more than a message
         return HostToolError(f"{name}: {error['message']}")
+
+
+if _ARCHIVE:
+    linecache.lazycache = find_library_source
