@@ -204,14 +204,15 @@ def test_the_cell_waits_for_its_threads(shared: tuple[Session, Crowd]) -> None:
 
 def test_an_exception_in_a_thread_is_shown(shared: tuple[Session, Crowd]) -> None:
     """A thread's exception is printed, and does not fail the cell."""
-    text = output(shared, "threading.Thread(target=lambda: 1 / 0).start()")
+    text = output(shared, IMPORTS + "threading.Thread(target=lambda: 1 / 0).start()")
     assert "ZeroDivisionError" in text
     assert "sandbox_runtime" not in text
 
 
 def test_submit_in_a_thread_ends_the_run(shared: tuple[Session, Crowd]) -> None:
     """SUBMIT counts wherever the cell calls it."""
-    result = shared[0].run_cell("ThreadPoolExecutor(2).submit(lambda: SUBMIT(5)).result()")
+    code = "ThreadPoolExecutor(2).submit(lambda: SUBMIT(5)).result()"
+    result = shared[0].run_cell(IMPORTS + code)
     assert isinstance(result, Submitted)
     assert result.outputs == {"output": 5}
 
