@@ -56,7 +56,7 @@ class AssignRecord:
     name: str
     value: Any
     declared: Declared | None = None
-    """What was declared at the time."""
+    """The declarations at the time."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -74,7 +74,7 @@ class CellRecord:
     cell: int
     code: str
     declared: Declared | None = None
-    """What was declared while it ran: without it, a replayed cell would not find the tools that it called."""
+    """The declarations while it ran: without them, a replayed cell would not find the tools that it called."""
 
     calls: dict[bytes | str, list[CallRecord]] = dataclasses.field(default_factory=dict)
     """Its calls of the host, grouped by equal calls, in order."""

@@ -159,7 +159,7 @@ class TestRows:
         assert "1 of 1 LM calls were answered by a cache" in str(again)
 
     def test_a_file_of_a_folder_is_not_read_through_a_link(self, tmp_path):
-        """What is put in its place after it was listed is not what a system without a sandbox gets."""
+        """A system without a sandbox does not get what is put in a file's place after it was listed."""
         (tmp_path / "given").mkdir()
         (tmp_path / "given" / "a.txt").write_text("mine")
         (tmp_path / "secret").write_text("the launch code")

@@ -281,7 +281,7 @@ class TestAbridging:
     ],
 )
 def test_an_output_that_a_cell_has_changed_is_not_new(change):
-    """What an earlier cell has planted in it would be in the next cell's output."""
+    """Plants of an earlier cell in it would be in the next cell's output."""
     emitted = []
     emit = emitted.append
     output = Output(100, emit)

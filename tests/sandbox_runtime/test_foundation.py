@@ -102,7 +102,7 @@ def test_each_part_is_put_back(ours, restore, change):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_each_change_is_seen(ours, change):
-    """What is there after the restoring is compared: finalizers may have changed it in the meantime."""
+    """The state after the restoring is compared: finalizers may have changed it in the meantime."""
     foundation = Foundation(lambda module: module.startswith("sandbox_runtime"))
     foundation.add_module(ours, whole=True)
     restore, is_whole = foundation.putter(), foundation.checker()
