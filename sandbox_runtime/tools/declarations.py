@@ -25,26 +25,42 @@ def signature_of(tool: HostTool) -> inspect.Signature | None:
         return None
 
 
-class Arity(NamedTuple):
-    """The numbers of positional arguments that certainly fit a signature."""
+class PlainSignature(NamedTuple):
+    """The arguments that certainly fit a signature of plain parameters, by the number of positional ones."""
 
     least: int
-    most: int
+    """So many positional arguments fit at least, without others."""
+    allowed: tuple[frozenset[str], ...] = ()
+    """For each number of positional arguments, the keyword arguments that may come with them."""
+    needed: tuple[frozenset[str], ...] = ()
+    """Likewise those that must."""
 
     @classmethod
-    def of(cls, signature: inspect.Signature | None) -> Arity:
-        """Returns the arity of a signature. Of one that has more than plain parameters, no number fits for certain."""
+    def of(cls, signature: inspect.Signature | None) -> PlainSignature:
+        """Returns it for a signature. If that has other parameters too, no arguments fit for certain."""
         parameters = () if signature is None else tuple(signature.parameters.values())
         if signature is None or any(
             one.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for one in parameters
         ):
-            return cls(1, 0)
-        needed = [one for one in parameters if one.default is inspect.Parameter.empty]
-        return cls(len(needed), len(parameters))
+            return cls(1)
+        names = [one.name for one in parameters]
+        # Those without a default come first.
+        least = sum(one.default is inspect.Parameter.empty for one in parameters)
+        counts = range(len(names) + 1)
+        return cls(
+            least,
+            tuple(frozenset(names[count:]) for count in counts),
+            tuple(frozenset(names[count:least]) for count in counts),
+        )
 
     def fits(self, args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
-        """Returns whether the arguments fit for certain. Otherwise `inspect` tells, which takes four times as long."""
-        return not kwargs and self.least <= len(args) <= self.most
+        """Returns whether the arguments fit for certain. Otherwise `inspect` finds out, which takes four times as long."""
+        count = len(args)
+        if count >= len(self.allowed):
+            return False
+        if not kwargs:
+            return count >= self.least
+        return self.needed[count] <= kwargs.keys() <= self.allowed[count]
 
 
 def _unquoted(signature: inspect.Signature) -> inspect.Signature:

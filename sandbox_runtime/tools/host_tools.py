@@ -33,7 +33,12 @@ from sandbox_runtime.threads import DaemonPool, call_after
 from sandbox_runtime.tools.answers import Outcome, answer, answer_batch, raised, returned
 from sandbox_runtime.tools.call_scope import Call, calling_line, current_call
 from sandbox_runtime.tools.coroutines import Coroutines, Running
-from sandbox_runtime.tools.declarations import Arity, declarations, function_of, signature_of
+from sandbox_runtime.tools.declarations import (
+    PlainSignature,
+    declarations,
+    function_of,
+    signature_of,
+)
 from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.values import encoder as values
 from sandbox_runtime.zones import serve_zone
@@ -68,7 +73,7 @@ class HostTools:
         self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
         self._signatures: dict[str, inspect.Signature | None] = {}
-        self._arities: dict[str, Arity] = {}
+        self._plain_signatures: dict[str, PlainSignature] = {}
         self._changed = threading.Condition()  # guards everything below
         self._cell = Call()
         self._accepted = self._cell  # that of the last call
@@ -93,7 +98,9 @@ class HostTools:
         self._registered = dict(tools)
         self._tools = {name: function_of(tool) for name, tool in tools.items()}
         self._signatures = {name: signature_of(tool) for name, tool in tools.items()}
-        self._arities = {name: Arity.of(one) for name, one in self._signatures.items()}
+        self._plain_signatures = {
+            name: PlainSignature.of(one) for name, one in self._signatures.items()
+        }
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -213,7 +220,7 @@ class HostTools:
             self.refusals.record("tool.refused", tool=name, reason="it is not registered")
             raise LookupError(f"there is no tool {name[:100]!r} for this cell")
         signature = self._signatures.get(name)
-        if signature is not None and not self._arities[name].fits(args, kwargs):
+        if signature is not None and not self._plain_signatures[name].fits(args, kwargs):
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
