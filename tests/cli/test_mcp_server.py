@@ -28,6 +28,9 @@ from dspy_rlm.errors import InputError
 from dspy_rlm.events import IterationStarted, SubCallProgress
 from dspy_rlm.testing import Action, PolicyServer, Task, policy, rules
 
+# Seconds for an answer on a busy machine: a run takes several there.
+PATIENCE = 60
+
 
 @policy
 def find_errors(task: Task):
@@ -301,7 +304,7 @@ class TestTransports:
                 await asyncio.sleep(0.01)
                 url = capsys.readouterr().out.strip()
             async with httpx2.AsyncClient(
-                headers={"Accept": "application/json, text/event-stream"}
+                headers={"Accept": "application/json, text/event-stream"}, timeout=PATIENCE
             ) as http:
                 codes = []
                 for headers in (
@@ -311,7 +314,7 @@ class TestTransports:
                 ):
                     codes.append((await http.post(url, json=body, headers=headers)).status_code)
             async with (
-                httpx2.AsyncClient(headers=token) as http,
+                httpx2.AsyncClient(headers=token, timeout=PATIENCE) as http,
                 Client(streamable_http_client(url, http_client=http)) as client,
             ):
                 result = await client.call_tool("ask", {"question": "ERROR", "text": LOG})
