@@ -1,14 +1,14 @@
 """The requests of a session to one sandbox process: declare, assign, run, save.
 
 Turns values into messages, and refusals into errors. Each function sends requests over a `Channel`, one
-at a time, for which it raises `SandboxDiedError` if the process has ended; `supervisor.py` starts another.
+at a time, for which it raises `SandboxDiedError` if the process has ended; `recovery.py` starts another.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from sandbox_runtime.buffers import Part
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError, ValueCrossingError
@@ -49,6 +49,9 @@ from sandbox_runtime.values.chunks import (
 )
 
 T = TypeVar("T")
+
+Ended: TypeAlias = tuple[CellEnd, Reply]
+"""The end of a cell, and the reply with the submitted values."""
 
 
 def declare(
@@ -113,7 +116,7 @@ def run(
     busy: Callable[[], bool],
     room: Callable[[float], bool] = lambda _: True,
     accept: Callable[[], object] = lambda: None,
-) -> tuple[CellEnd, Reply]:
+) -> Ended:
     """Runs a cell; returns its end, and the reply with the submitted values.
 
     Args:

@@ -196,9 +196,9 @@ class TestEnds:
         rlm, _ = play("docs, q -> answer", root, pool=fresh)
         with rlm.session(docs="x") as ask:
             ask(q="a")
-            line = ask._pool._session._line
-            line.engine = dataclasses.replace(line.engine, deno=tmp_path / "missing")
-            os.kill(line.pid, signal.SIGKILL)
+            process = ask._pool._session._line._process
+            process.engine = dataclasses.replace(process.engine, deno=tmp_path / "missing")
+            os.kill(process.pid, signal.SIGKILL)
             assert ask(q="b").answer == "x"
 
         assert "kept: int" in prompts[1]

@@ -256,11 +256,11 @@ class TestByItself:
                 return self.possible
 
         session = opened()
-        session._line._recovery = Due()
+        session._line._process.log = Due()
         run(session, "x = 1")
 
         assert run(session, "x") == "1\n"
-        assert session._line._recovery.checkpoint is not None
+        assert session._line._process.log.checkpoint is not None
 
 
 @pytest.fixture(scope="module")

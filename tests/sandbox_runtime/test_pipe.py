@@ -1,4 +1,4 @@
-"""Who reads the pipe of a real sandbox when: the worker, or its main thread while a cell awaits answers."""
+"""The reader of a real sandbox's pipe: the worker, or the main thread while a cell awaits answers."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class TestInterrupts:
         with ThreadPoolExecutor(1) as pool:
             for _ in range(10):
                 running = pool.submit(failure, session, "while True: pass")
-                while session._line._channel._calls.request is None:
+                while session._line._process.channel._calls.request is None:
                     time.sleep(0)
                 session.interrupt()
                 assert running.result(20).error_type == "KeyboardInterrupt"
@@ -398,4 +398,4 @@ def test_the_signal_opens_no_debugger():
         failure(session, "begun()\nwhile True: pass")
         thread.join()
 
-        assert "ebugger" not in session._line._channel._process.stderr_tail
+        assert "ebugger" not in session._line._process.channel._process.stderr_tail
