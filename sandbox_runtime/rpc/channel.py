@@ -1,6 +1,6 @@
 """A channel to one running sandbox process: sends a request, serves tool calls, returns the answer.
 
-Combines `process.py` and `protocol.py`. The thread that sends a request also reads the answer: a separate
+Combines `process.py`, `protocol.py` and `writer.py`. The thread that sends a request also reads the answer: a separate
 reader thread would double the time of a small call. Nothing is lost, because the sandbox sends only during a
 request, and blocks while a tool runs for it; what it sends at another time is a breach of the protocol. One thread
 drains stderr, where the process says why it ends itself.
@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, NoReturn, TypeVar
 
-from sandbox_runtime.buffers import Part
 from sandbox_runtime.engine import deno as executable
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import ProtocolError, SandboxDiedError, SandboxStartError
@@ -27,20 +26,15 @@ from sandbox_runtime.rpc.deaths import death_error, exit_cause, sentence
 from sandbox_runtime.rpc.messages import (
     Asset,
     Initialize,
-    Interrupt,
     Notification,
     Request,
     Run,
-    Settle,
-    ToolInterrupted,
     ToolRaised,
     ToolReturned,
 )
-from sandbox_runtime.rpc.open_calls import OpenCalls
 from sandbox_runtime.rpc.process import Process
 from sandbox_runtime.rpc.protocol import Connection
 from sandbox_runtime.rpc.sandbox_messages import (
-    MAX_SEEN,
     FromSandbox,
     Output,
     Refusal,
@@ -48,6 +42,7 @@ from sandbox_runtime.rpc.sandbox_messages import (
     ToolCall,
     parse_done,
 )
+from sandbox_runtime.rpc.writer import Writer
 from sandbox_runtime.threads import start_thread
 from sandbox_runtime.truncation import printable
 
@@ -118,12 +113,6 @@ class Channel:
         frame_bytes = limits.frame_bytes + FRAME_OVERHEAD_BYTES
         self._connection = Connection(frame_bytes, limits.memory_bytes)
         self._inbox: deque[FromSandbox] = deque()
-        # Guards stdin, and what decides about writing to it: frames are written one at a time, and an answer
-        # never after the next request.
-        self._write_lock = threading.Lock()
-        self._calls = OpenCalls()
-        self._relayed = engine.relayed
-        self._interrupts = 0  # sent since the last `Settle`
         # Held while the pipes are in use; after the process's end the last user closes them.
         self._asking = threading.RLock()
         self._closed = False
@@ -141,6 +130,13 @@ class Channel:
             )
         except OSError as error:
             raise SandboxStartError(f"Cannot start {engine.deno}: {error}") from error
+        self._writer = Writer(
+            self._process,
+            self._connection,
+            limits.start_seconds,
+            self._end_stuck,
+            relayed=engine.relayed,
+        )
         self._stderr = start_thread(self._process.drain_stderr, f"sandbox-{self.pid}-stderr")
         try:
             self._initialize(engine, seed)
@@ -171,7 +167,7 @@ class Channel:
             output_chars=limits.output_chars,
             value_bytes=limits.frame_bytes,
             seed=seed,
-            relayed=self._relayed,
+            relayed=engine.relayed,
             assets=engine.file_names,
         )
         followers = (Asset(name, [data]) for name, data in engine.files())
@@ -209,18 +205,17 @@ class Channel:
         if self._inbox:
             self._fail("protocol", "it sent messages after its answer")
         runs = isinstance(trip.request, Run)
-        if runs and self._interrupts:
-            settle, self._interrupts = Settle(self._interrupts), 0
+        if runs and (settle := self._writer.settle()) is not None:
             self._round_trip(RoundTrip(settle, parse_done, trip.patience))
         watch = CellWatch(trip.most_seconds, time.monotonic())
         request_id, pieces = self._connection.request(trip.request)
         self._output = self._empty_output()
         self._room = self.limits.output_chars
         self._answered = False
-        self._write(pieces, OpenCalls(request_id if runs else None))
+        self._writer.begin_request(pieces, request_id if runs else None)
         try:
             for follower in trip.followers:
-                self._write(self._connection.notification(follower))
+                self._writer.tell(follower)
             while True:
                 match self._next(trip, watch):
                     case ToolCall() as call if trip.serve is not None:
@@ -232,18 +227,12 @@ class Channel:
                     case _:
                         self._fail("protocol", "it sent an unexpected message")
         finally:
-            with self._write_lock:
-                self._calls = OpenCalls()
+            self._writer.end_request()
 
     def _serve(self, call: ToolCall, serve: ServeCall, accept: Callable[[], object]) -> None:
         try:
-            with self._write_lock:
-                self._calls.begin(call)
-                if call.seen < min(self._interrupts, MAX_SEEN):  # the signal is still on its way
-                    self._calls.claim(call.id)
-                    self._write_interrupted(call.id, self._interrupts)
-                    return
-                accept()
+            if not self._writer.begin_call(call, accept):
+                return
         except ProtocolError as error:
             self._fail("protocol", str(error))
         if (answer := serve(call)) is not None:
@@ -257,15 +246,12 @@ class Channel:
 
     def answer(self, message: ToolReturned | ToolRaised) -> None:
         """Sends the answer to a tool call, from any thread; one that comes too late, or second, is dropped."""
-        pieces = self._connection.answer(message)
-        with self._write_lock:
-            if self._calls.claim(message.call):
-                self._write_now(pieces)
+        self._writer.answer(message)
 
     def tell(self, message: Notification) -> None:
         """Sends a notification. If the process has ended, the next request raises the error."""
         try:
-            self._write(self._connection.notification(message))
+            self._writer.tell(message)
         except BaseException:
             self.close()  # in the middle of a frame
             raise
@@ -273,31 +259,10 @@ class Channel:
     def interrupt(self, detach: Callable[[], object] = lambda: None) -> None:
         """Requests the running cell to stop. Does nothing if none runs.
 
-        A cell that is blocked in a tool call gets an answer at once. Any other is reached by a signal of its
-        process, or by a frame where the main thread reads them; the calls that it awaits are answered too. A call that
-        it makes before the signal has come is answered when it arrives here (`_serve`): a blocked cell sees no signal.
-
         Args:
             detach: Called if a cell runs: from here on its calls have no use for their results.
         """
-        with self._write_lock:
-            if self._calls.request is None:
-                return
-            detach()
-            blocking = self._calls.claim_blocking()
-            if blocking is not None:
-                self._write_interrupted(blocking)
-            else:
-                self._interrupts += 1
-                if self._relayed:
-                    self._write_now(self._connection.notification(Interrupt()))
-                else:
-                    self._process.interrupt()
-            for call in self._calls.claim_all():
-                self._write_interrupted(call, self._interrupts)
-
-    def _write_interrupted(self, call: int, signals: int = 0) -> None:
-        self._write_now(self._connection.answer(ToolInterrupted(call, signals)))
+        self._writer.interrupt(detach)
 
     def close(self) -> None:
         """Ends the process, if it has not ended, and waits for that. Never hangs."""
@@ -313,26 +278,8 @@ class Channel:
         """Closes the pipes unless a request is in progress: their descriptors would be reused."""
         if not self._asking.acquire(blocking=False):
             return  # the thread that holds the lock calls this when its request is done
-        if self._write_lock.acquire(timeout=JOIN_SECONDS):  # a writer sees that the process is gone
-            self._process.release()
-            self._write_lock.release()
+        self._writer.release(JOIN_SECONDS)
         self._asking.release()
-
-    def _write(self, pieces: list[Part], calls: OpenCalls | None = None) -> None:
-        """Writes a frame. A request comes with the calls that may be made while it is worked on."""
-        with self._write_lock:
-            self._calls = calls or self._calls
-            self._write_now(pieces)
-
-    def _write_now(self, pieces: list[Part]) -> None:
-        """Writes a frame; the caller holds the lock."""
-        try:
-            self._process.write(pieces, self.limits.start_seconds)
-        except TimeoutError as error:
-            self._death = self._death_error("silent", str(error).rstrip("."))
-            self._process.kill()
-        except OSError:
-            return  # the reader notices the end of the process, and knows its cause
 
     def _next(self, trip: RoundTrip[Any], watch: CellWatch) -> FromSandbox:
         """Returns the next message. Raises `SandboxDiedError` when there are no more."""
@@ -367,6 +314,11 @@ class Channel:
             silent_at = now + trip.patience
         return self._inbox.popleft()
 
+    def _end_stuck(self, text: str) -> None:
+        """Ends a process that does not read what is written to it."""
+        self._death = self._death_error("silent", text)
+        self._process.kill()
+
     def _fail(self, reason: str, text: str) -> NoReturn:
         self._process.kill()
         raise self._death_error(reason, text)
@@ -399,7 +351,7 @@ class Channel:
     def _keep_output(self, message: Output) -> None:
         """Keeps what the running cell prints. The sandbox sends no more than may be shown."""
         self._room -= len(message.text)
-        if message.request != self._calls.request or not message.text or self._room < 0:
+        if message.request != self._writer.running or not message.text or self._room < 0:
             raise ProtocolError("It sent output that no cell can have printed.")
         self._output.write(printable(message.text))
 

@@ -193,7 +193,7 @@ class TestInterrupts:
         with ThreadPoolExecutor(1) as pool:
             for _ in range(10):
                 running = pool.submit(failure, session, "while True: pass")
-                while session._line._process.channel._calls.request is None:
+                while session._line._process.channel._writer.running is None:
                     time.sleep(0)
                 session.interrupt()
                 assert running.result(20).error_type == "KeyboardInterrupt"
