@@ -10,23 +10,27 @@ No test looks at what the model says.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
 from dspy.streaming import StatusMessage
+from real_runs import (
+    QUESTIONS,
+    check_a_prompt_beyond_the_window,
+    check_a_run_out_of_time,
+    run,
+    run_while_killed,
+    usage_of,
+)
 
 from benchmarks.real_model.install import home, is_installed
 from benchmarks.real_model.proxy import PRICES, Proxy, command_of
 from benchmarks.real_model.proxy import home as proxy_home
 from benchmarks.real_model.recorder import Recorder
-from benchmarks.real_model.server import NAME, RealServer
+from benchmarks.real_model.server import RealServer
 from dspy_rlm import RLM, RunFailedError
-from dspy_rlm.testing import Action, PolicyServer, scripted
-from sandbox_runtime.helpers import start_thread
 
 pytestmark = [
     pytest.mark.real,
@@ -40,35 +44,12 @@ pytestmark = [
 
 WRONG_KEY = "sk-of-somebody-else-0123456789"
 
-QUESTIONS = [f"Write one short sentence about the number {number}." for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[RealServer]:
-    """The server, with two slots of 2,048 tokens."""
-    with RealServer(tokens=2_048, slots=2) as server:
-        yield server
-
 
 @pytest.fixture(scope="module")
 def chain(model) -> Iterator[tuple[Proxy, Recorder]]:
     """The proxy in front of a recorder in front of the server."""
     with Recorder(model.port) as recorder, Proxy(recorder.port) as proxy:
         yield proxy, recorder
-
-
-def run(cell: str, sub_lm: dspy.LM, **options: Any) -> dspy.Prediction:
-    """Runs one cell of a scripted root whose sub-LM is the real model."""
-    with PolicyServer({"root": scripted(Action("As the test wants.", cell))}) as server:
-        rlm = RLM("questions: list[str] -> answers: list[str]", sub_lm=sub_lm, **options)
-        rlm.set_lm(server.lm("root"))
-        return rlm(questions=QUESTIONS)
-
-
-def usage_of(report: Any) -> Any:
-    """The totals of the real model in a run."""
-    (found,) = [one for one in report.usage if one.model == f"openai/{NAME}"]
-    return found
 
 
 def grown(recorder: Recorder, before: tuple[int, int, int]) -> tuple[int, ...]:
@@ -131,16 +112,7 @@ class TestFailures:
     def test_a_prompt_beyond_the_window_is_an_observation(self, chain):
         """Only that item fails, with the server's reason; the others are answered, and the run submits."""
         proxy, _ = chain
-        prediction = run(
-            "SUBMIT(sub_llm_batched([questions[0], 'word ' * 9000, questions[1]]))",
-            proxy.lm(max_tokens=16),
-        )
-
-        first, second, third = prediction.answers
-        assert second.startswith("[ERROR]")
-        assert "context" in second
-        assert not first.startswith("[ERROR]")
-        assert not third.startswith("[ERROR]")
+        check_a_prompt_beyond_the_window(proxy.lm(max_tokens=16))
 
     @pytest.mark.parametrize("place", ["root", "sub-LM"])
     def test_a_wrong_key_ends_the_run_with_the_reason(self, chain, place):
@@ -164,33 +136,10 @@ class TestFailures:
 
     def test_a_run_out_of_time_frees_the_server_behind_the_proxy(self, model, chain):
         """Requests that a run gives up are cancelled through the proxy, too."""
-        with Proxy(model.port) as proxy, contextlib.suppress(RunFailedError):
-            run(
-                "SUBMIT(sub_llm_batched(['Write a very long story. ' + q for q in questions]))",
-                proxy.lm(max_tokens=1_500),
-                max_seconds=5,
-            )
-
-            until = time.monotonic() + 300
-            while model.busy() and time.monotonic() < until:
-                time.sleep(0.2)
-            assert model.busy() == 0
+        with Proxy(model.port) as proxy:
+            check_a_run_out_of_time(proxy.lm(max_tokens=1_500), model)
 
     def test_a_server_that_is_killed_fails_only_what_it_had_not_answered(self):
         """Answers before the kill are kept; the others are errors in place; the run goes on and submits."""
         with RealServer(tokens=1_024, slots=1) as server, Proxy(server.port) as proxy:
-
-            def kill() -> None:
-                while server.counts()[1] < 40:
-                    time.sleep(0.05)
-                server.kill()
-
-            start_thread(kill, "kill")
-            prediction = run(
-                "SUBMIT(sub_llm_batched(questions))", proxy.lm(max_tokens=24), max_concurrency=1
-            )
-
-        failed = [answer for answer in prediction.answers if answer.startswith("[ERROR]")]
-        assert prediction.run.status == "submitted"
-        assert 0 < len(failed) < len(QUESTIONS)
-        assert prediction.answers.index(failed[0]) == len(QUESTIONS) - len(failed)
+            run_while_killed(proxy.lm(max_tokens=24), server)

@@ -9,20 +9,23 @@ The model's answers are of no interest here, and no test looks at one: what is c
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
+from real_runs import (
+    QUESTIONS,
+    check_a_prompt_beyond_the_window,
+    check_a_run_out_of_time,
+    run,
+    run_while_killed,
+    usage_of,
+)
 
 from benchmarks.real_model.install import home, is_installed
 from benchmarks.real_model.recorder import Recorder
-from benchmarks.real_model.server import NAME, RealServer
+from benchmarks.real_model.server import RealServer
 from dspy_rlm import RLM, RunFailedError
-from dspy_rlm.testing import Action, PolicyServer, scripted
-from sandbox_runtime.helpers import start_thread
 
 pytestmark = [
     pytest.mark.real,
@@ -34,29 +37,6 @@ pytestmark = [
     ),
 ]
 
-QUESTIONS = [f"Write one short sentence about the number {number}." for number in range(12)]
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[RealServer]:
-    """The server, with two slots of 2,048 tokens."""
-    with RealServer(tokens=2_048, slots=2) as server:
-        yield server
-
-
-def run(cell: str, sub_lm: dspy.LM, **options: Any) -> dspy.Prediction:
-    """Runs one cell of a scripted root whose sub-LM is the real model."""
-    with PolicyServer({"root": scripted(Action("As the test wants.", cell))}) as server:
-        rlm = RLM("questions: list[str] -> answers: list[str]", sub_lm=sub_lm, **options)
-        rlm.set_lm(server.lm("root"))
-        return rlm(questions=QUESTIONS)
-
-
-def usage_of(prediction: dspy.Prediction) -> Any:
-    """The totals of the real model in a run."""
-    (found,) = [one for one in prediction.run.usage if one.model == f"openai/{NAME}"]
-    return found
-
 
 class TestUsage:
     def test_the_ledger_has_the_servers_own_counts(self, model):
@@ -66,7 +46,7 @@ class TestUsage:
                 "SUBMIT(sub_llm_batched(questions))", recorder.lm(max_tokens=24), max_concurrency=4
             )
 
-        usage = usage_of(prediction)
+        usage = usage_of(prediction.run)
         assert (usage.calls, usage.input_tokens, usage.output_tokens) == recorder.totals
         assert usage.calls == len(QUESTIONS)
         assert all(prediction.answers)
@@ -76,7 +56,7 @@ class TestUsage:
         before = model.counts()[1]
         prediction = run("SUBMIT(sub_llm_batched(questions[:4]))", model.lm(max_tokens=16))
 
-        assert model.counts()[1] - before == usage_of(prediction).output_tokens
+        assert model.counts()[1] - before == usage_of(prediction.run).output_tokens
 
     def test_an_answer_is_the_same_at_temperature_zero(self, model):
         """So that figures of the benchmark can be repeated."""
@@ -126,47 +106,16 @@ class TestRoot:
 class TestLimits:
     def test_a_prompt_beyond_the_window_is_an_observation(self, model):
         """Only that item fails; the others are answered, and the run submits."""
-        prediction = run(
-            "SUBMIT(sub_llm_batched([questions[0], 'word ' * 9000, questions[1]]))",
-            model.lm(max_tokens=16),
-        )
-
-        first, second, third = prediction.answers
-        assert second.startswith("[ERROR]")
-        assert "context" in second
-        assert not first.startswith("[ERROR]")
-        assert not third.startswith("[ERROR]")
+        check_a_prompt_beyond_the_window(model.lm(max_tokens=16))
 
     def test_a_run_out_of_time_frees_the_server(self, model):
         """Requests that a run gives up are cancelled: the slots are free soon after, not when the replies are done."""
-        with contextlib.suppress(RunFailedError):
-            run(
-                "SUBMIT(sub_llm_batched(['Write a very long story. ' + q for q in questions]))",
-                model.lm(max_tokens=1_500),
-                max_seconds=5,
-            )
-
-        until = time.monotonic() + 300
-        while model.busy() and time.monotonic() < until:
-            time.sleep(0.2)
-        assert model.busy() == 0
+        check_a_run_out_of_time(model.lm(max_tokens=1_500), model)
 
     def test_a_server_that_is_killed_fails_only_what_it_had_not_answered(self):
         """Answers before the kill are kept; the others are errors in place; the run goes on and submits."""
         with RealServer(tokens=1_024, slots=1) as server:
+            prediction = run_while_killed(server.lm(max_tokens=24), server)
 
-            def kill() -> None:
-                while server.counts()[1] < 40:
-                    time.sleep(0.05)
-                server.kill()
-
-            start_thread(kill, "kill")
-            prediction = run(
-                "SUBMIT(sub_llm_batched(questions))", server.lm(max_tokens=24), max_concurrency=1
-            )
-
-        failed = [answer for answer in prediction.answers if answer.startswith("[ERROR]")]
-        assert prediction.run.status == "submitted"
-        assert 0 < len(failed) < len(QUESTIONS)
-        assert len(prediction.run.sub_calls) >= len(QUESTIONS) - len(failed)
-        assert prediction.answers.index(failed[0]) == len(QUESTIONS) - len(failed)
+        failed = sum(answer.startswith("[ERROR]") for answer in prediction.answers)
+        assert len(prediction.run.sub_calls) >= len(QUESTIONS) - failed
