@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,101 +49,65 @@ class FailedRow:
 
 def honest_table(rows: Sequence[Row]) -> list[str]:
     """Returns the rows as Markdown."""
-    head = (
-        "task",
-        "tokens",
-        "score",
-        "published rule",
-        "turns",
-        "sub-calls",
-        "root tokens a turn",
-        "sub tokens",
-        "s",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        cells = (
-            row.task,
-            f"{row.tokens:,}",
-            f"{row.score:.3g}",
-            f"{row.official:.3g}",
-            f"{row.turns:.3g}",
-            f"{row.calls:.3g}",
-            f"{row.root_tokens_per_turn:,.0f}",
-            f"{row.sub_tokens:,.0f}",
-            f"{row.seconds:.1f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    columns: dict[str, Callable[[Row], str]] = {
+        "task": lambda row: row.task,
+        "tokens": lambda row: f"{row.tokens:,}",
+        "score": lambda row: f"{row.score:.3g}",
+        "published rule": lambda row: f"{row.official:.3g}",
+        "turns": lambda row: f"{row.turns:.3g}",
+        "sub-calls": lambda row: f"{row.calls:.3g}",
+        "root tokens a turn": lambda row: f"{row.root_tokens_per_turn:,.0f}",
+        "sub tokens": lambda row: f"{row.sub_tokens:,.0f}",
+        "s": lambda row: f"{row.seconds:.1f}",
+    }
+    return _table(columns, rows)
 
 
 def failed_table(rows: Sequence[FailedRow]) -> list[str]:
     """Returns the rows as Markdown."""
-    head = (
-        "task",
-        "way to fail",
-        "score",
-        "published rule",
-        "end",
-        "turns",
-        "sub-calls",
-        "tokens, to honest",
-        "in the run",
-        "in the record",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        cells = (
-            row.task,
-            row.failure,
-            f"{row.score:.2f}",
-            f"{row.official:.2f}",
-            row.ended,
-            str(row.turns),
-            str(row.calls),
-            f"{row.tokens:,} ({row.tokens / row.honest_tokens:.1f}x)",
-            "; ".join(row.reactions).replace("|", "/") or "nothing",
-            ", ".join(row.reported) or "nothing",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    columns: dict[str, Callable[[FailedRow], str]] = {
+        "task": lambda row: row.task,
+        "way to fail": lambda row: row.failure,
+        "score": lambda row: f"{row.score:.2f}",
+        "published rule": lambda row: f"{row.official:.2f}",
+        "end": lambda row: row.ended,
+        "turns": lambda row: str(row.turns),
+        "sub-calls": lambda row: str(row.calls),
+        "tokens, to honest": lambda row: f"{row.tokens:,} ({row.tokens / row.honest_tokens:.1f}x)",
+        "in the run": lambda row: "; ".join(row.reactions).replace("|", "/") or "nothing",
+        "in the record": lambda row: ", ".join(row.reported) or "nothing",
+    }
+    return _table(columns, rows)
 
 
 def ways_table(rows: Sequence[FailedRow]) -> list[str]:
     """Returns a table of the ways to fail: what all tasks have together, with the number of tasks where they differ."""
-    head = (
-        "way to fail",
-        "tasks",
-        "score",
-        "end",
-        "turns",
-        "sub-calls",
-        "tokens, to honest",
-        "in the run",
-        "in the record",
-    )
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for way in dict.fromkeys(row.failure for row in rows):
-        of_way = [row for row in rows if row.failure == way]
-        cells = (
-            way,
-            str(len(of_way)),
-            _each(f"{row.score:.2g}" for row in of_way),
-            _each(row.ended for row in of_way),
-            _span([row.turns for row in of_way], "d"),
-            _span([row.calls for row in of_way], ",d"),
-            _span([row.tokens / row.honest_tokens for row in of_way], ".2g") + "x",
-            _each(", ".join(text.split(":")[0] for text in row.reactions) for row in of_way),
-            _each(", ".join(sorted(set(row.reported))) for row in of_way),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+    ways = [
+        [row for row in rows if row.failure == way]
+        for way in dict.fromkeys(row.failure for row in rows)
+    ]
+    columns: dict[str, Callable[[list[FailedRow]], str]] = {
+        "way to fail": lambda way: way[0].failure,
+        "tasks": lambda way: str(len(way)),
+        "score": lambda way: _each(f"{row.score:.2g}" for row in way),
+        "end": lambda way: _each(row.ended for row in way),
+        "turns": lambda way: _span([row.turns for row in way], "d"),
+        "sub-calls": lambda way: _span([row.calls for row in way], ",d"),
+        "tokens, to honest": lambda way: (
+            _span([row.tokens / row.honest_tokens for row in way], ".2g") + "x"
+        ),
+        "in the run": lambda way: _each(
+            ", ".join(text.split(":")[0] for text in row.reactions) for row in way
+        ),
+        "in the record": lambda way: _each(", ".join(sorted(set(row.reported))) for row in way),
+    }
+    return _table(columns, ways)
 
 
 def tokens_table(rows: Sequence[FailedRow]) -> list[str]:
     """Returns a table of tasks and ways to fail: the tokens, as a multiple of the honest policy's."""
     ways = list(dict.fromkeys(row.failure for row in rows))
-    lines = [f"| task | honest | {' | '.join(ways)} |", "|---" * (len(ways) + 2) + "|"]
+    lines = _head(["task", "honest", *ways])
     for task in dict.fromkeys(row.task for row in rows):
         of_task = {row.failure: row for row in rows if row.task == task}
         honest = f"{next(iter(of_task.values())).honest_tokens:,}"
@@ -148,8 +115,21 @@ def tokens_table(rows: Sequence[FailedRow]) -> list[str]:
             f"{of_task[way].tokens / of_task[way].honest_tokens:.2g}x" if way in of_task else ""
             for way in ways
         )
-        lines.append(f"| {task} | {honest} | {' | '.join(cells)} |")
+        lines.append(_line([task, honest, *cells]))
     return lines
+
+
+def _table(columns: Mapping[str, Callable[[T], str]], rows: Sequence[T]) -> list[str]:
+    """Returns rows as Markdown: the titles of the columns, each with the text of its cells."""
+    return _head(columns) + [_line(cell(row) for cell in columns.values()) for row in rows]
+
+
+def _head(titles: Collection[str]) -> list[str]:
+    return [_line(titles), "|---" * len(titles) + "|"]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _each(texts: Iterable[str]) -> str:
