@@ -44,19 +44,24 @@ def _gepa(proposal: str, selector: str = "round_robin") -> Compile:
     return compile_it
 
 
+def make_mipro(server: PolicyServer, demos: int, threads: int) -> dspy.MIPROv2:
+    """Creates MIPROv2 with the proposer that replaces instructions, and with that many demonstrations."""
+    return dspy.MIPROv2(
+        metric=metric,
+        prompt_model=server.lm("replace"),
+        task_model=server.lm("root"),
+        auto=None,
+        num_candidates=2,
+        max_bootstrapped_demos=demos,
+        max_labeled_demos=demos,
+        num_threads=threads,
+    )
+
+
 def _mipro(demos: int) -> Compile:
     def compile_it(student: dspy.Module, server: PolicyServer) -> dspy.Module:
-        optimizer = dspy.MIPROv2(
-            metric=metric,
-            prompt_model=server.lm("replace"),
-            task_model=server.lm("root"),
-            auto=None,
-            num_candidates=2,
-            max_bootstrapped_demos=demos,
-            max_labeled_demos=demos,
-            num_threads=1,
-        )
         data = {"trainset": TRAINSET[:2], "valset": DEVSET}
+        optimizer = make_mipro(server, demos, threads=1)
         return optimizer.compile(student, **data, num_trials=2, minibatch=False)
 
     return compile_it

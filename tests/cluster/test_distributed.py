@@ -13,8 +13,8 @@ import dspy
 import pytest
 
 import dspy_rlm
-from benchmarks.counting import COUNT, DEVSET, KEYWORD, TRAINSET, make_server, score
-from benchmarks.counting import metric as counts_right
+from benchmarks.counting import DEVSET, KEYWORD, TRAINSET, make_server, score
+from benchmarks.optimizers import make_mipro, ours
 from dspy_rlm.errors import InputError, RunFailedError
 from dspy_rlm.testing import (
     Action,
@@ -185,19 +185,10 @@ class TestOptimizers:
         """A worker runs the candidate of each trial, with its instruction and the demonstrations of workers' traces."""
         pytest.importorskip("optuna", reason="optuna is not installed: pip install optuna")
         with make_server() as server:
-            rlm = dspy_rlm.RLM(COUNT, max_iterations=3)
+            rlm = ours()
             rlm.set_lm(server.lm("root"))
             program = dspy_rlm.ray.distributed(rlm, runs_per_worker=4)
-            mipro = dspy.MIPROv2(
-                metric=counts_right,
-                prompt_model=server.lm("replace"),
-                task_model=server.lm("root"),
-                auto=None,
-                num_candidates=2,
-                max_bootstrapped_demos=demos,
-                max_labeled_demos=demos,
-                num_threads=4,
-            )
+            mipro = make_mipro(server, demos, threads=4)
             before = score(program)
             better = mipro.compile(
                 program, trainset=TRAINSET, valset=DEVSET, num_trials=3, minibatch=False
