@@ -38,6 +38,8 @@ settings.register_profile("push", deadline=None, max_examples=30)
 settings.register_profile("nightly", deadline=None, max_examples=300)
 settings.load_profile("push")
 
+pytest_plugins = ["tests.object_store"]
+
 # The selection of `addopts`, if the command line says nothing else.
 WITHOUT_NIGHTLY = "not nightly"
 

@@ -1,4 +1,7 @@
-"""A real object store for nightly tests: moto's S3 server, in a process of its own."""
+"""A real object store for nightly tests: moto's S3 server, in a process of its own.
+
+`tests/conftest.py` loads its fixtures for all tests.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 BUCKET = "texts"
 
@@ -50,3 +56,29 @@ def object_store() -> Iterator[dict[str, str]]:
     finally:
         server.terminate()
         server.wait()
+
+
+@pytest.fixture(scope="module")
+def object_store_variables() -> Iterator[dict[str, str]]:
+    """The environment variables of the clients of a running store."""
+    pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
+    with object_store() as variables:
+        yield variables
+
+
+@pytest.fixture
+def bucket(object_store_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The client of an empty bucket, whose credentials are in the environment."""
+    obstore = pytest.importorskip("obstore", reason="obstore is not installed")
+    for name, value in object_store_variables.items():
+        monkeypatch.setenv(name, value)
+    store = obstore.store.from_url(f"s3://{BUCKET}")
+    delete_all(store)
+    return store
+
+
+def delete_all(store: Any) -> None:
+    """Deletes all objects of a bucket."""
+    for batch in store.list():
+        for one in batch:
+            store.delete(one["path"])

@@ -12,7 +12,7 @@ import dspy_rlm
 from dspy_rlm.limiting.quota import Rate
 from dspy_rlm.ray.engine import RayEngine
 from dspy_rlm.testing import Action, Observation, PolicyServer, Task, policy
-from tests.object_store import BUCKET, object_store
+from tests.object_store import BUCKET
 
 pytestmark = [
     pytest.mark.nightly,
@@ -56,19 +56,14 @@ def test_a_job_runs_on_the_cluster(ray_cluster, server, tmp_path):
 
 
 def test_a_job_in_object_storage_goes_on_with_another_driver(
-    ray_cluster, server, tmp_path, monkeypatch
+    ray_cluster, server, tmp_path, monkeypatch, bucket
 ):
     """Workers need no access to the storage: the driver writes what they answer."""
-    pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
-    pytest.importorskip("obstore", reason="obstore is not installed")
     out = f"s3://{BUCKET}/jobs/ray"
-    with object_store() as variables:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        for machine, count in [("first", 3), ("second", 6)]:
-            monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / machine))
-            report = dspy_rlm.batch(program(server), rows(count), out=out, key="id", engine="ray")
-        counts = [row["count"] for row in report]
+    for machine, count in [("first", 3), ("second", 6)]:
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / machine))
+        report = dspy_rlm.batch(program(server), rows(count), out=out, key="id", engine="ray")
+    counts = [row["count"] for row in report]
 
     assert counts == list(range(6))
     assert report.skipped == 3

@@ -23,32 +23,12 @@ from dspy_rlm.jobs.object_claim import Claim
 from dspy_rlm.testing import Action, PolicyServer, scripted
 from sandbox_runtime.helpers import Store, address_of
 from tests.jobs.fake_engine import FakeEngine
-from tests.object_store import BUCKET, object_store
+from tests.object_store import BUCKET, delete_all
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(600)]
 
-pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
-obstore = pytest.importorskip("obstore", reason="obstore is not installed")
-
 ROOT = Path(__file__).parents[2]
 OUT = f"s3://{BUCKET}/jobs/one"
-
-
-@pytest.fixture(scope="module")
-def variables():
-    """Starts the store; returns the environment variables of its clients."""
-    with object_store() as variables:
-        yield variables
-
-
-@pytest.fixture
-def bucket(variables, monkeypatch):
-    """Returns the client of an empty bucket."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    store = obstore.store.from_url(f"s3://{BUCKET}")
-    delete(store)
-    return store
 
 
 @pytest.fixture
@@ -72,11 +52,6 @@ def rlm():
 def names(store, prefix=""):
     """Returns the objects by name."""
     return sorted(one["path"] for batch in store.list(prefix) for one in batch)
-
-
-def delete(store):
-    for name in names(store):
-        store.delete(name)
 
 
 def rows(count, size=1):
@@ -155,7 +130,7 @@ class TestJobs:
     def test_a_job_that_was_removed_begins_anew(self, bucket, machine, rlm):
         """The copy on this machine is not the job."""
         run(rlm, 3)
-        delete(bucket)
+        delete_all(bucket)
 
         _, ran = run(rlm, 2)
 

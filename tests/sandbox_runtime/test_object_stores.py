@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 
 import pytest
 
 from sandbox_runtime import Directory, TextChangedError, TextFile, open_session
 from sandbox_runtime.texts.objects.kept_index import SUFFIX
-from tests.object_store import BUCKET, object_store
+from tests.object_store import BUCKET
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(300)]
-
-pytest.importorskip("moto", reason="moto is not installed: pip install 'moto[server]'")
-obstore = pytest.importorskip("obstore", reason="obstore is not installed")
-
-
-@pytest.fixture(scope="module")
-def variables() -> Iterator[dict[str, str]]:
-    """Starts the store."""
-    with object_store() as variables:
-        yield variables
-
-
-@pytest.fixture
-def bucket(variables, monkeypatch):
-    """Returns the client of an empty bucket, whose credentials are in the environment."""
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    store = obstore.store.from_url(f"s3://{BUCKET}")
-    for batch in store.list():
-        for one in batch:
-            store.delete(one["path"])
-    return store
 
 
 def test_a_text_is_read_in_ranges_and_its_index_is_kept(bucket):
