@@ -34,7 +34,7 @@ class Outcome:
     sub_tokens: int
     seconds: float
     outputs: tuple[str, ...] = field(default=(), repr=False)
-    """What each cell printed, with the notes of the engine."""
+    """The printed text of each cell, with the notes of the engine."""
     reported: tuple[str, ...] = ()
     """The kinds of waste that `dspy-rlm diagnose` finds in the run's journal, if there was one."""
 

@@ -23,7 +23,7 @@ class Finding:
 
     text: str
     advice: str
-    """What a person can do: settings, models, tools."""
+    """The advice for a person: settings, models, tools."""
 
     number: int
     """The number of times that it was found."""
@@ -47,7 +47,7 @@ class Finding:
     """Seconds that it cost; None if it is not known to cost any."""
 
     hint: str = ""
-    """What instructions can do, for an LM that writes them; empty if they can do nothing."""
+    """The advice for an LM that writes instructions; empty if instructions cannot change it."""
 
 
 @dataclasses.dataclass

@@ -63,7 +63,7 @@ class Ended:
     """The end of the process."""
 
     problem: str
-    """How it failed, such as "took longer than 300 s"; empty if it ended by itself without an error."""
+    """The failure, such as "took longer than 300 s"; empty if it ended by itself without an error."""
 
     message: str
     """The end of its stderr."""

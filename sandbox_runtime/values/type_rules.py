@@ -76,7 +76,7 @@ class CodeType:
 
 
 Rule: TypeAlias = HandleType | ValueType | CodeType
-"""How values of one type cross to the sandbox. The first rule whose class a value is an instance of applies."""
+"""A rule by which values of one type cross to the sandbox. The first rule whose class a value is an instance of applies."""
 
 
 def _check_type(kind: object) -> None:

@@ -83,7 +83,7 @@ class TestOrder:
         assert run_here("config", "max-cost").stdout == "0.5\n"
 
     def test_the_defaults_are_those_of_an_rlm(self):
-        """What `config` calls a default is what an RLM has without an argument."""
+        """The defaults that `config` shows are those of an RLM without arguments."""
         from dspy_rlm import RLM
 
         rlm = RLM("a -> b")

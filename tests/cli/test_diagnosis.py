@@ -143,7 +143,7 @@ def test_inputs_that_no_code_names():
 
 
 def test_repeats_have_their_price():
-    """What repeats cost is known where the calls have a cost; cached ones cost nothing."""
+    """The cost of repeated calls is known if each of them has a cost; cached ones cost nothing."""
 
     def paid(cost, cached=False):
         attempt = AttemptRecord(0.0, 2.0, cost=cost, cached=cached, input_tokens=1, output_tokens=1)

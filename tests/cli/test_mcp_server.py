@@ -385,7 +385,7 @@ class TestRoots:
 
 class TestCaps:
     def test_the_total_is_kept_by_runs_at_once(self):
-        """What a run may cost is reserved; what it has not spent is free again, an unknown cost is not."""
+        """The most that a run may cost is reserved until its end; then the unspent part is free again, unless the cost is unknown."""
         caps = Caps({"max_cost": 0.6}, total_cost=1.0)
         with caps.run(caps.lowered({}).limits) as (first, spent):
             assert first["max_cost"] == 0.6

@@ -97,7 +97,7 @@ class TestServer:
         assert _windows({"data": [row, 3, {"id": ""}]}) == {"m": window}
 
     def test_no_server(self):
-        """What does not answer, or not in this form, is a problem and no crash."""
+        """A server that does not answer, or not in the expected form, is reported as an error."""
         assert "refused" in listed_at("http://127.0.0.1:1/v1", None).problem
         assert listed_at("file:///etc", None).problem
         with pytest.raises(ValueError, match="not a list"):

@@ -247,7 +247,7 @@ class TestMistakes:
         assert counting.requests == []
 
     def test_a_wrong_key_ends_it(self, counting, run_here):
-        """Where every run fails, the reason is the error, not a score of 0."""
+        """If every run fails, the command reports the error, not a score of 0."""
         counting.fail("root", Fault(status=401, times=None))
         done = run_here(*options(counting))
 
@@ -257,7 +257,7 @@ class TestMistakes:
 
 class TestIntervals:
     def test_pairs_tell_more_than_samples(self):
-        """Where each example gets better by the same, the difference is certain although the scores are not."""
+        """If each example improves by the same amount, the difference is certain although the scores are not."""
         before = [0.1, 0.9, 0.2, 0.8, 0.5]
         found = compared(before, [score + 0.1 for score in before])
 

@@ -1,4 +1,4 @@
-"""What the commands show of runs that go on: a tree on a terminal, lines with `--plain`, nothing with `--quiet`."""
+"""The view of runs in progress: a tree on a terminal, lines with `--plain`, nothing with `--quiet`."""
 
 from __future__ import annotations
 

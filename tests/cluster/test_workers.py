@@ -1,4 +1,4 @@
-"""Which worker gets a call, and what becomes of the calls in one that has died. The workers here are coroutines."""
+"""The choice of a worker for each call, and the calls of a worker that has died. The workers here are coroutines."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class TestSpecialFiles:
             load(tmp_path / "pipe", bounds=InputBounds(pipe_seconds=0.1))
 
     def test_a_pipe_is_read_to_its_end(self, tmp_path):
-        """What a program writes into a pipe is read, of any kind."""
+        """All data that a program writes into a pipe is read, and its kind is recognized."""
         os.mkfifo(tmp_path / "pipe")
 
         def write() -> None:

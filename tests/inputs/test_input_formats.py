@@ -233,7 +233,7 @@ class TestCompressed:
     @pytest.mark.sampled(1)
     @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
     def test_a_table_in_it_is_a_table(self, write, compress):
-        """What is inside is read as if it stood alone, by its name without the suffix."""
+        """The compressed file is read like one that is not compressed, by its name without the suffix."""
         assert load(write("a.csv.gz", compress(b"a\n1\n"))) == [{"a": 1}]
         assert load(write("a.pdf.gz", compress(files.pdf(["x"])))).startswith("[page 1]")
 
@@ -333,7 +333,7 @@ class TestFolders:
         assert any(note.startswith("broken.docx is left out: ") for note in texts.notes)
 
     def test_ignored_files_are_left_out(self, write, tmp_path):
-        """What `.gitignore` names is left out unless it is wanted."""
+        """Files that `.gitignore` names are left out unless `gitignore` is false."""
         for name in (".git/HEAD", "a.log", "b.txt"):
             write(name, "x")
         write(".gitignore", "*.log\n")

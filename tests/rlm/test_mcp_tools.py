@@ -384,7 +384,7 @@ class TestInRuns:
             assert rlm(q="deep").a == "deep"
 
     def test_a_resumed_run_repeats_no_call(self, play, tmp_path):
-        """What a server has answered is in the journal."""
+        """The answers of a server are read from the journal."""
         journal, count = tmp_path / "run.jsonl", tmp_path / "count"
         with odd("counts", str(count)) as tools:
             rlm, _ = play(

@@ -43,7 +43,7 @@ def observed(result, signature="q -> n: int"):
 class TestMetadata:
     @pytest.mark.parametrize("result", ENDS)
     def test_the_shape_is_constant_and_has_no_content(self, result):
-        """Whether it failed, with type and line, and the size: neither text nor message of an error."""
+        """Only the outcome, the type and the line of an error, and the size are shown: no output, and no message of an error."""
         run, step = observed(result)
 
         assert SHAPE.fullmatch(step.output)

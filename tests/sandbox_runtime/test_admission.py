@@ -188,7 +188,7 @@ class TestAvailableBytes:
         return folder
 
     def test_a_machine(self, tmp_path):
-        """What could be had without swapping, not only what nobody uses."""
+        """All memory that can be allocated without swapping counts, not only the unused memory."""
         assert available_bytes(self.system(tmp_path, self.MEMINFO)) == 3000 * 1024
 
     def test_a_container(self, tmp_path):
@@ -209,5 +209,5 @@ class TestAvailableBytes:
 
     @pytest.mark.parametrize("meminfo", [None, "", "MemAvailable:", "MemAvailable: many kB"])
     def test_another_system(self, tmp_path, meminfo):
-        """Where nothing says it, it is not known."""
+        """The available memory is unknown if no file of the system states it."""
         assert available_bytes(self.system(tmp_path, meminfo)) is None

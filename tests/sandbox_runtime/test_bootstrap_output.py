@@ -149,7 +149,7 @@ class TestBlocks:
         assert roomy.output(code) == "kp" * 2_000
 
     def test_a_pause_ends_it(self, roomy):
-        """Where a block takes long to fill, text does not wait for it."""
+        """Text does not wait for a block that takes long to fill."""
         code = f"import sys, time\n{BURST}\nfor n in range(3):\n    time.sleep(0.03); sys.stdout.flush(); print('x')\nlook()"
         seen = []
         roomy.register({"look": lambda: seen.append(sys_stdout_collects(roomy))}, None)

@@ -212,7 +212,7 @@ class TestLastOutput:
 
 
 class TestOutOfTurn:
-    """What a sandbox says in the wrong place, or for another request, ends its process."""
+    """A message in the wrong place, or for another request, ends the process that sent it."""
 
     @pytest.mark.parametrize(
         "frame",
@@ -282,7 +282,7 @@ class TestOutOfTurn:
             run(channel)
 
     def test_half_a_frame_and_the_end_of_the_pipe(self, talk):
-        """What is not whole is never looked at."""
+        """An incomplete frame is never decoded."""
         channel = talk(before=[[OUTPUT, 0, None, "whole\n"]], bytes="\xd1\x02\0\0\1", code=9)
 
         with pytest.raises(SandboxDiedError, match="ended with code 9") as caught:
@@ -297,7 +297,7 @@ class TestOutOfTurn:
 
 
 class TestExitCodes:
-    """Why a process ended itself is its exit code, which no frame can say."""
+    """The exit code of a process, and no frame, states the reason for which it ended itself."""
 
     @pytest.mark.parametrize(("code", "reason"), EXIT_REASONS.items())
     def test_reasons(self, talk, code, reason):

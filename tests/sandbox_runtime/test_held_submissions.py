@@ -26,7 +26,7 @@ def submit(session, code):
 
 
 class TestValues:
-    """What arrives is what was submitted, whichever way it takes."""
+    """A submitted value arrives unchanged by each of the ways that it can take."""
 
     def test_records(self, session):
         """Texts, numbers, truth values and None, in lists and dicts."""

@@ -177,7 +177,7 @@ class TestRefusals:
             read(data)
 
     def test_bytes_after_a_frame(self):
-        """What follows a frame is a frame."""
+        """Only a frame may follow a frame."""
         with pytest.raises(ProtocolError, match="not a frame"):
             read(whole(body=b"{}") + b"\n")
 

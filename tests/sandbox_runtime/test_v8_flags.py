@@ -45,7 +45,7 @@ def later_deno(engine, tmp_path):
 
 
 class TestKnown:
-    """What a Deno has printed decides which flags it gets."""
+    """The flags that a Deno has printed decide which ones are passed to it."""
 
     def test_one_that_is_gone(self):
         """A flag that is not among the printed ones is left out; its value does not matter."""
@@ -83,7 +83,7 @@ class TestLaterDeno:
             assert session.run_cell("1 + 1") == Completed("2\n")
 
     def test_a_layer_of_defence_is_never_left_out(self, engine, tmp_path):
-        """What a sandbox relies on is passed even if V8 says that it does not know it."""
+        """A flag that a sandbox relies on is passed even if V8 does not list it."""
         path = tmp_path / "deno"
         path.write_text("#!/bin/sh\necho '  --stack-size (size)'\n")
         path.chmod(0o755)

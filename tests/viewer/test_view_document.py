@@ -435,7 +435,7 @@ class TestFigures:
         assert root["steps"][1]["sub_runs"] == [1]
 
     def test_warnings_lead_to_their_places(self, lines: Lines):
-        """What `runs diagnose` finds is there, with links to the steps."""
+        """The document contains the findings of `runs diagnose`, with links to the steps."""
         lines.run()
         lines.step(1, "x", "", outcome="failed", error={"type": "E"})
         lines.end()

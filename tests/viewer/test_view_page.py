@@ -132,7 +132,7 @@ def hostile_run(lines: Lines, text: str) -> None:
 
 
 class TestHostileText:
-    """What a model writes is text, wherever it stands."""
+    """Everything that a model writes is shown as text, in every place of the page."""
 
     @pytest.mark.parametrize("text", HOSTILE)
     @pytest.mark.parametrize("redact", [False, True])

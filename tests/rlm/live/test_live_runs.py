@@ -211,7 +211,7 @@ class TestRuns:
 
 class TestChoosing:
     def test_without_a_terminal(self, capsys):
-        """Where stderr is no terminal, there are lines."""
+        """The view consists of lines if stderr is no terminal."""
         assert isinstance(display_for(True), PlainDisplay)
 
     def test_a_display_of_ones_own(self, watching):
