@@ -27,6 +27,7 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.sandbox_messages import CellEnd, Reply
 from sandbox_runtime.sandbox import CellResult, Completed, Failed, HostTool, OwnLines, Submitted
 from sandbox_runtime.sessions.checkpoint import Checkpoint
+from sandbox_runtime.sessions.recovery import RecoverableProcess
 from sandbox_runtime.sessions.supervisor import Supervisor
 from sandbox_runtime.tools.host_tools import HostTools
 from sandbox_runtime.truncation import bounded
@@ -70,7 +71,8 @@ class Session:
         """
         self._busy = threading.Lock()  # held while a request runs
         self._tools = HostTools(limits)
-        self._line = Supervisor(engine, limits, self._tools, restore, goes_on=goes_on)
+        process = RecoverableProcess(engine, limits, self._tools, restore, goes_on=goes_on)
+        self._line = Supervisor(process, self._tools)
         with self._closed_unless_opened():
             _check_names(*(tools or ()), *(outputs or ()))
             self._line.replace(tools or {}, outputs, types, loop)

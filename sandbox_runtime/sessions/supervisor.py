@@ -54,26 +54,13 @@ class Supervisor:
     One thread at a time; `interrupt` and `close` from any.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        limits: Limits,
-        tools: HostTools,
-        restore: Checkpoint | None,
-        *,
-        goes_on: bool = False,
-    ) -> None:
-        """Starts the process; nothing is declared in it yet. With `goes_on`, so do the random numbers of the state.
-
-        Raises:
-            CheckpointError: The state cannot be restored on this engine, or not within the limits.
-            SandboxStartError: The process did not start.
-        """
+    def __init__(self, process: RecoverableProcess, tools: HostTools) -> None:
+        """Takes a started process, and the host tools that it was created with."""
         self._tools = tools
         self._preparation = 1  # the number of the latest cell before the first
         self._next_number: int | None = None
         self._interrupted = False  # since the end of the last cell
-        self._process = RecoverableProcess(engine, limits, tools, restore, goes_on=goes_on)
+        self._process = process
 
     @property
     def engine(self) -> Engine:
