@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
@@ -30,38 +31,23 @@ def repeated_prompts(runs: Sequence[RunRecord]) -> Iterator[Finding]:
                 one.add(run, _place(call), [call])
             seen.add(call.digest)
     if one.places:
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "repeated_prompts",
-            f"{count(number, 'sub-call')} had the prompt of an earlier one in the same run",
+            f"{count(one.number, 'sub-call')} had the prompt of an earlier one in the same run",
             "Keep answers in a variable, or set memo= so that equal prompts are paid once.",
-            number,
-            one.shown,
-            "",
-            len(one.runs),
-            0,
-            one.cost,
-            one.seconds,
-            "Say to keep the answers of sub-calls in a variable, and not to ask the same again.",
+            hint="Say to keep the answers of sub-calls in a variable, and not to ask the same again.",
         )
 
 
 def cut_replies(runs: Sequence[RunRecord]) -> Iterator[Finding]:
     """Yields replies that ended at their limit of tokens, by model, with the share of its calls."""
     for model, one, total in _by_model(runs, lambda call: call.was_cut):
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "cut_replies",
-            f"{number} of {count(total, 'call')} of {model} had a reply that ended at the limit of tokens",
+            f"{one.number} of {count(total, 'call')} of {model} had a reply that ended at the limit of tokens",
             "Raise max_tokens of this LM, or ask for less in one prompt.",
-            number,
-            one.shown,
-            model,
-            len(one.runs),
-            0,
-            one.cost,
-            one.seconds,
-            "Say to ask a sub-LM for short answers, on smaller parts of the text.",
+            cause=model,
+            hint="Say to ask a sub-LM for short answers, on smaller parts of the text.",
         )
 
 
@@ -71,19 +57,12 @@ def malformed_replies(runs: Sequence[RunRecord]) -> Iterator[Finding]:
     A reply that was cut does not fit either; its cause is the limit, so it is counted there only.
     """
     for model, one, total in _by_model(runs, lambda call: False, _malformed):
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "malformed_replies",
-            f"{number} of {count(total, 'call')} of {model} had a reply that did not fit the types, and were repeated",
+            f"{one.number} of {count(total, 'call')} of {model} had a reply that did not fit the types, and were repeated",
             "A stronger sub-LM or simpler types help; a higher limit of tokens does not: these replies were whole.",
-            number,
-            one.shown,
-            model,
-            len(one.runs),
-            0,
-            one.cost,
-            one.seconds,
-            "Say to use plain types in typed sub-calls, and to describe each field.",
+            cause=model,
+            hint="Say to use plain types in typed sub-calls, and to describe each field.",
         )
 
 
@@ -95,19 +74,12 @@ def failed_calls(runs: Sequence[RunRecord]) -> Iterator[Finding]:
             if call.error is not None:
                 found.setdefault(call.error.type, Found()).add(run, _place(call), [call])
     for error, one in found.items():
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "failed_calls",
-            f"{count(number, 'LM call')} failed with {error}",
+            f"{count(one.number, 'LM call')} failed with {error}",
             "docs/faults.md says what each error of a server means.",
-            number,
-            one.shown,
-            error,
-            len(one.runs),
-            0,
-            one.cost,
-            one.seconds,
-            "Say to split texts that are too long for one prompt."
+            cause=error,
+            hint="Say to split texts that are too long for one prompt."
             if error == "ContextWindowExceededError"
             else "",
         )
@@ -126,19 +98,13 @@ def slow_calls(runs: Sequence[RunRecord]) -> Iterator[Finding]:
         return call.is_sub_call and seconds_of(call) > limit
 
     for model, one, _ in _by_model(runs, is_slow):
-        number = len(one.places)
-        yield Finding(
+        found = one.finding(
             "slow_calls",
-            f"{count(number, 'sub-call')} of {model} took far longer than the others of the run",
+            f"{count(one.number, 'sub-call')} of {model} took far longer than the others of the run",
             "A batch waits for its slowest call: look at their prompts, or at the limits of the server.",
-            number,
-            one.shown,
-            model,
-            len(one.runs),
-            0,
-            None,
-            one.seconds,
+            cause=model,
         )
+        yield dataclasses.replace(found, seconds=one.seconds)
 
 
 def _by_model(

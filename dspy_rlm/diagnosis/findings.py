@@ -71,9 +71,24 @@ class Found:
                 self.seconds += seconds_of(call)
 
     @property
-    def shown(self) -> tuple[str, ...]:
-        """The first places, each once."""
-        return tuple(dict.fromkeys(self.places))[:SHOWN_PLACES]
+    def number(self) -> int:
+        """The number of places."""
+        return len(self.places)
+
+    def finding(
+        self, kind: str, text: str, advice: str, *, cause: str = "", turns: int = 0, hint: str = ""
+    ) -> Finding:
+        """Returns the finding without a cost: what was found cost nothing of its own."""
+        shown = tuple(dict.fromkeys(self.places))[:SHOWN_PLACES]
+        runs = len(self.runs)
+        return Finding(kind, text, advice, self.number, shown, cause, runs, turns, hint=hint)
+
+    def costly_finding(
+        self, kind: str, text: str, advice: str, *, cause: str = "", turns: int = 0, hint: str = ""
+    ) -> Finding:
+        """Returns the finding with the cost and the seconds of its calls."""
+        found = self.finding(kind, text, advice, cause=cause, turns=turns, hint=hint)
+        return dataclasses.replace(found, cost=self.cost, seconds=self.seconds)
 
 
 def seconds_of(call: CallRecord) -> float:

@@ -31,15 +31,11 @@ def _little_shown(runs: Sequence[RunRecord]) -> Iterator[Finding]:
             if isinstance(fraction, (int, float)) and fraction < READ_FRACTION:
                 unread.setdefault(str(name), Found()).add(run, run.run_id)
     for name, one in unread.items():
-        number = len(one.places)
-        yield Finding(
+        yield one.finding(
             "unread_inputs",
-            f"no LM was shown more than half of {name!r} in {count(number, 'run')}",
+            f"no LM was shown more than half of {name!r} in {count(one.number, 'run')}",
             "That is right where code has searched it. Else set require_coverage=.",
-            number,
-            one.shown,
-            name,
-            len(one.runs),
+            cause=name,
             hint=f"Say how much of {name} has to be read, and how to divide it among sub-calls.",
         )
 
@@ -55,14 +51,10 @@ def _never_named(runs: Sequence[RunRecord]) -> Iterator[Finding]:
             if not is_short and not re.search(rf"\b{re.escape(name)}\b", code):
                 unread.setdefault(name, Found()).add(run, run.run_id)
     for name, one in unread.items():
-        number = len(one.places)
-        yield Finding(
+        yield one.finding(
             "unread_inputs",
-            f"no code used {name!r} in {count(number, 'run')}",
+            f"no code used {name!r} in {count(one.number, 'run')}",
             "The answer cannot come from it: is the input needed?",
-            number,
-            one.shown,
-            name,
-            len(one.runs),
+            cause=name,
             hint=f"Say what {name} is for, and to read it.",
         )

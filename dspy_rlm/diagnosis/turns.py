@@ -100,19 +100,13 @@ def failed_cells(runs: Sequence[RunRecord]) -> Iterator[Finding]:
                     run, place_of(run, step.number), step.root_calls
                 )
     for error, one in found.items():
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "failed_cells",
-            f"{count(number, 'cell')} failed with {error}",
+            f"{count(one.number, 'cell')} failed with {error}",
             "`dspy-rlm runs show RUN --step K` has the traceback; instructions or a tool may spare the turn.",
-            number,
-            one.shown,
-            error,
-            len(one.runs),
-            number,
-            one.cost,
-            one.seconds,
-            _ERRORS.get(error, "Say how to avoid this error."),
+            cause=error,
+            turns=one.number,
+            hint=_ERRORS.get(error, "Say how to avoid this error."),
         )
 
 
@@ -132,19 +126,12 @@ def silent_cells(runs: Sequence[RunRecord]) -> Iterator[Finding]:
         if not read_text(cell.output).strip():
             one.add(run, place_of(run, step.number), step.root_calls)
     if one.places:
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "silent_cells",
-            f"{count(number, 'cell')} printed nothing",
+            f"{count(one.number, 'cell')} printed nothing",
             "What such a cell prepares can stand in the next one: instructions may say so.",
-            number,
-            one.shown,
-            "",
-            len(one.runs),
-            number,
-            one.cost,
-            one.seconds,
-            "Say to print what was found, and not to spend a turn on preparations alone.",
+            turns=one.number,
+            hint="Say to print what was found, and not to spend a turn on preparations alone.",
         )
 
 
@@ -160,19 +147,12 @@ def repeated_cells(runs: Sequence[RunRecord]) -> Iterator[Finding]:
                     one.add(run, place_of(run, step.number), step.root_calls)
                 seen.add(code)
     if one.places:
-        number = len(one.places)
-        yield Finding(
+        yield one.costly_finding(
             "repeated_cells",
-            f"{count(number, 'cell')} repeated the code of an earlier one of the run",
+            f"{count(one.number, 'cell')} repeated the code of an earlier one of the run",
             "The LM goes in circles: max_errors= ends such runs, instructions say what to try instead.",
-            number,
-            one.shown,
-            "",
-            len(one.runs),
-            number,
-            one.cost,
-            one.seconds,
-            "Say what to try instead when something has not worked.",
+            turns=one.number,
+            hint="Say what to try instead when something has not worked.",
         )
 
 
@@ -184,17 +164,13 @@ def not_submitted(runs: Sequence[RunRecord]) -> Iterator[Finding]:
         if ended.get("status") in ("extracted", "partial"):
             found.setdefault(str(ended.get("stopped_by")), Found()).add(run, run.run_id)
     for limit, one in found.items():
-        number = len(one.places)
-        yield Finding(
+        yield one.finding(
             "no_submit",
-            f"{count(number, 'run')} ended without SUBMIT, by {limit}",
+            f"{count(one.number, 'run')} ended without SUBMIT, by {limit}",
             f"Raise {limit}, or say in the instructions to submit earlier what there is."
             if limit.startswith("max_")
             else "Look at the last steps: `dspy-rlm runs show RUN`.",
-            number,
-            one.shown,
-            limit,
-            len(one.runs),
+            cause=limit,
             hint="Say to SUBMIT as soon as the answer is known, and before the last turn at the latest.",
         )
 
