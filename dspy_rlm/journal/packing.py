@@ -9,6 +9,7 @@ In a journal, an object with a key that begins with `$` is one of these:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dspy_rlm.journal.errors import MissingValueError
@@ -79,32 +80,32 @@ class Packer:
         return self._stored(clean), clean
 
     def _changed(self, text: str, before: str) -> tuple[Any, str]:
-        head, tail = _common(before, text)
+        head, tail = common_ends(before, text)
         if head + tail < LEAST_COMMON_CHARS:
             return self._whole(text)
         clean = self.secrets.clean_changed(text, head, tail)
         if clean is not text:
-            head, tail = _common(before, clean)
+            head, tail = common_ends(before, clean)
         new = self._stored(clean[head : len(clean) - tail])
         return {"$from": [head, tail], "new": new}, clean
 
 
-def _common(one: str, other: str) -> tuple[int, int]:
-    """Returns the number of equal characters at the beginning, and of those at the end of the rest."""
+def common_ends(one: str, other: str) -> tuple[int, int]:
+    """Returns the number of equal characters at the beginning of two texts, and of those at the end of the rest."""
     most = min(len(one), len(other))
-    head = _equal(most, lambda count: one[:count] == other[:count])
-    tail = _equal(most - head, lambda count: one[len(one) - count :] == other[len(other) - count :])
+    head = _largest(most, lambda count: one.startswith(other[:count]))
+    tail = _largest(most - head, lambda count: one.endswith(other[len(other) - count :]))
     return head, tail
 
 
-def _equal(most: int, is_equal: Any) -> int:
+def _largest(most: int, holds: Callable[[int], bool]) -> int:
     """Returns the largest count up to `most` for which a condition holds that holds for all smaller ones."""
-    if is_equal(most):
+    if holds(most):
         return most
     low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
-        if is_equal(middle):
+        if holds(middle):
             low = middle
         else:
             high = middle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+from dspy_rlm.journal.packing import common_ends
 from dspy_rlm.viewer.document import Text, TextEntry
 from dspy_rlm.viewer.texts import INLINE_CHARS, Texts, digest_of
 
@@ -123,23 +124,3 @@ def joined(spans: list[int]) -> list[int]:
         else:
             result += [first, last]
     return result
-
-
-def common_ends(one: str, other: str) -> tuple[int, int]:
-    """Returns the number of equal characters at the beginning of two texts, and of those at the end of the rest."""
-    most = min(len(one), len(other))
-    head = _most(most, lambda count: one.startswith(other[:count]))
-    tail = _most(most - head, lambda count: one.endswith(other[len(other) - count :]))
-    return head, tail
-
-
-def _most(most: int, is_equal: Callable[[int], bool]) -> int:
-    """Returns the largest count for which a condition holds that holds for all smaller ones."""
-    low, high = 0, most + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_equal(middle):
-            low = middle
-        else:
-            high = middle
-    return low
