@@ -73,9 +73,13 @@ def answered(call: Any) -> Any:
     def batched(*args: Iterable[Any], **kwargs: Any) -> Any:
         return as_answers(call.batched(*args, **kwargs))
 
-    functions: tuple[Any, ...] = (tool, aio, batched)
-    for function, original in zip(functions, (call, call.aio, call.batched), strict=True):
+    return in_place_of(call, tool, aio, batched)
+
+
+def in_place_of(call: Any, tool: Any, aio: Any, batched: Any) -> Any:
+    """Returns `tool`, with its variants, under the name and the documentation of the function that it wraps."""
+    for function, original in ((tool, call), (aio, call.aio), (batched, call.batched)):
         functools.update_wrapper(function, original)
         del function.__wrapped__  # help() then shows the host's documentation
-    tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
+    tool.aio, tool.batched = aio, batched
     return tool

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import inspect
 import itertools
 import linecache
@@ -19,7 +18,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from dspy_rlm.repl.guest.answers import answered
+from dspy_rlm.repl.guest.answers import answered, in_place_of
 from dspy_rlm.repl.guest.signatures import Classes, describe_signature, rebuild_result
 
 Call = Callable[..., Any]
@@ -156,12 +155,7 @@ def _typed(
             for item, (_, classes, cls) in zip(results, specs, strict=True)
         )
 
-    functions: tuple[Any, ...] = (tool, aio, batched)
-    for function, original in zip(functions, (call, call.aio, call.batched), strict=True):
-        functools.update_wrapper(function, original)
-        del function.__wrapped__  # help() then shows the host's documentation
-    tool.aio, tool.batched = aio, batched  # type: ignore[attr-defined]
-    return tool
+    return in_place_of(call, tool, aio, batched)
 
 
 def _by_name(signature: Any, rows: Any) -> Any:
