@@ -248,18 +248,7 @@ class Driver:
     async def _end(self, row: Row, outcome: Outcome, attempts: int) -> None:
         """Writes a row that has ended, and forgets what would be needed to go on with it."""
         again = outcome.verdict is Verdict.AGAIN
-        line = {
-            "key": row.key,
-            "number": row.number,
-            "status": outcome.status,
-            "error": outcome.error,
-            "outputs": outcome.outputs,
-            "cost": outcome.cost,
-            "llm_calls": outcome.llm_calls,
-            "iterations": outcome.iterations,
-            "seconds": round(outcome.seconds, 3),
-            "attempts": attempts,
-        }
+        line = outcome.line(row, attempts)
         steps = outcome.trajectory if self._options.trajectories else None
         await self._journal.add(line, steps, again=again)
         if self._runs is not None and not again:

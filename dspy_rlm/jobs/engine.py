@@ -84,6 +84,21 @@ class Outcome:
 
     verdict: Verdict = Verdict.FINAL
 
+    def line(self, row: Row, attempts: int) -> dict[str, Any]:
+        """Returns the line of the job's journal for the row."""
+        return {
+            "key": row.key,
+            "number": row.number,
+            "status": self.status,
+            "error": self.error,
+            "outputs": dict(self.outputs),
+            "cost": self.cost,
+            "llm_calls": self.llm_calls,
+            "iterations": self.iterations,
+            "seconds": round(self.seconds, 3),
+            "attempts": attempts,
+        }
+
 
 class WorkerDiedError(Exception):
     """The process that ran the row has died, or cannot be reached. Any of its rows may be the cause."""

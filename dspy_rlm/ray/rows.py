@@ -170,18 +170,7 @@ class Rows:
                 return await self._written(row, outcome, attempt)
 
     async def _written(self, row: Row, outcome: Outcome, attempts: int) -> dict[str, Any]:
-        line = {
-            "key": row.key,
-            "number": row.number,
-            "status": outcome.status,
-            "error": outcome.error,
-            "outputs": dict(outcome.outputs),
-            "cost": outcome.cost,
-            "llm_calls": outcome.llm_calls,
-            "iterations": outcome.iterations,
-            "seconds": round(outcome.seconds, 3),
-            "attempts": attempts,
-        }
+        line = outcome.line(row, attempts)
         is_open = outcome.verdict is Verdict.AGAIN
         await self._journal.add(line, outcome.trajectory, again=is_open)
         if self._program.runs is not None and not is_open:
