@@ -12,11 +12,10 @@ from typing import Any
 import dspy
 
 from dspy_rlm.cli.comparing.bench_page import bench_page, bench_text
-from dspy_rlm.cli.comparing.bill import bill_text
 from dspy_rlm.cli.comparing.published import SUITES
 from dspy_rlm.cli.comparing.run import (
     Models,
-    check_price,
+    goes_on_after_bill,
     kept,
     loaded_task,
     models_of,
@@ -52,12 +51,8 @@ def run_bench(options: argparse.Namespace) -> int:
         length_of(example.inputs().toDict()) for task in parts.values() for example in task.examples
     ]
     names = [*ready_made(options, models, next(iter(parts.values())).signature, ())]
-    bill = bill_text(names, lengths, models.root_price, models.sub_price, options.max_cost)
-    if options.dry_run:
-        show_exactly(bill, sys.stdout)
+    if not goes_on_after_bill(options, models, names, lengths, notes):
         return COMPLETE
-    notes.warning(bill)
-    check_price(options, models)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, ComparisonResult] = {}
     for name, task in parts.items():

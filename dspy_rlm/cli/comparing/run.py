@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dspy
@@ -72,12 +72,8 @@ def run_compare(options: argparse.Namespace) -> int:
     if not systems:
         raise CommandError("Name at least one system with --systems or --system.", USAGE)
     lengths = [length_of(example.inputs().toDict()) for example in task.examples]
-    bill = bill_text([*systems], lengths, models.root_price, models.sub_price, options.max_cost)
-    if options.dry_run:
-        show_exactly(bill, sys.stdout)
+    if not goes_on_after_bill(options, models, [*systems], lengths, notes):
         return COMPLETE
-    notes.warning(bill)
-    check_price(options, models)
     with dspy.context(lm=models.lm), kept(notes, str(options.rows)):
         result = compare(
             task,
@@ -205,17 +201,29 @@ def kept(notes: Notes, place: str) -> Iterator[None]:
         raise
 
 
-def check_price(options: argparse.Namespace, models: Models) -> None:
-    """Refuses a limit in dollars that cannot be kept.
+def goes_on_after_bill(
+    options: argparse.Namespace,
+    models: Models,
+    systems: Sequence[str],
+    lengths: Sequence[int],
+    notes: Notes,
+) -> bool:
+    """Shows the expected bill; returns False if it was all that was wanted.
 
     Raises:
-        CommandError: A price is unknown.
+        CommandError: There is a limit in dollars, and a price is unknown.
     """
+    bill = bill_text(systems, lengths, models.root_price, models.sub_price, options.max_cost)
+    if options.dry_run:
+        show_exactly(bill, sys.stdout)
+        return False
+    notes.warning(bill)
     if options.max_cost is not None and (models.root_price is None or models.sub_price is None):
         raise CommandError(
             "--max-cost needs the prices of all models, and one is unknown. Say it with --price MODEL=PROMPT,REPLY.",
             CONFIGURATION,
         )
+    return True
 
 
 def progress(notes: Notes, total: int) -> Callable[[Row], None]:
