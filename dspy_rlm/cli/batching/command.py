@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dspy_rlm.cli.batching.rates import numbers_by_model
 from dspy_rlm.cli.exit_codes import USAGE, CommandError
-from dspy_rlm.cli.programs.command import check_names_rlm
+from dspy_rlm.cli.programs.command import check_names_one
 from dspy_rlm.errors import InputError
 
 
@@ -33,13 +33,10 @@ def check(options: argparse.Namespace) -> None:
         CommandError: An argument is wrong.
         InputError: A file does not exist.
     """
-    if (options.program is None) == (options.signature is None):
-        raise CommandError(
-            'Say what to run: --sig SIGNATURE, such as "text -> label", or --program FILE.py:RLM.',
-            USAGE,
-        )
-    if options.program is not None:
-        check_names_rlm(options.program)
+    check_names_one(
+        options,
+        'Say what to run: --sig SIGNATURE, such as "text -> label", or --program FILE.py:RLM.',
+    )
     if options.rows != "-" and not Path(options.rows).exists():
         raise InputError(f"There is no file {options.rows!r}.")
     if options.job_cost is not None and not 0 < options.job_cost < math.inf:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from dspy_rlm.cli.exit_codes import CONFIGURATION, USAGE, CommandError
-from dspy_rlm.cli.programs.command import check_names_rlm
+from dspy_rlm.cli.programs.command import check_names_one
 from dspy_rlm.errors import InputError
 
 
@@ -32,13 +32,10 @@ def check(options: argparse.Namespace) -> None:
         CommandError: An argument is wrong.
         InputError: A file does not exist.
     """
-    if (options.program is None) == (options.signature is None):
-        raise CommandError(
-            "Name what to optimize: an RLM of a program, as in program.py:rlm, or --sig SIGNATURE.",
-            USAGE,
-        )
-    if options.program is not None:
-        check_names_rlm(options.program)
+    check_names_one(
+        options,
+        "Name what to optimize: an RLM of a program, as in program.py:rlm, or --sig SIGNATURE.",
+    )
     for path in (options.trainset, options.holdout):
         if path is not None and not path.is_file():
             raise InputError(f"Cannot read {path}: there is no such file.")

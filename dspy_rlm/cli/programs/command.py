@@ -45,16 +45,20 @@ def split_name(program: str, *, as_module: bool) -> tuple[str, str]:
     return place, name
 
 
-def check_names_rlm(program: str) -> None:
-    """Checks the text FILE.py:RLM of a command that needs an RLM, not a whole program.
+def check_names_one(options: argparse.Namespace, otherwise: str) -> None:
+    """Checks that either the text FILE.py:RLM or a signature names one RLM, not a whole program.
 
     Raises:
-        CommandError: It names no RLM.
+        CommandError: Neither does, or both, which `otherwise` says; or the text names no RLM.
         InputError: The file does not exist.
     """
-    place, name = split_name(program, as_module=False)
+    if (options.program is None) == (options.signature is None):
+        raise CommandError(otherwise, USAGE)
+    if options.program is None:
+        return
+    place, name = split_name(options.program, as_module=False)
     if not name:
-        raise CommandError(f"Name the RLM after the file: {program}:rlm.", USAGE)
+        raise CommandError(f"Name the RLM after the file: {options.program}:rlm.", USAGE)
     if not Path(place).is_file():
         raise InputError(f"There is no file {place!r}.")
 
