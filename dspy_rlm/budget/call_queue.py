@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from typing import Protocol
 
 from dspy_rlm.budget.admission import Amount, CallPlan
 from dspy_rlm.budget.call_bounds import PromptBound
-from dspy_rlm.concurrency.waiting import wait_async
+from dspy_rlm.concurrency.waiting import wait_async, wait_blocking
 from dspy_rlm.errors import BudgetExceededError
 
 
@@ -44,8 +44,7 @@ class Reservation:
         Raises:
             BudgetExceededError: It does not fit. Nothing is reserved.
         """
-        with contextlib.suppress(CancelledError):
-            self.granted.result()
+        wait_blocking(self.granted)
 
     async def soon(self) -> None:
         """Like `wait`, for an event loop. Cancelling it does not leave the queue."""

@@ -1,10 +1,17 @@
-"""Waiting for the future of a thread on an event loop."""
+"""Waiting for a future, in a thread and on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
+import contextlib
+from concurrent.futures import CancelledError, Future
 from typing import Any
+
+
+def wait_blocking(future: Future[Any]) -> None:
+    """Blocks until the future has ended or is cancelled. Raises its exception."""
+    with contextlib.suppress(CancelledError):
+        future.result()
 
 
 async def wait_async(future: Future[Any]) -> None:

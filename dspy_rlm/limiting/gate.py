@@ -11,13 +11,13 @@ import dataclasses
 import threading
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 from weakref import WeakValueDictionary
 
 import dspy
 
-from dspy_rlm.concurrency.waiting import wait_async
+from dspy_rlm.concurrency.waiting import wait_async, wait_blocking
 from dspy_rlm.errors import SignatureError
 
 # Calls of one LM in flight at the same time.
@@ -35,8 +35,7 @@ class Entry:
 
     def wait(self) -> None:
         """Blocks until the call may be sent, or the entry is left."""
-        with contextlib.suppress(CancelledError):
-            self.granted.result()
+        wait_blocking(self.granted)
 
     async def soon(self) -> None:
         """Like `wait`, for an event loop."""

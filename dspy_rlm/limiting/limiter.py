@@ -18,12 +18,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 import dspy
 
-from dspy_rlm.concurrency.waiting import wait_async
+from dspy_rlm.concurrency.waiting import wait_async, wait_blocking
 from dspy_rlm.limiting.rate_window import NO_LIMITS, ModelLimits, RateWindow, Slot
 from dspy_rlm.process_settings import process_settings
 
@@ -62,8 +62,7 @@ class Permit:
 
     def wait(self) -> None:
         """Blocks until the call is among those in flight, or the permit is left."""
-        with contextlib.suppress(CancelledError):
-            self.granted.result()
+        wait_blocking(self.granted)
 
     async def soon(self) -> None:
         """Like `wait`, for an event loop."""

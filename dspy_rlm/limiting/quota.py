@@ -7,14 +7,13 @@ that forwards to it: arguments and leases are plain values.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import Protocol
 
 import dspy
 
-from dspy_rlm.concurrency.waiting import wait_async
+from dspy_rlm.concurrency.waiting import wait_async, wait_blocking
 
 # The setting of DSPy that holds the quota of the job that a run is a part of.
 SETTING = "rlm_quota"
@@ -100,8 +99,7 @@ class LeaseRequest:
         Raises:
             JobStoppedError: The job has no money left for it.
         """
-        with contextlib.suppress(CancelledError):
-            self.granted.result()
+        wait_blocking(self.granted)
 
     async def soon(self) -> None:
         """Like `wait`, for an event loop."""
