@@ -1,6 +1,6 @@
-"""The tool calls of the running cell that have no answer yet, and who answers each: the first who claims it.
+"""The tool calls of the running cell that have no answer yet. The first to claim the answer to a call sends it.
 
-Keeps the books only; `channel.py` sends the answers, and guards this with its lock. The sandbox is hostile: what it
+Keeps the books only; `writer.py` sends the answers, and guards this with its lock. The sandbox is hostile: what it
 may not do in the place that the books show is a breach of the protocol.
 """
 

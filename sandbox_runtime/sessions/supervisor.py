@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.errors import CheckpointError, SandboxDiedError
@@ -32,6 +32,8 @@ from sandbox_runtime.tools.host_tools import Detached, HostTools
 from sandbox_runtime.truncation import printable
 from sandbox_runtime.values.encoder import ValueCodec
 from sandbox_runtime.values.type_rules import Rule
+
+T = TypeVar("T")
 
 # A process that is killed within this time of a cell's start, before the cell has called the host, was most
 # likely killed earlier, unnoticed. The cell is run again, once.
@@ -141,11 +143,12 @@ class Supervisor:
     def assign(self, name: str, value: object) -> None:
         """Binds a variable. Raises `ValueCrossingError` if it cannot enter."""
         try:
-            self._process.assign(name, value)
-        except SandboxDiedError:
-            # It was killed before, most likely; if the value is the cause, it happens again.
+            self._repeated_if_killed(lambda: self._process.assign(name, value))
+        except SandboxDiedError as died:
+            if died.reason == "killed":
+                raise
             self.ensure_running()
-            self._process.assign(name, value)
+            self._process.assign(name, value)  # if the value is the cause, it happens again
 
     def run(self, code: str) -> Ended | Failed:
         """Runs a cell to its end, which may be that of the process."""
@@ -181,14 +184,7 @@ class Supervisor:
     def checkpoint(self) -> Checkpoint:
         """Saves the state. Raises `CheckpointError` if it cannot be saved."""
         self.ensure_running()
-        for _ in range(HEALING_TRIES - 1):
-            try:
-                return self._process.save()
-            except SandboxDiedError as died:
-                if died.reason != "killed":
-                    raise
-                self.ensure_running()
-        return self._process.save()
+        return self._repeated_if_killed(self._process.save)
 
     def seed(self, text: str) -> None:
         """Starts the random numbers at a seed. Leaves no other trace, and is no numbered cell."""
@@ -199,7 +195,7 @@ class Supervisor:
             _SEED.format(seed=text, number=number),
             self._process.declared,
         )
-        ended, _ = self._process.run(ran, ran.replay())
+        ended, _ = self._repeated_if_killed(lambda: self._process.run(ran, ran.replay()))
         ran.output = ended.output
         self._process.log.ran(ran, 0.0)
 
@@ -227,6 +223,17 @@ class Supervisor:
         self._process.close()
 
     # ---- Requests ----
+
+    def _repeated_if_killed(self, request: Callable[[], T]) -> T:
+        """Returns the result of a request. If the process is killed meanwhile, another one of the same state gets it."""
+        for _ in range(HEALING_TRIES - 1):
+            try:
+                return request()
+            except SandboxDiedError as died:
+                if died.reason != "killed":
+                    raise
+                self.ensure_running()
+        return request()
 
     def _run_remembered(self, ran: CellRecord) -> Ended:
         """Runs a cell and records what a replay needs."""

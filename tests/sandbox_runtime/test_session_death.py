@@ -27,10 +27,28 @@ from sandbox_runtime import (
     Session,
     SessionClosedError,
     Submitted,
+    ValueType,
     open_session,
 )
 from sandbox_runtime.engine.assets import Engine
 from sandbox_runtime.open import ready_engine
+
+
+class Deadly:
+    """A value whose process is killed each time that it is about to be sent, some times."""
+
+    def __init__(self, ends: int) -> None:
+        self._ends = ends
+        self.session: Session | None = None
+        self.rule = ValueType(Deadly, lambda value: value.plain())
+
+    def plain(self) -> str:
+        """Kills the process, and returns what crosses."""
+        if self.session is not None and self._ends > 0:
+            self._ends -= 1
+            os.kill(self.session.pid, signal.SIGKILL)
+        return "sent"
+
 
 # Ends the process when it is deleted.
 TRAP = """
@@ -275,6 +293,45 @@ class TestDeath:
 
             assert output(session, "x") == "1\n"
             assert not left
+
+    @pytest.mark.parametrize("ends", [1, 2])
+    def test_killed_while_it_gets_a_value(self, opened, ends):
+        """A process that is killed while a variable is bound is replaced, and nothing is lost."""
+        deadly = Deadly(ends)
+        session = opened(types=[deadly.rule])
+        session.run_cell("x = 1")
+        deadly.session = session
+
+        session.assign("value", deadly)
+
+        assert output(session, "x, value") == "(1, 'sent')\n"
+        assert session.restarts == ends
+
+    def test_killed_again_and_again_while_it_gets_a_value(self, opened):
+        """A kill at each attempt is an error, and ends the session."""
+        deadly = Deadly(3)
+        session = opened(types=[deadly.rule])
+        session.run_cell("x = 1")
+        deadly.session = session
+
+        with pytest.raises(SandboxDiedError):
+            session.assign("value", deadly)
+
+        assert session.closed
+
+    @pytest.mark.nightly  # kills at some hundred moments
+    def test_killed_while_random_numbers_start(self, opened):
+        """The seed is set whenever the process is killed, and nothing is lost."""
+        session = opened()
+        session.run_cell("import random; x = 1")
+        for moment in range(100):
+            thread = threading.Timer(moment / 20_000, self.kill, [session])
+            thread.start()
+            session.seed("7")
+            thread.join()
+            session.run_cell("first = random.random()")
+            session.seed("7")
+            assert output(session, "x, first == random.random()") == "(1, True)\n"
 
     def test_killed_while_it_opens(self, deno_children):
         """A process that is killed at any point of its start is a start error."""
