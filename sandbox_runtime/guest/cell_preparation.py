@@ -237,7 +237,9 @@ class CellPreparation:
 
     def _keep(self, kept: list[Any]) -> None:
         """Adds to `kept` the attributes that `_prepare` replaces."""
-        for holder in (self, self.interrupts, self.ownership):
+        # The reserve is dropped when a cell fails, so that memory is left: nothing else may hold it.
+        kept += [value for value in vars(self).values() if type(value) is not bytearray]
+        for holder in (self.interrupts, self.ownership):
             kept += vars(holder).values()
         kept += (self._signal.__traceback__, self._signal.__context__)
         for kind in (host_calls.HostConnection, cell_notes.CellNotes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 
@@ -52,6 +53,20 @@ class TestDriver:
         cells.driver.run(1, "print('x')")
 
         assert cells.host.emitted == []
+
+    def test_nothing_else_holds_the_reserve_of_memory(self, cells):
+        """It is freed when a cell fails, whatever was kept of the cells before."""
+        driver = cells.driver
+        for number in (1, 2):
+            driver.prepare(number, "")
+            driver.begin(number, "x = 1")
+            driver.run(number, "x = 1")
+        driver.prepare(3, "")
+
+        holders = [one for one in gc.get_referrers(driver._reserve) if one is not vars(driver)]
+
+        assert type(driver._reserve) is bytearray
+        assert not [one for one in holders if type(one) is list]
 
 
 class TestSession:
