@@ -234,6 +234,15 @@ def open_cells():
 
 
 @pytest.fixture
+def others_wait():
+    """Keeps other threads, such as the event loop of LM calls, from running while a cell has broken this process's builtins."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.fixture
 def cells(open_cells):
     """A driver without tools, whose SUBMIT accepts any value."""
     return open_cells()

@@ -101,6 +101,7 @@ class TestAwait:
         )
 
 
+@pytest.mark.usefixtures("others_wait")
 class TestHarness:
     """Names that the harness gives can be shadowed by a cell, and are whole again in the next."""
 
