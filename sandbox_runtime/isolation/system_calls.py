@@ -131,6 +131,14 @@ _DONT_WAIT = 0x40  # linux/socket.h: MSG_DONTWAIT
 # The secret is in the sixth argument, which neither of the two calls has.
 _LAUNCHER_ONLY = ((_is(5, Known.PASS_LOW), Test(5, (Known.PASS_HIGH,), upper_half=True)),)
 
+# linux/futex.h: WAIT, WAKE, REQUEUE, CMP_REQUEUE, WAKE_OP, WAIT_BITSET, WAKE_BITSET, without the flags PRIVATE and
+# CLOCK_REALTIME. Not the locks that lend priority (LOCK_PI and its kin): they find their owner, any thread of the
+# machine, by the number in the lock.
+_LOCKS = ((Test(1, (0, 1, 3, 4, 5, 9, 10), mask=0xFFFFFFFF & ~(0x80 | 0x100)),),)
+
+# linux/posix-timers.h: the clock of the CPU time of a process has the complement of its id, so it is negative.
+_OWN_CLOCKS = ((_without(0, 0x80000000),),)
+
 _OWN = Known.OWN_PID
 _OWN_OR_CALLER = ((_is(0, 0, _OWN),),)
 
@@ -161,7 +169,7 @@ CALLS: Sequence[Call] = (
         220,
         ((Test(0, (_THREAD,), mask=_THREAD), _without(0, 0xFFFFFFFF & ~_THREAD_FLAGS)),),
     ),
-    Call("futex", "locks", 202, 98),
+    Call("futex", "locks", 202, 98, _LOCKS, otherwise=Refusal.MISSING),
     Call("set_robust_list", "locks of threads that end", 273, 99),
     Call("rseq", "the C library's memory per processor", 334, 293),
     Call("set_tid_address", "the end of a thread", 218, 96),
@@ -175,8 +183,15 @@ CALLS: Sequence[Call] = (
         _OWN_OR_CALLER,
         otherwise=Refusal.MISSING,
     ),
-    Call("sched_getscheduler", "absl's locks read a thread's priority", 145, 120),
-    Call("sched_getparam", "as above", 143, 121),
+    Call(
+        "sched_getscheduler",
+        "absl's locks read a thread's priority, and work without",
+        145,
+        120,
+        _OWN_OR_CALLER,
+        otherwise=Refusal.MISSING,
+    ),
+    Call("sched_getparam", "as above", 143, 121, _OWN_OR_CALLER, otherwise=Refusal.MISSING),
     Call("gettid", "a thread's own id", 186, 178),
     Call("getpid", "its own id", 39, 172),
     Call("getppid", "its host's id", 110, 173),
@@ -266,9 +281,9 @@ CALLS: Sequence[Call] = (
     # One byte to a connected socket, which is one of such a pair: no other can be had.
     Call("sendto", "as above", 44, 206, ((_is(2, 1), _is(3, _DONT_WAIT), *_null(4), *_null(5)),)),
     # Time.
-    Call("clock_gettime", "time", 228, 113),
-    Call("clock_getres", "time", 229, 114),
-    Call("clock_nanosleep", "sleep", 230, 115),
+    Call("clock_gettime", "time", 228, 113, _OWN_CLOCKS),
+    Call("clock_getres", "time", 229, 114, _OWN_CLOCKS),
+    Call("clock_nanosleep", "sleep", 230, 115, _OWN_CLOCKS),
     Call("nanosleep", "sleep", 35, 101),
     Call("gettimeofday", "time", 96, 169),
     Call("time", "time", 201, None),

@@ -20,21 +20,24 @@ CALLS = {
     "chmod": 90, "chown": 92, "lchown": 94, "umask": 95, "ptrace": 101, "syslog": 103, "setuid": 105,
     "setgid": 106, "setpgid": 109, "setsid": 112, "setgroups": 116, "getpgid": 121, "getsid": 124,
     "capset": 126, "rt_sigqueueinfo": 129, "utime": 132, "mknod": 133, "personality": 135, "statfs": 137,
-    "getpriority": 140, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144,
+    "getpriority": 140, "setpriority": 141, "sched_setparam": 142, "sched_getparam": 143,
+    "sched_setscheduler": 144, "sched_getscheduler": 145, "sched_rr_get_interval": 148,
     "mlock": 149, "modify_ldt": 154, "pivot_root": 155, "prctl": 157, "adjtimex": 159, "setrlimit": 160,
     "chroot": 161, "sync": 162, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166,
     "swapon": 167, "reboot": 169, "sethostname": 170, "iopl": 172, "ioperm": 173, "init_module": 175,
     "quotactl": 179, "setxattr": 188, "lsetxattr": 189, "getxattr": 191, "removexattr": 197,
-    "tkill": 200, "sched_setaffinity": 203, "timer_create": 222, "clock_settime": 227, "tgkill": 234,
+    "tkill": 200, "futex": 202, "sched_setaffinity": 203, "sched_getaffinity": 204, "timer_create": 222,
+    "clock_settime": 227, "clock_gettime": 228, "clock_getres": 229, "clock_nanosleep": 230, "tgkill": 234,
     "utimes": 235, "mq_open": 240, "kexec_load": 246, "waitid": 247, "add_key": 248, "keyctl": 250,
     "ioprio_set": 251, "ioprio_get": 252, "inotify_init": 253, "openat": 257, "mkdirat": 258,
     "mknodat": 259, "fchownat": 260, "futimesat": 261, "newfstatat": 262, "unlinkat": 263,
     "renameat": 264, "linkat": 265, "symlinkat": 266, "readlinkat": 267, "fchmodat": 268,
-    "faccessat": 269, "unshare": 272, "splice": 275, "tee": 276, "vmsplice": 278, "utimensat": 280,
-    "signalfd": 282, "timerfd_create": 283, "fallocate": 285, "pipe2": 293, "inotify_init1": 294,
-    "perf_event_open": 298, "fanotify_init": 300, "prlimit64": 302, "name_to_handle_at": 303,
+    "faccessat": 269, "unshare": 272, "get_robust_list": 274, "splice": 275, "tee": 276, "vmsplice": 278, "utimensat": 280,
+    "move_pages": 279, "signalfd": 282, "timerfd_create": 283, "fallocate": 285, "pipe2": 293, "inotify_init1": 294,
+    "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "fanotify_init": 300, "prlimit64": 302, "name_to_handle_at": 303,
     "open_by_handle_at": 304, "clock_adjtime": 305, "setns": 308, "process_vm_readv": 310,
     "process_vm_writev": 311, "kcmp": 312, "finit_module": 313, "sched_setattr": 314,
+    "sched_getattr": 315,
     "renameat2": 316, "seccomp": 317, "memfd_create": 319, "kexec_file_load": 320, "bpf": 321,
     "execveat": 322, "userfaultfd": 323, "membarrier": 324, "copy_file_range": 326, "statx": 332,
     "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429,
@@ -150,6 +153,11 @@ def attempts(facts):
             "kcmp": lambda: call("kcmp", victim, os.getpid(), 1, 0, 0),
             "process_madvise": lambda: call("process_madvise", victim, vector, 1, 4, 0),
         },
+        "found": {
+            f"{name} of {what}": lambda name=name, process=process: FOUND[name](process)
+            for what, process in (("a process", victim), ("nothing", facts["nobody"]))
+            for name in FOUND
+        },
         "files": {
             "chmod": lambda: call("chmod", outside, 0o777),
             "fchmodat": lambda: call("fchmodat", HERE, outside, 0o777),
@@ -233,6 +241,42 @@ def attempts(facts):
         },
     }
 
+
+def lock_that_lends_priority(owner):
+    """Tries to take a lock whose owner is another thread, which the kernel looks for."""
+    lock = struct.pack("<I", owner)
+    return call("futex", ctypes.create_string_buffer(lock, 8), 8, 0, 0, 0, 0)
+
+
+def clock_of(process):
+    """Returns the clock of a process's CPU time."""
+    return (~process << 3) | 2
+
+
+# What tells a process from a number that none has.
+FOUND = {
+    "kill": lambda process: call("kill", process, 0),
+    "sched_getscheduler": lambda process: call("sched_getscheduler", process),
+    "sched_getparam": lambda process: call("sched_getparam", process, room(8)),
+    "sched_getattr": lambda process: call("sched_getattr", process, room(64), 64, 0),
+    "sched_getaffinity": lambda process: call("sched_getaffinity", process, 1024, room(1024)),
+    "sched_rr_get_interval": lambda process: call("sched_rr_get_interval", process, room(16)),
+    "getpriority": lambda process: call("getpriority", 0, process),
+    "ioprio_get": lambda process: call("ioprio_get", 1, process),
+    "getpgid": lambda process: call("getpgid", process),
+    "getsid": lambda process: call("getsid", process),
+    "prlimit64": lambda process: call("prlimit64", process, 7, 0, room(16)),
+    "get_robust_list": lambda process: call("get_robust_list", process, room(8), room(8)),
+    "move_pages": lambda process: call("move_pages", process, 0, 0, 0, 0, 0),
+    "rt_tgsigqueueinfo": lambda process: call(
+        "rt_tgsigqueueinfo", process, process, 0, struct.pack("<iii", 0, 0, -1).ljust(128, b"\0")
+    ),
+    "pidfd_open": lambda process: call("pidfd_open", process, 0),
+    "clock_gettime": lambda process: call("clock_gettime", clock_of(process), room(16)),
+    "clock_getres": lambda process: call("clock_getres", clock_of(process), room(16)),
+    "clock_nanosleep": lambda process: call("clock_nanosleep", clock_of(process), 0, bytes(16), 0),
+    "futex": lock_that_lends_priority,
+}
 
 ASKED = {
     "stat": lambda path: call("stat", path, room()),

@@ -221,6 +221,13 @@ RULES = {
         ],
     ),
     "madvise": ([(0, 0, 4), (0, 0, 16)], [(0, 0, 100), (0, 0, 101), (0, 0, 12), (0, 0, 9)]),
+    **dict.fromkeys(
+        ("clock_gettime", "clock_getres", "clock_nanosleep"),
+        (
+            [(clock,) for clock in range(12)],
+            [((~process << 3) | kind,) for process in (0, 1, PID) for kind in (2, 3, 6)],
+        ),
+    ),
     "membarrier": ([(0,), (8,), (16,), (32,), (64,)], [(1,), (2,), (4,), (128,)]),
     "socketpair": (
         [(1, 1, 0), (1, 1 | 0x80000 | 0x800, 0)],
@@ -262,16 +269,36 @@ def test_rules_about_arguments(machine, name):
 
 def test_every_rule_is_tried():
     """Every rule about arguments has a row in the table above."""
-    assert {call.name for call in CALLS if call.rule} == {*RULES, "sched_getaffinity", "arch_prctl"}
+    assert {call.name for call in CALLS if call.rule} == {
+        *RULES,
+        *OF_A_PROCESS,
+        "futex",
+        "arch_prctl",
+    }
+
+
+OF_A_PROCESS = ("sched_getaffinity", "sched_getscheduler", "sched_getparam")
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_others_processors(machine):
-    """The processors of another process cannot be queried; the C library works without those of a thread."""
-    number = number_of(machine, "sched_getaffinity")
+@pytest.mark.parametrize("name", OF_A_PROCESS)
+def test_how_others_are_scheduled(machine, name):
+    """The scheduling of another process cannot be queried; the C library works without that of a thread."""
+    number = number_of(machine, name)
 
     assert [answer(machine, number, pid) for pid in (0, PID)] == [ALLOW, ALLOW]
     assert [answer(machine, number, pid) for pid in (1, PID + 1)] == [ENOSYS, ENOSYS]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_locks_that_lend_priority(machine):
+    """A lock that finds its owner by a thread's id is not there, with any flags."""
+    number = number_of(machine, "futex")
+    flags = (0, 0x80, 0x100, 0x180)
+
+    for operation in range(16):
+        verdict = ALLOW if operation in (0, 1, 3, 4, 5, 9, 10) else ENOSYS
+        assert {answer(machine, number, 0x5000, operation | bits) for bits in flags} == {verdict}
 
 
 def test_registers_of_x86_64():

@@ -193,6 +193,7 @@ class Surroundings:
     def facts(self):
         return {
             "victim": self.victim.pid,
+            "nobody": 2**22 + 1,  # PID_MAX_LIMIT is 2**22
             "host": os.getpid(),
             "user": os.getuid(),
             "file": str(self.file),
@@ -296,6 +297,12 @@ class TestWithoutTheWall:
         assert before["ended"] is None
         assert outside.victim.returncode == -9
 
+    def test_what_is_found(self, attack):
+        """Without the wall each call tells whether there is a process."""
+        said, _ = attack(NO_WALL, "found")
+
+        assert {name for name in native.FOUND if found(said, name)} == {*native.FOUND}
+
     def test_files(self, attack, outside):
         """Without the wall files are changed."""
         before = outside.files()
@@ -317,6 +324,11 @@ class TestWithoutTheWall:
         assert {name for name in native.ASKED if differs(said, name)} == {*native.ASKED}
 
 
+def found(said, name):
+    """Returns whether the answer about a process differs from that about a number that none has."""
+    return said[f"{name} of a process"] != said[f"{name} of nothing"]
+
+
 def differs(said, name):
     """Returns whether the answer about a file differs from that about a missing file."""
     there, missing = said[f"{name} of a file"], said[f"{name} of nothing"]
@@ -336,6 +348,13 @@ class TestNativeCode:
 
         assert {name for name, result in said.items() if result >= 0} == set()
         assert outside.processes() == before
+
+    def test_what_is_found(self, attack, wall):
+        """No call tells whether there is another process."""
+        said, _ = attack(wall, "found")
+
+        assert {name: result for name, result in said.items() if result not in (-1, -38)} == {}
+        assert {name for name in native.FOUND if found(said, name)} == set()
 
     def test_files(self, attack, outside, wall):
         """No file is created, changed or removed, and no metadata changes."""
