@@ -22,6 +22,7 @@ from typing import NamedTuple, cast
 
 from sandbox_runtime.buffers import Part, nbytes
 from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, run_confined
+from sandbox_runtime.isolation.process_limits import lower_limits
 
 # The default on Linux is 64 KiB; larger writes save context switches between the two processes.
 PIPE_BYTES = 1024 * 1024
@@ -71,14 +72,12 @@ INTERRUPT_SIGNAL = getattr(signal, "SIGUSR2", signal.SIGTERM)
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 fcntl: ModuleType | None
-resource: ModuleType | None
 select: ModuleType | None
 try:
     import fcntl
-    import resource
     import select
 except ImportError:  # Windows
-    fcntl = resource = select = None
+    fcntl = select = None
 
 
 class ThreadTimes(NamedTuple):
@@ -152,13 +151,8 @@ class Process:
             for stream in (self._stdin, self._stdout):
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(stream.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
-        if resource is not None and hasattr(resource, "prlimit"):
-            # It has ended already: reading its pipe will show that.
-            with contextlib.suppress(OSError, ValueError):
-                limits = dict.fromkeys(NEVER_USED, 0)
-                limits |= {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_DATA": data_bytes}
-                for name, most in limits.items():
-                    resource.prlimit(self.pid, getattr(resource, name), (most, most))
+        limits = dict.fromkeys(NEVER_USED, 0)
+        lower_limits(self.pid, limits | {"RLIMIT_NOFILE": OPEN_FILES, "RLIMIT_DATA": data_bytes})
 
     def seal(self) -> None:
         """Revokes the permissions that only the start needs: the child can open no more files. See `open_gate.py`."""

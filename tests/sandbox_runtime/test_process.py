@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -246,6 +248,32 @@ class TestSurroundings:
 
         assert limits["Max core file size"] == ["0", "0"]
         assert limits["Max data size"] == [str(MEMORY), str(MEMORY)]
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="prlimit is Linux's")
+    def test_a_limit_that_is_lower_already(self):
+        """It stays, and the others are set all the same."""
+        host = (
+            "import json, resource, sys\n"
+            "from pathlib import Path\n"
+            "sys.path[:] = json.loads(sys.argv[1])\n"
+            "from sandbox_runtime.rpc.process import Process\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (90, 100))\n"
+            f"process = Process([sys.executable, '-I', '-c', {FOR_EVER!r}], {{}}, {MEMORY})\n"
+            "print(Path(f'/proc/{process.pid}/limits').read_text())\n"
+            "process.kill(); process.wait(); process.release()\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", host, json.dumps(sys.path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        limits = {line[:26].strip(): line[26:].split()[:2] for line in done.stdout.splitlines()}
+
+        assert limits["Max open files"] == ["100", "100"]
+        assert limits["Max data size"] == [str(MEMORY), str(MEMORY)]
+        assert limits["Max file size"] == ["0", "0"]
 
     def test_no_other_file_is_open_in_it(self, start, tmp_path):
         """The host's files and sockets are not inherited."""
