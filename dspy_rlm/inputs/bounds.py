@@ -50,3 +50,6 @@ class InputBounds:
 
     pipe_seconds: float = 30.0
     """The longest wait for the first byte of a named pipe."""
+
+    require_wall: bool = False
+    """Refuse documents, tables and archives where the operating system cannot confine the process that converts them."""

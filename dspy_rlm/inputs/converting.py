@@ -19,13 +19,14 @@ from dspy_rlm.inputs.content import Content
 from dspy_rlm.inputs.kinds import KINDS, Kind
 from dspy_rlm.inputs.paths import reading
 from dspy_rlm.inputs.sizes import size_text
+from sandbox_runtime import WallMissingError
 from sandbox_runtime.helpers import ProcessBounds, run_python
 
 Record = dict[str, Any]
 
-_MODULE = "dspy_rlm.inputs.converters.main"
-# The folder of the package `dspy_rlm`.
-_ROOT = Path(__file__).parents[2]
+_CONVERTER = "dspy_rlm.inputs.converters.main"
+# The process reads this folder, of the package `dspy_rlm`, and nothing beside it.
+_MODULES = (Path(__file__).parents[1],)
 
 # The longest line: one part of a text, or one row.
 _MAX_LINE_BYTES = 1024**3
@@ -122,9 +123,9 @@ def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Co
     check_size(content, kind, bounds)
     path = path.absolute()
     converted = Converted(content.spool.new_path())
-    with converted.path.open("w+b") as output, reading(content.name):
+    with converted.path.open("w+b") as output, reading(content.name), _confined(content.name):
         ended = run_python(
-            _MODULE,
+            _CONVERTER,
             [
                 kind.name,
                 str(path),
@@ -133,9 +134,10 @@ def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Co
                 str(bounds.output_bytes),
             ],
             output,
-            folders=[_ROOT],
+            modules=_MODULES,
             readable=[path],
             bounds=ProcessBounds(bounds.seconds, bounds.memory_bytes, bounds.output_bytes),
+            require_wall=bounds.require_wall,
         )
     last = converted.last()
     if converted.size >= bounds.output_bytes:
@@ -147,6 +149,15 @@ def convert(content: Content, kind: Kind, path: Path, bounds: InputBounds) -> Co
         converted.path.unlink()
         raise InputError(_problem(content, kind, last, ended.problem))
     return converted
+
+
+@contextlib.contextmanager
+def _confined(name: str) -> Iterator[None]:
+    """Raises `InputError` where `require_wall` is set and the process cannot be confined."""
+    try:
+        yield
+    except WallMissingError as error:
+        raise InputError(f"Cannot read {name}: {error}") from error
 
 
 def _problem(content: Content, kind: Kind, last: Record, problem: str) -> str:

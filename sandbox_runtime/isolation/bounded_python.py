@@ -1,8 +1,8 @@
 """Runs a Python module on a hostile file: in a process of its own, confined and bounded.
 
-The process reads the listed files and its own libraries, writes to the two files that it inherits, and has limits for its
-memory, its CPU time, its output and its wall time. A hang, a crash or an excess ends that process alone. Where the operating system
-cannot confine it, the limits hold all the same.
+The process reads the listed files and Python's libraries (see `python_paths.py`), writes to the two files that it inherits, and has
+limits for its memory, its CPU time, its output and its wall time. A hang, a crash or an excess ends that process alone. Where the
+operating system cannot confine it, the limits hold all the same, unless the caller requires the confinement.
 """
 
 from __future__ import annotations
@@ -10,23 +10,28 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
+import logging
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import IO
 
+from sandbox_runtime.errors import WallMissingError
 from sandbox_runtime.isolation.launcher import FAILED
-from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, detect, run_confined
+from sandbox_runtime.isolation.os_isolation import (
+    NO_WALL,
+    Wall,
+    detect,
+    run_confined,
+    shortcomings,
+)
+from sandbox_runtime.isolation.process_limits import lower_limits
+from sandbox_runtime.isolation.python_paths import PythonPaths, python_paths
 
-resource: ModuleType | None
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
+logger = logging.getLogger(__name__)
 
 # The process inherits only the variables that its Python needs to start.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
@@ -37,11 +42,19 @@ _MESSAGE_BYTES = 64 * 1024
 # One number of `launcher.FAILED` for each of the launcher's steps.
 _LAUNCHER_STEPS = 20
 
-# The thread ends the process when its stdin ends: when this process does, however that happens.
+# The thread ends the process when its stdin ends: when this process does, however that happens. The finder imports modules from
+# folders that cannot be listed.
 _START = """\
-import os, sys, threading
+import json, os, sys, threading
+from importlib.util import spec_from_file_location
 threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
-sys.path[:0] = sys.argv.pop(1).split({separator!r})
+folders, files = json.loads(sys.argv.pop(1))
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        return spec_from_file_location(name, files[name]) if name in files else None
+sys.path += folders
+sys.meta_path.insert(0, Finder)
 from {module} import main
 main(sys.argv[1:])
 """
@@ -74,9 +87,10 @@ def run_python(
     arguments: Sequence[str],
     output: IO[bytes],
     *,
-    folders: Sequence[Path] = (),
+    modules: Sequence[Path] = (),
     readable: Sequence[Path] = (),
     bounds: ProcessBounds | None = None,
+    require_wall: bool = False,
 ) -> Ended:
     """Runs `main(arguments)` of a module, with its stdout in a file. Blocks until it has ended.
 
@@ -84,22 +98,36 @@ def run_python(
         module: The module's name.
         arguments: The arguments.
         output: An open file on disk.
-        folders: Folders that are put in front of `sys.path`.
+        modules: Folders of packages, and files of modules, that it may import beside the installed ones. It reads nothing
+            else of the folders in which they are.
         readable: Files that the process may read, beside its libraries.
         bounds: What it may take.
+        require_wall: Refuse to run where the operating system cannot confine the process; otherwise it then runs with the
+            parts that there are, which is logged.
 
     Raises:
         OSError: The process cannot be started.
+        WallMissingError: `require_wall` is set, and a part of the confinement is missing.
     """
     bounds = bounds or ProcessBounds()
+    paths = python_paths(modules)
     for wall in _walls():
-        code, message = _run(wall, module, arguments, output, folders, readable, bounds)
+        if not wall.complete:
+            if require_wall:
+                break
+            _log_missing(wall)
+        code, message = _run(wall, module, arguments, output, paths, readable, bounds)
         if wall and FAILED <= (code or 0) < FAILED + _LAUNCHER_STEPS:
             # This kernel, or a container's profile, refuses a part of the confinement.
             output.truncate(0)
             continue
         return Ended(_problem(code, bounds), message)
-    raise AssertionError("a process without a wall has no launcher")
+    missing = shortcomings() or ("this kernel, or a container's profile, refuses a part of it",)
+    raise WallMissingError(
+        "Cannot start a confined process: require_wall asks for the whole wall of the operating system, and "
+        f"{'; '.join(missing)}.",
+        missing,
+    )
 
 
 @functools.cache
@@ -109,34 +137,35 @@ def _walls() -> Sequence[Wall]:
     return [wall for at, wall in enumerate(parts) if wall not in parts[:at]]
 
 
+@functools.cache
+def _log_missing(wall: Wall) -> None:
+    """Logs, once for each, that files are read with a part of the wall missing."""
+    logger.warning("Files are converted with less confinement than the whole wall: %s.", wall)
+
+
 def _run(
     wall: Wall,
     module: str,
     arguments: Sequence[str],
     output: IO[bytes],
-    folders: Sequence[Path],
+    paths: PythonPaths,
     readable: Sequence[Path],
     bounds: ProcessBounds,
 ) -> tuple[int | None, str]:
     """Returns the exit code, None after the timeout, and the end of stderr."""
-    searched = [
-        *map(str, folders),
-        *(path for path in sys.path if path and Path(path).is_absolute()),
-    ]
     command = [
         sys.executable,
         "-I",
+        "-S",  # no file `.pth`, which runs code and names folders of projects
         "-c",
-        _START.format(separator=os.pathsep, module=module),
-        os.pathsep.join(dict.fromkeys(searched)),
+        _START.format(module=module),
+        json.dumps([[*map(str, paths.folders)], paths.files]),
         *arguments,
     ]
-    libraries = [*map(Path, searched), *map(Path, sysconfig.get_paths().values())]
-    libraries += [Path(sys.prefix), Path(sys.base_prefix)]
     import tempfile  # slow, and most programs run no such process
 
     with tempfile.TemporaryFile() as errors:
-        with run_confined(wall, Path(sys.executable), [*libraries, *readable]) as launch:
+        with run_confined(wall, Path(sys.executable), [*paths.readable, *readable]) as launch:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -163,20 +192,15 @@ def _run(
 
 
 def _limit(pid: int, bounds: ProcessBounds) -> None:
-    if resource is None or not hasattr(resource, "prlimit"):
-        return
-    seconds = int(bounds.seconds) + 1
     limits = {
         "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": seconds,
+        "RLIMIT_CPU": int(bounds.seconds) + 1,
         "RLIMIT_DATA": bounds.memory_bytes,
         "RLIMIT_FSIZE": bounds.output_bytes,
         "RLIMIT_MEMLOCK": 0,
         "RLIMIT_NOFILE": 64,
     }
-    with contextlib.suppress(OSError, ValueError):  # it has ended already
-        for name, most in limits.items():
-            resource.prlimit(pid, getattr(resource, name), (most, most))
+    lower_limits(pid, limits)
 
 
 def _problem(code: int | None, bounds: ProcessBounds) -> str:

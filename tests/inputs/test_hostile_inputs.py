@@ -20,19 +20,23 @@ from typing import ClassVar
 import input_files as files
 import pytest
 
+import dspy_rlm
 from dspy_rlm.errors import InputError
 from dspy_rlm.inputs.content import Content, whole
 from dspy_rlm.inputs.gathering import gather
 from dspy_rlm.inputs.items import Item
 from dspy_rlm.inputs.spool import Spool
 from dspy_rlm.sources import InputBounds, load, load_texts
-from sandbox_runtime import Directory, TextFile
+from sandbox_runtime import Directory, TextFile, WallMissingError
 from sandbox_runtime.helpers import ProcessBounds, run_python
+from sandbox_runtime.isolation import bounded_python
+from sandbox_runtime.isolation.os_isolation import NO_WALL, Wall, detect
 
 NEEDED = ("bs4", "duckdb", "mammoth", "markdownify", "pptx", "pypdfium2", "python_calamine")
 documents = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, NEEDED)), reason='needs the extra "files"'
 )
+linux = pytest.mark.skipif(not detect().complete, reason="this machine cannot confine a process")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 
 MB = 1024**2
@@ -366,12 +370,17 @@ class TestReplacedByALink:
 class TestProcess:
     """The process of a converter is bounded, whatever its program does."""
 
-    def run(self, tmp_path, program: str, **bounds):
+    def run(self, tmp_path, program: str, *, require_wall=False, **bounds):
         """Runs a program and returns its end and its output."""
         (tmp_path / "program.py").write_text(f"def main(arguments):\n    {program}\n")
         with (tmp_path / "output").open("w+b") as output:
             ended = run_python(
-                "program", ["a"], output, folders=[tmp_path], bounds=ProcessBounds(**bounds)
+                "program",
+                ["a"],
+                output,
+                modules=[tmp_path / "program.py"],
+                bounds=ProcessBounds(**bounds),
+                require_wall=require_wall,
             )
             output.seek(0)
             return ended, output.read()
@@ -407,7 +416,7 @@ class TestProcess:
         host = (
             "import sys, pathlib; sys.path[:] = sys.argv[3].split(';')\n"
             "from sandbox_runtime.helpers import run_python\n"
-            "with open(sys.argv[2], 'w+b') as out: run_python('program', [], out, folders=[pathlib.Path(sys.argv[1])])"
+            "with open(sys.argv[2], 'w+b') as out: run_python('program', [], out, modules=[pathlib.Path(sys.argv[1], 'program.py')])"
         )
         output = tmp_path / "output"
         command = [sys.executable, "-c", host, str(tmp_path), str(output), ";".join(sys.path)]
@@ -429,27 +438,109 @@ class TestProcess:
             time.sleep(0.02)
         raise AssertionError("it goes on")
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="the confinement is a part of Linux")
-    def test_it_reaches_nothing(self, tmp_path):
+    @linux
+    def test_it_reaches_nothing(self, tmp_path, monkeypatch):
         """It reads no other file, writes none, starts no process and opens no connection."""
-        from sandbox_runtime.isolation.os_isolation import detect
-
-        if not detect().complete:
-            pytest.skip("this machine cannot confine a process")
+        application = tmp_path / "application"
+        application.mkdir()
+        (application / ".env").write_text("KEY=x")
+        (tmp_path / ".env").write_text("KEY=x")
+        (application / "settings.py").write_text("KEY = 'x'")
+        monkeypatch.setattr(sys, "path", [str(application), *sys.path])
         secret = tmp_path.parent / f"{tmp_path.name}-secret"
         secret.write_text("x")
+        project = Path(dspy_rlm.__file__).parents[1]
+        files = [
+            secret,
+            application / ".env",
+            tmp_path / ".env",  # beside a module that it may import
+            application / "settings.py",
+            *((project / name) for name in ("pyproject.toml", "README.md")),
+            *of_the_prefix(),
+            *(path for path in (project / "tests", Path.cwd() / "benchmarks") if path.is_dir()),
+        ]
         attempts = [
-            f"open({str(secret)!r}).read()",
+            *(f"open({str(path)!r}).read()" for path in files if path.is_file()),
+            *(f"__import__('os').listdir({str(path)!r})" for path in (application, tmp_path, "/")),
+            *(f"__import__('os').listdir({str(path)!r})" for path in files if path.is_dir()),
             f"open({str(tmp_path / 'new')!r}, 'w')",
             "__import__('os').fork()",
             "__import__('socket').create_connection(('127.0.0.1', 9))",
             "open('/proc/self/environ').read()",
         ]
         program = "\n    ".join(
-            f"try: {attempt}; print('done')\n    except OSError as e: print(type(e).__name__)"
+            f"try: {attempt}; print({attempt!r})\n    except OSError as e: print(type(e).__name__)"
             for attempt in attempts
         )
-        ended, output = self.run(tmp_path, program)
+        ended, output = self.run(tmp_path, program, require_wall=True)
 
         assert ended.problem == "", ended.message
-        assert output.decode().split() == ["PermissionError"] * len(attempts)
+        assert output.decode().splitlines() == ["PermissionError"] * len(attempts)
+
+    @linux
+    def test_it_imports_what_is_installed(self, tmp_path, monkeypatch):
+        """In a folder that holds other things, too, and nothing of the application."""
+        target = tmp_path / "target"
+        (target / "package").mkdir(parents=True)
+        (target / "package-1.0.dist-info").mkdir()
+        (target / "package-1.0.dist-info" / "RECORD").write_text(
+            "package/__init__.py,,\npackage/part.py,,\nsingle.py,,\n../../bin/package,,\n"
+        )
+        for name in ("package/__init__.py", "package/part.py", "single.py", "settings.py"):
+            (target / name).write_text("")
+        (target / ".env").write_text("KEY=x")
+        monkeypatch.setattr(sys, "path", [str(target), *sys.path])
+        program = (
+            "import package.part, single, pytest\n"
+            "    try: import settings; print('settings')\n"
+            "    except ImportError: pass\n"
+            f"    try: print(open({str(target / '.env')!r}).read())\n"
+            "    except PermissionError: print('refused')"
+        )
+        ended, output = self.run(tmp_path, program, require_wall=True)
+
+        assert ended.problem == "", ended.message
+        assert output == b"refused\n"
+
+    @posix
+    @pytest.mark.parametrize("parts", [[NO_WALL], [Wall(landlock=1), NO_WALL]], ids=str)
+    def test_where_it_cannot_be_confined(self, tmp_path, monkeypatch, caplog, parts):
+        """It runs with what there is, which is logged, or not at all where the wall is required."""
+        if not detect().landlock and parts[0]:
+            pytest.skip("this system has no Landlock")
+        monkeypatch.setattr(bounded_python, "_walls", lambda: parts)
+        bounded_python._log_missing.cache_clear()
+
+        with pytest.raises(WallMissingError, match="require_wall asks for the whole wall"):
+            self.run(tmp_path, "print('ran')", require_wall=True)
+        assert (tmp_path / "output").read_bytes() == b""
+        assert not caplog.messages
+        assert self.run(tmp_path, "print('ran')")[1] == b"ran\n"
+        assert [str(parts[0]) in message for message in caplog.messages] == [True]
+        (tmp_path / "a.db").write_bytes(database("x"))
+        with pytest.raises(InputError, match=r"Cannot read .*a\.db: .*require_wall"):
+            load(tmp_path / "a.db", bounds=InputBounds(require_wall=True))
+
+    @documents
+    @linux
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("a.pdf", lambda: files.pdf(["hello"])),
+            ("a.docx", files.docx),
+            ("a.xlsx", lambda: files.xlsx(files.ROWS)),
+            ("a.pptx", files.pptx),
+            ("a.db", lambda: database("hello")),
+        ],
+    )
+    def test_behind_the_whole_wall(self, write, name, content):
+        """Documents and tables are read."""
+        assert load(write(name, content()), bounds=InputBounds(require_wall=True))
+
+
+def of_the_prefix() -> list[Path]:
+    """Returns a file of the folders in which Python and its environment are installed, one of each."""
+    return [
+        next(path for path in sorted(Path(prefix, "bin").iterdir()) if "python" not in path.name)
+        for prefix in dict.fromkeys((sys.prefix, sys.base_prefix))
+    ]

@@ -381,7 +381,7 @@ def test_without_the_extra(write, monkeypatch):
     from dspy_rlm.inputs import converting
 
     shadow = write("shadow/pypdfium2.py", "raise ModuleNotFoundError(name='pypdfium2')")
-    monkeypatch.setattr(converting, "_ROOT", shadow.parent)
+    monkeypatch.setattr(converting, "_MODULES", [*converting._MODULES, shadow])
     monkeypatch.syspath_prepend(str(Path(json.__file__).parents[1]))
     path = write("a.pdf", files.pdf(["x"]))
 
