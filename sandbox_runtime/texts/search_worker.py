@@ -14,6 +14,7 @@ import os
 import re
 import struct
 import sys
+from collections.abc import Iterator
 from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any, BinaryIO
@@ -290,6 +291,36 @@ def _read(stream: BinaryIO, size: int) -> bytes:
     return data
 
 
+@contextlib.contextmanager
+def _ending_with_host() -> Iterator[None]:
+    """Ends this process at once if stdin ends meanwhile: its writer, the host, has been killed.
+
+    The system does that by SIGIO, so it happens also while `re` holds the interpreter. Other systems than Linux may not send it for
+    a pipe; the watchdog remains.
+    """
+    try:
+        import fcntl
+        import select
+        import signal
+
+        signal.signal(signal.SIGIO, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGIO,))
+        flags = fcntl.fcntl(0, fcntl.F_GETFL)
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(0, fcntl.F_SETFL, flags | os.O_ASYNC)  # type: ignore[attr-defined, unused-ignore]
+        ended = select.poll()
+        ended.register(0, 0)  # the end of a pipe is reported in any case
+    except (ImportError, AttributeError, OSError, ValueError):
+        yield
+        return
+    if ended.poll(0):  # before the signal was asked for
+        sys.exit(0)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(0, fcntl.F_SETFL, flags)
+
+
 def main() -> None:
     """Serves until stdin ends."""
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -304,15 +335,16 @@ def main() -> None:
         head, size = HEADER.unpack(_read(incoming, HEADER.size))
         order = json.loads(_read(incoming, head))
         data = _read(incoming, size)
-        # A watchdog: ends this process even if a pattern hangs and the host has been killed.
+        # A watchdog: ends this process even if a pattern hangs, and nothing says that the host has been killed.
         faulthandler.dump_traceback_later(order["seconds"], exit=True, file=nowhere)
         answer: dict[str, Any] = {}
         try:
-            if "plan" in order:
-                scan = Scan(order["plan"])
-            if scan is not None:
-                scan.feed(data, final=order["final"])
-                answer = {"hits": scan.take(), "done": scan.done}
+            with _ending_with_host():
+                if "plan" in order:
+                    scan = Scan(order["plan"])
+                if scan is not None:
+                    scan.feed(data, final=order["final"])
+                    answer = {"hits": scan.take(), "done": scan.done}
         except (re.error, ValueError, OverflowError) as error:
             answer = {"wrong": str(error)}
         except (RecursionError, MemoryError) as error:

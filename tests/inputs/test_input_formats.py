@@ -382,7 +382,6 @@ def test_without_the_extra(write, monkeypatch):
 
     shadow = write("shadow/pypdfium2.py", "raise ModuleNotFoundError(name='pypdfium2')")
     monkeypatch.setattr(converting, "_MODULES", [*converting._MODULES, shadow])
-    monkeypatch.syspath_prepend(str(Path(json.__file__).parents[1]))
     path = write("a.pdf", files.pdf(["x"]))
 
     with pytest.raises(
