@@ -6,6 +6,7 @@ editing, nor the rest of the interpreter's prefix. There are keys and settings i
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -57,13 +58,16 @@ def python_paths(modules: Sequence[Path]) -> PythonPaths:
 def _installed_in(folder: Path) -> Iterator[Path]:
     """Returns what pip has installed in a folder that may hold other things (`pip install --target`)."""
     for record in folder.glob("*.dist-info/RECORD"):
-        with record.open(newline="", encoding="utf-8") as file:
-            names = {
-                row[0].partition("/")[0]
-                for row in csv.reader(file)
-                if row and (row[0].endswith(_CODE) or ".so." in row[0])
-            }
-        yield from (folder / name for name in sorted(names - {"", ".."}))
+        names: set[str] = set()
+        # A damaged record: what it names is not found there.
+        with (
+            contextlib.suppress(OSError, ValueError, csv.Error),
+            record.open(newline="", encoding="utf-8") as file,
+        ):
+            for row in csv.reader(file):
+                if row and (row[0].endswith(_CODE) or ".so." in row[0]):
+                    names.add(row[0].partition("/")[0])
+        yield from (folder / name for name in sorted(names - {"", ".", ".."}))
 
 
 def _of_the_interpreter() -> Iterator[Path]:

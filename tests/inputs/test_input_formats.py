@@ -7,7 +7,6 @@ import datetime
 import decimal
 import gzip
 import importlib.util
-import json
 import lzma
 from pathlib import Path
 
