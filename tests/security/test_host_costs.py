@@ -7,13 +7,26 @@ machine changes nothing.
 from __future__ import annotations
 
 import contextlib
+import gc
+import gzip
+import os
+import re
+import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from sandbox_runtime import Completed, Limits, Submitted, ValueCrossingError, open_session
+from sandbox_runtime import (
+    Completed,
+    Limits,
+    Submitted,
+    TextFile,
+    ValueCrossingError,
+    open_session,
+)
 from sandbox_runtime.host_costs import (
     MAX_LOST_THREADS,
     MEBIBYTE,
@@ -151,12 +164,67 @@ def test_threads_of_calls_that_were_given_up():
     assert cost.threads <= MAX_LOST_THREADS + 2 * 16 + OTHER_THREADS
 
 
-def test_disk(tmp_path, monkeypatch):
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """Returns an empty folder, which is the working folder and that of temporary files."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def unnamed_in(folder):
+    """Returns the sizes of the files without a name that this process has open in a folder."""
+    sizes = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            place = str(link.readlink())
+            if place.startswith(f"{folder}/") and place.endswith(" (deleted)"):
+                sizes.append(link.stat().st_size)
+    return sizes
+
+
+def test_disk(disk):
     """A session writes no files, neither in its working folder nor in the temporary folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with open_session(tools={"echo": lambda value: value}) as session:
         session.run_cell("open('/tmp/x', 'w').write('x' * 1_000_000); echo('y' * 1_000_000)")
         session.checkpoint()
 
-        assert list(Path(tmp_path).iterdir()) == []
+        assert list(disk.iterdir()) == []
+        assert unnamed_in(disk) == []
+
+
+def test_disk_of_a_new_user(tmp_path):
+    """The only file of a session without a pool says which version of Deno was tried."""
+    program = "from sandbox_runtime import open_session\nwith open_session() as s: s.run_cell('1')"
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path)},
+        check=True,
+        timeout=100,
+    )
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+
+    assert all(
+        re.fullmatch(r"state/dspy-rlm/deno-[0-9a-f]{16}", str(path.relative_to(tmp_path)))
+        for path in files
+    )
+    assert sum(path.stat().st_size for path in files) < 20
+
+
+def test_disk_for_a_compressed_text(tmp_path, disk):
+    """A compressed text is in a file without a name as far as it was read, and only while the text is in use."""
+    packed = tmp_path / "log.gz"
+    packed.write_bytes(gzip.compress(b"a line of a log\n" * 200_000))
+    with open_session() as session:
+        session.assign("text", TextFile(packed))
+        assert session.run_cell("print(len(text))") == Completed("3200000\n")
+
+        assert unnamed_in(disk) == [3_200_000]
+        assert list(disk.iterdir()) == []
+    del session
+    gc.collect()
+
+    assert unnamed_in(disk) == []
+    assert list(disk.iterdir()) == []
