@@ -338,6 +338,7 @@ BOUNDED = {
     "dspy_rlm/inputs/converters/html.py": "in a process of its own, with limits for time and memory",
     "dspy_rlm/inputs/converters/zips.py": "in a process of its own, with limits for time and memory",
     "sandbox_runtime/truncation.py": "a mark of fixed length; see the reader `abridged`",
+    "sandbox_runtime/redaction/decoding.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/secret_patterns.py": "see `test_secrecy.py`",
 }

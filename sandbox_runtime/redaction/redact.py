@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from urllib.parse import quote, quote_plus
 
+from sandbox_runtime.redaction.decoding import MAX_LAYERS, decoded_word, without_words
 from sandbox_runtime.redaction.secret_patterns import (
     HIDDEN,
     LEAST_CHARS,
@@ -74,7 +75,10 @@ def redact_secrets(text: str, more: Iterable[object] = ()) -> str:
 
 
 def _clean(text: str, more: Iterable[object]) -> str:
-    forms = forms_of([*environment_secrets(), *more])
+    secrets = [*environment_secrets(), *more]
+    # Before the forms: a secret that is part of another would split an encoding of the longer one.
+    text = without_words(text, words_of(secrets), HIDDEN)
+    forms = forms_of(secrets)
     for form in forms:
         text = text.replace(form, HIDDEN)
     return without_patterns(_without_wrapped(text, forms))
@@ -82,8 +86,18 @@ def _clean(text: str, more: Iterable[object]) -> str:
 
 def forms_of(secrets: Iterable[object]) -> list[str]:
     """Returns known secrets and their encodings, longest first: one may contain another."""
-    known = {value for value in secrets if isinstance(value, str) and is_worth_hiding(value)}
-    return sorted({form for value in known for form in _forms(value)}, key=len, reverse=True)
+    return sorted(
+        {form for value in _known(secrets) for form in _forms(value)}, key=len, reverse=True
+    )
+
+
+def words_of(secrets: Iterable[object]) -> set[str]:
+    """Returns what known secrets look like in a decoded copy of a text."""
+    return {word for value in _known(secrets) for word in _words(value)}
+
+
+def _known(secrets: Iterable[object]) -> set[str]:
+    return {value for value in secrets if isinstance(value, str) and is_worth_hiding(value)}
 
 
 def environment_secrets() -> frozenset[str]:
@@ -111,6 +125,20 @@ def _of_environment(variables: tuple[tuple[str, str], ...]) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=1024)
+def _words(value: str) -> frozenset[str]:
+    """Returns a secret and its forms that decoding does not undo.
+
+    A secret that has something like an encoded character itself is decoded as well, where all of it is not encoded.
+    """
+    words = {value, value.upper(), value.lower(), *_base64(value)}
+    for _ in range(MAX_LAYERS):
+        value = decoded_word(value)
+        words.add(value)
+    # Of plus signs and blanks alone, a word would be found in the indentation of a text.
+    return frozenset(word for word in words if is_worth_hiding(word.strip(" +")))
+
+
+@functools.lru_cache(maxsize=1024)
 def _forms(value: str) -> frozenset[str]:
     """Returns a secret and its encodings in URLs, JSON, HTML, base64, hexadecimal and lists of bytes, and in upper or lower case.
 
@@ -119,9 +147,10 @@ def _forms(value: str) -> frozenset[str]:
     """
     data = value.encode("utf-8", "replace")
     forms = {value, json.dumps(value)[1:-1], repr(value)[1:-1], html.escape(value)}
-    whole = quote(value, safe="")
+    forms |= {json.dumps(value, ensure_ascii=False)[1:-1], ascii(value)[1:-1], repr(data)[2:-1]}
+    whole = quote(data, safe="")
     # Twice, as in a URL that is a parameter of another.
-    for quoted in (quote(value), whole, quote_plus(value), quote(whole, safe="")):
+    for quoted in (quote(data), whole, quote_plus(data), quote(whole, safe="")):
         forms |= {quoted, re.sub("%..", lambda found: found[0].lower(), quoted)}
     for hexadecimal in (data.hex(), data.hex().upper()):
         pairs = [hexadecimal[at : at + 2] for at in range(0, len(hexadecimal), 2)]
@@ -132,14 +161,29 @@ def _forms(value: str) -> frozenset[str]:
         "".join(form.format(ord(char)) for char in value)
         for form in ("&#{};", "&#x{:x};", "&#x{:X};")
     }
-    # A list of bytes, as JSON and `repr` write a buffer.
-    forms |= {sign.join(map(str, data)) for sign in (", ", ",")}
-    forms |= {value.upper(), value.lower()}
-    for before in range(3):  # it may begin at any offset within the encoded text
+    forms |= _lists(data)
+    forms |= {value.upper(), value.lower(), *_base64(value)}
+    return frozenset(form for form in forms if len(form) >= LEAST_CHARS)
+
+
+def _lists(data: bytes) -> set[str]:
+    """Returns the inner part of lists of bytes, as JSON, `repr` and dumps write a buffer."""
+    return {
+        separator.join(form.format(byte) for byte in data)
+        for form in ("{}", "0x{:02x}", "0x{:02X}", "0x{:x}")
+        for separator in (", ", ",", " ")
+    }
+
+
+def _base64(value: str) -> set[str]:
+    """Returns what is certain of a secret in base64, where it may begin at any offset within the encoded text."""
+    data = value.encode("utf-8", "replace")
+    forms = set()
+    for before in range(3):
         encoded = base64.b64encode(bytes(before) + data).decode().rstrip("=")
         inner = encoded[(0, 2, 3)[before] : len(encoded) - bool((before + len(data)) % 3)]
         forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return frozenset(form for form in forms if len(form) >= LEAST_CHARS)
+    return forms
 
 
 class SignatureText:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import time
 import urllib.parse
+from html.entities import codepoint2name
+from itertools import product
+from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox_runtime import open_session
 from sandbox_runtime.helpers import redact_secrets
@@ -186,6 +193,133 @@ def test_encoded_secrets(encode):
     assert plain.endswith(" after")
 
 
+def units(text):
+    """Returns the UTF-16 units of a text, as JSON and JavaScript escape them."""
+    data = text.encode("utf-16-be")
+    return [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2)]
+
+
+def in_part(text, chosen):
+    """Returns the text with those characters escaped for a URL, in either case."""
+    return "".join(
+        "".join(f"%{byte:02x}" if at % 3 else f"%{byte:02X}" for byte in char.encode())
+        if chosen(at, char)
+        else char
+        for at, char in enumerate(text)
+    )
+
+
+# As browsers and clients write parts of URLs: `requests` leaves most signs, a form writes blanks as plus signs.
+QUOTING = {
+    "path": quote,
+    "parameter": lambda s: quote(s, safe=""),
+    "form": quote_plus,
+    "requests": lambda s: quote(s, safe="!#$&'()*+,/:;=?@[]~"),
+}
+
+ENCODINGS = {
+    **QUOTING,
+    **{
+        f"{outer} of {inner}": lambda s, a=QUOTING[outer], b=QUOTING[inner]: a(b(s))
+        for outer, inner in product(QUOTING, repeat=2)
+    },
+    "every second character": lambda s: in_part(s, lambda at, char: at % 2 or char == "%"),
+    "two of three characters": lambda s: in_part(s, lambda at, char: at % 3 or char == "%"),
+    "braces only": lambda s: in_part(s, lambda at, char: char in "{}%"),
+    "JSON": json.dumps,
+    "JSON of PHP": lambda s: json.dumps(s).replace("/", "\\/"),
+    "JSON, not ASCII": lambda s: json.dumps(s, ensure_ascii=False),
+    "JSON, not ASCII, of PHP": lambda s: json.dumps(s, ensure_ascii=False).replace("/", "\\/"),
+    "JSON in capitals": lambda s: re.sub(
+        "[^ -~]|[\"\\\\]", lambda m: "".join(f"\\u{unit:04X}" for unit in units(m[0])), s
+    ),
+    "JSON in JSON": lambda s: json.dumps(json.dumps(s)),
+    "JSON in JSON in a repr": lambda s: repr(json.dumps(json.dumps(s))),
+    "JSON in a URL": lambda s: quote(json.dumps(s)),
+    "a URL in JSON": lambda s: json.dumps({"url": f"/x?y={quote(s)}"}),
+    "JSON in HTML": lambda s: html.escape(json.dumps(s)),
+    "HTML": html.escape,
+    "HTML twice": lambda s: html.escape(html.escape(s)),
+    "HTML of ASCII": lambda s: html.escape(s).encode("ascii", "xmlcharrefreplace").decode(),
+    "named entities": lambda s: "".join(
+        f"&{codepoint2name[ord(c)]};" if ord(c) in codepoint2name else c for c in s
+    ),
+    "numbered entities": lambda s: "".join(f"&#{ord(char):07};" for char in s),
+    "hexadecimal entities": lambda s: "".join(f"&#x{ord(char):05X};" for char in s),
+    "every unit": lambda s: "".join(f"\\u{unit:04x}" for unit in units(s)),
+    "every character": lambda s: "".join(f"\\U{ord(char):08x}" for char in s),
+    "every character, in braces": lambda s: "".join(f"\\u{{{ord(char):x}}}" for char in s),
+    "octal": lambda s: "".join(f"\\{byte:03o}" for byte in s.encode()),
+    "repr": repr,
+    "ascii": ascii,
+    "bytes": lambda s: repr(s.encode()),
+    "Latin-1": lambda s: repr(s.encode("latin-1", "backslashreplace")),
+    "repr of bytes in a repr": lambda s: repr(repr(s.encode())),
+    "escaped for an expression": re.escape,
+    "numbers": lambda s: " ".join(map(str, s.encode())),
+    "hexadecimal numbers": lambda s: ", ".join(map(hex, s.encode())),
+    "hexadecimal numbers in C": lambda s: ",".join(f"0x{byte:02X}" for byte in s.encode()),
+    "base64 in a URL": lambda s: quote(base64.b64encode(s.encode()), safe=""),
+    "base64 in JSON of PHP": lambda s: base64.b64encode(s.encode()).decode().replace("/", "\\/"),
+}  # fmt: skip
+
+SECRETS = [
+    "correct horse battery/9",
+    "pa/ss=12{x}",
+    'p\xe4ssw\xf6rd/1 "x"',
+    "a+b c/d&e=f",
+    "it's <b> 100% \U0001f600",
+    "\u043a\u043b\u044e\u0447-\u043e\u0442/\u0434\u0432\u0435\u0440\u0438",
+    "\u65e5\u672c\u8a9e\u306e\u30d1\u30b9\u30ef\u30fc\u30c9",
+    "C:\\new\\table%41&lt;x",
+    "tab\tline\n{end}",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=ascii)
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_secrets_in_usual_encodings(encode, secret):
+    """A secret is removed in usual encodings, also in part and nested, and what stands around it stays."""
+    plain = redact_secrets(f"before ({encode(secret)}) after%41 &lt;", [secret])
+    before, _, rest = plain.partition("[secret]")
+
+    assert re.fullmatch(r"before \((?:b?['\"\\%25]*|&quot;|\{\"url\": \"/x\?y=)*", before)
+    assert re.fullmatch(r"\w?(?:['\"\\%25]|&quot;|=|3D|\})*\) after%41 &lt;", rest)
+
+
+@given(st.sampled_from(SECRETS), st.sets(st.integers(0, 30)), st.sampled_from(["", *QUOTING]))
+def test_any_characters_may_be_escaped(secret, chosen, outer):
+    """A secret is removed whichever of its characters are escaped for a URL, once or twice."""
+    encoded = in_part(secret, lambda at, char: at in chosen or char == "%")
+    encoded = QUOTING.get(outer, str)(encoded)
+
+    assert redact_secrets(f"({encoded})", [secret]) == "([secret])"
+
+
+@given(st.text(st.sampled_from('%25+&#x;\\u0041namp/ "\n\xe4'), max_size=300))
+def test_a_text_without_secrets_is_unchanged(text):
+    """Escapes of anything else, whole or broken, stay as they are."""
+    assert redact_secrets(text, SECRETS[:5]) == text
+
+
+def test_of_a_secret_within_another_nothing_stays():
+    """The longer one is removed, even if it is encoded and the shorter one is not."""
+    plain = redact_secrets("/bob-12345%7Brest%7D/", ["bob-12345", "bob-12345{rest}"])
+
+    assert plain == "/[secret]/"
+
+
+@pytest.mark.parametrize("text", ["        + x", "a+%2B+b", "the pass%77ord of bob: password"])
+def test_decoded_words_are_no_secrets(text):
+    """Neither indentation nor a common word is removed because a secret could be read as it."""
+    assert redact_secrets(text, ["++++++++", "%70assword"]) == text
+
+
+def test_an_encoded_short_secret_stays():
+    """Below eight characters a secret may be a word of any text, also when it is encoded."""
+    assert redact_secrets("a%2Fb &auml;", ["a/b", "\xe4"]) == "a%2Fb &auml;"
+
+
 SECRET_NAMES = """
     api_key apikey apiKey API-KEY OPENAI_API_KEY key keys access_key_id private_key ssh-key signing_key keyring x_api_key
     token tokens access_token access_tokens refresh_token id_token reply_token new_token HF_TOKEN token_url sas_token
@@ -231,14 +365,14 @@ def test_a_signature_in_an_address_is_a_secret():
     assert "abcdefghij" not in url_without_secrets(url)
 
 
-@pytest.mark.parametrize("piece", ["a", "a:", "://", "password=", "'", "Bearer ", "x@", "eyJ", "?key=", "sk-", "_", "a.b-c", "\n", "-----BEGIN PRIVATE KEY-----", "authorization:", "hooks.slack.com/"])  # fmt: skip
+@pytest.mark.parametrize("piece", ["a", "a:", "://", "password=", "'", "Bearer ", "x@", "eyJ", "?key=", "sk-", "_", "a.b-c", "\n", "-----BEGIN PRIVATE KEY-----", "authorization:", "hooks.slack.com/", "%41", "%2541", "%25", "%C3", "\\\\", "\\\\u00e4", "\\\\x", "\\\\3", "&#0", "&#x0", "&auml;", "&a", "+", "&amp;", "%73ome-secret-value"])  # fmt: skip
 def test_long_texts_take_little(piece):
     """The patterns are linear in the length: an exception's text may be hostile."""
 
     def seconds(chars: int) -> float:
         text = (piece * chars)[:chars]
         began = time.thread_time()
-        redact_secrets(text, ["some-secret-value"])
+        redact_secrets(text, ["some-secret-value", "some%20\\\\value"])
         return time.thread_time() - began
 
     assert seconds(160_000) < 40 * max(seconds(20_000), 0.005)
