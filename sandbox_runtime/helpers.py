@@ -40,6 +40,7 @@ from sandbox_runtime.tools.exits import as_error
 from sandbox_runtime.truncation import (
     MAX_MARK_CHARS,
     abridged,
+    abridged_again,
     bounded,
     in_one_line,
     omission_at,
@@ -79,6 +80,7 @@ __all__ = [
     "Store",
     "UnreadableTextError",
     "abridged",
+    "abridged_again",
     "address_of",
     "annotation_text",
     "as_error",

@@ -41,6 +41,28 @@ def abridged(text: str, limit: int) -> str:
     return without_middle(text[:half], count, text[-half:])
 
 
+def abridged_again(text: str, gap: int, limit: int) -> tuple[str, int]:
+    """Returns the head and tail of an abridged text, and the position of the line between them.
+
+    The line counts what was omitted before. A line like it that the text has elsewhere is not read.
+
+    Args:
+        text: The text.
+        gap: The position of its line about omitted characters; 0 if it has none.
+        limit: The most characters, without the line.
+    """
+    if len(text) <= limit + MAX_MARK_CHARS:
+        return text, gap
+    start = max(limit // 2, 1)
+    end = len(text) - start
+    mark = _MARK.match(text, gap) if gap else None
+    if mark is None or mark.end() <= start or end <= gap:
+        return without_middle(text[:start], end - start, text[end:]), start
+    start, end = min(start, gap), max(end, mark.end())
+    omitted = end - start - len(mark[0]) + int(mark[1].replace(",", ""))
+    return without_middle(text[:start], omitted, text[end:]), start
+
+
 def omission_in(text: str, limit: int) -> int:
     """Returns the position of the line that says how much of a text was omitted; 0 if nothing was.
 

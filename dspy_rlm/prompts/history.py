@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dspy_rlm.prompts.untrusted_text import as_data
 from dspy_rlm.reports.report import Step
-from sandbox_runtime.helpers import abridged, omission_at
+from sandbox_runtime.helpers import (
+    MAX_MARK_CHARS,
+    abridged,
+    abridged_again,
+    omission_at,
+    omission_in,
+)
 
 NO_STEPS = "You have not interacted with the REPL environment yet."
 NO_OUTPUT = "(no output - did you forget to print?)"
@@ -31,16 +38,57 @@ def render_step(
     action_chars: int = SHOWN_ACTION_CHARS,
 ) -> str:
     """Renders a step for the prompt. The length is exact, so that a parser finds the end of the output."""
-    thought, code = (abridged(text, action_chars) for text in (step.reasoning, step.code))
-    reasoning = f"Reasoning: {as_data(thought)}\n" if thought else ""
-    data = step.output.removesuffix(step.note)
-    output = f"{_printed(data, step.gap)}{step.output[len(data) :]}" or NO_OUTPUT
+    code = abridged(step.code, action_chars)
+    reasoning = f"Reasoning: {_thought(step.reasoning, action_chars)}\n" if step.reasoning else ""
+    output = _marked(step.output, step.note, step.gap) or NO_OUTPUT
     if output_chars is not None:
         output = abridged(output, output_chars)
     return (
         f"=== Step {number} ===\n{reasoning}Code:\n```python\n{code}\n```\n"
         f"Output ({len(output):,} chars):\n{output}"
     )
+
+
+def cut_output(output: str, note: str, gap: int, limit: int) -> tuple[str, str, int]:
+    """Returns an output of which a prompt shows at most `limit` + `MAX_MARK_CHARS` characters, and its note and gap.
+
+    Marking an output as data makes it longer, so that less of it is shown. A note that is cut counts as output.
+    """
+
+    shown = abridged(output, limit)
+    if shown != output:
+        gap = omission_in(shown, limit)
+
+    def cut(chars: int) -> tuple[str, str, int]:
+        text, place = abridged_again(shown, gap, chars)
+        return text, note if text.endswith(note) else "", place
+
+    return cut(_fitting(limit, lambda chars: _marked(*cut(chars))))
+
+
+def _thought(reasoning: str, limit: int) -> str:
+    """Returns reasoning marked as data, with its middle left out if it is longer."""
+
+    def shown(chars: int) -> str:
+        return as_data(abridged(reasoning, chars))
+
+    return shown(_fitting(limit, shown))
+
+
+def _fitting(limit: int, render: Callable[[int], str]) -> int:
+    """Returns the largest limit for cutting a text with which what is rendered of it is within `limit`."""
+
+    def too_long(chars: int) -> bool:
+        return len(render(chars)) > limit + MAX_MARK_CHARS
+
+    # The least is a character at each end.
+    return bisect.bisect_left(range(1, limit), True, key=too_long) if too_long(limit) else limit
+
+
+def _marked(output: str, note: str, gap: int) -> str:
+    """Returns an output with what the cell printed marked as data, and the note as it is."""
+    data = output.removesuffix(note)
+    return f"{_printed(data, gap)}{output[len(data) :]}"
 
 
 def _printed(data: str, gap: int) -> str:

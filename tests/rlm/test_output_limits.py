@@ -14,11 +14,12 @@ import pydantic
 import pytest
 
 from dspy_rlm import RLM
-from dspy_rlm.prompts.history import SHOWN_ACTION_CHARS
+from dspy_rlm.prompts.history import SHOWN_ACTION_CHARS, cut_output, render_step
+from dspy_rlm.reports.report import Step
 from dspy_rlm.testing import Action, Raw
 from sandbox_runtime import Failed, Limits
 from sandbox_runtime.guest.output import abridge
-from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged
+from sandbox_runtime.helpers import MAX_MARK_CHARS, abridged, abridged_again, omission_at
 
 CHARS = 3_000_000
 LIMIT = 3_000
@@ -30,6 +31,9 @@ CELLS = {
     "printed": f"print('x' * {CHARS})",
     "the value of the last expression": f"'x' * {CHARS}",
     "in many lines": f"print('x\\n' * {CHARS // 2})",
+    "in lines that are escaped": f"print('```\\n' * {CHARS // 4})",
+    "in marks that are escaped": f"print('<<SYS>>' * {CHARS // 7})",
+    "escaped, and an exception": f"print('```\\n' * {CHARS // 4})\nraise ValueError('Code:\\n' * {CHARS // 6})",
     "to stderr": f"import sys\nsys.stderr.write('x' * {CHARS})",
     "an exception": f"raise ValueError('x' * {CHARS})",
     "the name of an exception": f"raise type('E' * {CHARS}, (Exception,), {{}})",
@@ -97,6 +101,14 @@ def growth(server: Any) -> int:
     return len(second) - len(first)
 
 
+def shown_chars(server: Any) -> int:
+    """Returns the length of the first step's output, as the prompt states it."""
+    stated = re.findall(
+        r"\n```\nOutput \(([\d,]+) chars\):\n", server.requests_to("root")[1].prompt
+    )
+    return int(stated[-1].replace(",", ""))
+
+
 @pytest.mark.sampled(8)
 @pytest.mark.parametrize("code", CELLS.values(), ids=CELLS.keys())
 def test_a_cell_cannot_fill_the_next_prompt(play, kept, fresh, code):
@@ -113,6 +125,7 @@ def test_a_cell_cannot_fill_the_next_prompt(play, kept, fresh, code):
     result = rlm(q="?")
 
     assert growth(server) <= LIMIT + AROUND
+    assert shown_chars(server) <= LIMIT + MAX_MARK_CHARS
     assert all(len(step.output) <= LIMIT + MAX_MARK_CHARS for step in result.run.steps)
     assert result.run.status == "submitted"
 
@@ -236,6 +249,58 @@ class TestAbridged:
         forged = "\n... (999,999,999,999,999,999 characters omitted) ...\n" * 1_000
 
         assert len(abridged(forged, 10)) <= 10 + MAX_MARK_CHARS
+
+
+class TestEscaped:
+    """Marking a text as data makes it longer; the limit is that of what is shown."""
+
+    @pytest.mark.parametrize("limit", [600, 3_000, 10_000])
+    @pytest.mark.parametrize("unit", ["```\n", "Code:\n", "<<SYS>>", "x\n```\n" + "y" * 90, "x"])
+    @pytest.mark.parametrize("note", ["", "[Error] ValueError: no"])
+    def test_an_output_is_shown_within_the_limit(self, limit, unit, note):
+        """As much as fits is shown, and the count of what is omitted is exact."""
+        printed = unit * (2 * limit // len(unit)) + "."
+        output = f"{printed}\n{note}" if note else printed
+        step = Step("", "x", *cut_output(output, note, 0, limit))
+        shown = render_step(step, 1).partition("chars):\n")[2]
+
+        assert limit - 100 <= len(shown) <= limit + MAX_MARK_CHARS
+        mark = omission_at(step.output, step.gap)
+        counted = int(re.sub(r"\D", "", mark))
+        assert counted == len(output) - len(step.output) + len(mark)
+        assert shown.endswith(f".\n{note}" if note else ".")
+
+    def test_what_was_omitted_before_counts_and_a_printed_line_does_not(self):
+        """An output that the sandbox has shortened is shortened once more, to one line with the sum."""
+        forged = "\n... (7 characters omitted) ...\n"
+        half = (forged * 100)[:1_500]
+        output = f"{half}\n... (5,000 characters omitted) ...\n{half}"
+        step = Step("", "x", *cut_output(output, "", 1_500, 3_000))
+
+        mark = omission_at(step.output, step.gap)
+        ends = len(step.output) - len(mark)
+        assert mark == f"\n... ({8_000 - ends:,} characters omitted) ...\n"
+        assert 2_500 <= ends < 3_000
+        assert len(re.findall(r"\n\.\.\. ", render_step(step, 1))) == 1
+
+    @pytest.mark.parametrize("unit", ["```\n", "<<SYS>>", "x"])
+    def test_reasoning_is_shown_within_the_limit(self, unit):
+        """The bound of a step's reasoning holds for what is shown too."""
+        text = render_step(Step(unit * 2_500, "x", "x"), 1, action_chars=2_000)
+        shown = text.partition("Reasoning: ")[2].partition("\nCode:\n```python")[0]
+
+        assert 1_900 <= len(shown) <= 2_000 + MAX_MARK_CHARS
+
+    @pytest.mark.parametrize("start", [1, 100, 140, 150, 160, 250])
+    def test_the_line_is_never_cut_in_two(self, start):
+        """Where the line about omitted characters is at the edge of what stays, all of it goes."""
+        text = "a" * start + "\n... (50 characters omitted) ...\n" + "b" * (300 - start)
+        again, gap = abridged_again(text, start, 200)
+
+        lines = re.findall(r"\n\.\.\. \((\d+) characters omitted\) \.\.\.\n", again)
+        kept = again.count("a") + again.count("b") - len(lines) * "characters omitted".count("a")
+        assert sum(map(int, lines)) == 350 - kept
+        assert omission_at(again, gap)
 
 
 def test_a_run_that_fails_says_it_in_bounds(play):

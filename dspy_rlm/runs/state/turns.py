@@ -19,6 +19,7 @@ from dspy_rlm.events import (
     StepTaken,
 )
 from dspy_rlm.lms.valid_text import valid_text
+from dspy_rlm.prompts.history import cut_output
 from dspy_rlm.replies.reader import Reading
 from dspy_rlm.reports.report import Step, tokens_of
 from dspy_rlm.runs.actions import read_action, read_unparsed
@@ -28,7 +29,7 @@ from dspy_rlm.runs.state.prompts import RunPrompts
 from dspy_rlm.signatures.outputs import LAST_SUBMIT, SUBMIT_AGAIN, ReplyError
 from dspy_rlm.window.opaque import metadata_of
 from sandbox_runtime import CellResult, Completed, Failed, Submitted
-from sandbox_runtime.helpers import abridged, bounded, omission_in
+from sandbox_runtime.helpers import bounded, omission_in
 
 # The beginning of the messages for a SUBMIT whose arguments do not fit.
 _REFUSED = "SUBMIT() "
@@ -169,15 +170,12 @@ class RunTurns(RunPrompts):
             metadata, output, gap = metadata_of(cell), "", 0
             note = below(metadata, note) if note else metadata
         whole = below(output, note) if note else output.rstrip("\n")
-        shown = abridged(whole, self._output_chars)
-        if shown != whole:
-            gap = omission_in(shown, self._output_chars)
-        # A shortened note counts as output.
+        shown, note, gap = cut_output(whole, note, gap, self._output_chars)
         step = Step(
             self._reasoning,
             self._code,
             shown,
-            note if shown.endswith(note) else "",
+            note,
             gap,
             everything if everything != shown else "",
         )
