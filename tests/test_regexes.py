@@ -137,7 +137,11 @@ PUMPED = {
     ("dspy_rlm/prompts/untrusted_text.py", r"'(?: {1,20}\\|)? {4,200}[~^][~^ ]*'"): [
         *(" ", " |", "    ~", "^", "    "),
     ],
-    ("dspy_rlm/prompts/untrusted_text.py", "f'[{_INVISIBLE}]+'"): ["\u200b", "\u200ba", "\x00"],
+    ("dspy_rlm/prompts/untrusted_text.py", r"f'(?:(?![\t -~])[{_INVISIBLE}])+'"): [
+        "\u200b",
+        "\u200ba",
+        "\x00",
+    ],
     (
         "dspy_rlm/prompts/untrusted_text.py",
         r"'\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|\x9b[0-?]*[@-~]'",
@@ -163,7 +167,19 @@ PUMPED = {
             "</",
             " ",
         ),
-        *("\u200b", "a", "<|a\u200b", "[INS", "<<", "[[ #"),
+        *(
+            "\u200b",
+            "a",
+            "<|a\u200b",
+            "[INS",
+            "<<",
+            "[[ #",
+            "[ [ # # a",
+            "[ [",
+            "[ [ ##a",
+            "</s",
+            "[TOOL",
+        ),
     ],
     ("dspy_rlm/prompts/untrusted_text.py", "_CHAT"): [
         "<",
@@ -423,7 +439,7 @@ def compiled(path, source):
         by_source = {"_CHAT": [untrusted._chat_marks()], "f'{_BRACKETS}|{_CHAT}{tagged}'": marks}
         constants = (untrusted._BREAK, untrusted._ESCAPE, untrusted._PART, untrusted._POINTER)
         by_source |= {repr(expression.pattern): [expression] for expression in constants}
-        by_source["f'[{_INVISIBLE}]+'"] = [untrusted._UNSEEN]
+        by_source[r"f'(?:(?![\t -~])[{_INVISIBLE}])+'"] = [untrusted._UNSEEN]
         return by_source.get(source, [untrusted._LINE])
     if path in OF_MODULES:
         return OF_MODULES[path]
