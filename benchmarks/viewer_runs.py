@@ -39,7 +39,7 @@ REPORTS = tuple(
     for number in range(1, 17)
 )  # fmt: skip
 
-# What a hostile page could make a model write. The viewer shows it as text.
+# Text that a hostile page could make a model write. The viewer shows it as text.
 HOSTILE = (
     "</script><script>window.attacked = 1</script><!-- <img src=x onerror=window.attacked=1>"
     " javascript:alert(1) \"' onmouseover=window.attacked=1 \u202eevil\u202c \x00 \x1b[31mred\x1b[0m"

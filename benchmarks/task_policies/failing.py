@@ -168,7 +168,7 @@ FAILURES = (
     ),
 )
 
-# What the engine writes about a mistake in the output of a cell, and what that means for the policy.
+# The engine's messages about mistakes in the output of a cell, and their meaning for the policy.
 _REACTIONS = (
     (r"BudgetExceededError: .+", "refused"),
     (r"^- \w+: .+ is required", "refused"),

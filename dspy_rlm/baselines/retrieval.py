@@ -17,7 +17,7 @@ Embedder = Callable[[list[str]], Any]
 # Texts that an embedder gets at once.
 BATCH = 256
 
-# What stands between two parts that are not neighbours.
+# The text between two parts that are not neighbours.
 GAP = "\n[...]\n"
 
 

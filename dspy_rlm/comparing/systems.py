@@ -100,7 +100,7 @@ def setup_of(system: Any, metric: Any) -> str:
 # Settings lie no deeper in modules than this.
 _DEPTH = 6
 
-# What changes while a module is used, or from process to process.
+# Attributes that change while a module is used, or from process to process.
 _CHANGING = frozenset({"history", "callbacks", "traces", "train", "stage", "pool"})
 
 # Options of an LM that say how it is reached, and nothing about its answers.

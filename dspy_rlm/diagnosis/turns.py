@@ -9,7 +9,7 @@ from dspy_rlm.diagnosis.findings import Finding, Found, place_of
 from dspy_rlm.journal.records import RunRecord, StepRecord, read_text
 from dspy_rlm.reports.text import count
 
-# What to do about a lost turn, by its cause in the report: for a person, and for an LM that writes instructions.
+# The advice about a lost turn, by its cause in the report: for a person, and for an LM that writes instructions.
 _LOST: Mapping[str, tuple[str, str]] = {
     "cut_off": (
         "The reply ended at its limit of tokens: raise max_tokens of the LM that writes code.",
@@ -53,7 +53,7 @@ _UNKNOWN = (
     "Say that each reply has code in one ```python block.",
 )
 
-# What to do about a cell that failed, by the class of its error.
+# The advice about a cell that failed, by the class of its error.
 _ERRORS: Mapping[str, str] = {
     "NameError": "Say that names have to be defined, and are kept from turn to turn.",
     "KeyError": "Say to look at the keys of the data before using them.",

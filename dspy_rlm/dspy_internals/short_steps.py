@@ -16,7 +16,7 @@ from dspy import lm15
 from dspy.clients import execution, model_metadata
 from dspy.clients.engines.lm15_engine import AsyncLM15Engine
 
-# What DSPy says of the cost of a model that its table does not have.
+# DSPy's message about the cost of a model that its table does not have.
 NO_PRICE = {"kind": "unknown", "reason": "no matching pricing entry"}
 
 # Models that are remembered as missing in DSPy's table, where each search for one looks at every entry.

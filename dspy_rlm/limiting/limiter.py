@@ -39,7 +39,7 @@ LATEST = 0.25
 # A limiter is dropped after this time without a call; longer than the window of its limits.
 IDLE_SECONDS = 600.0
 
-# What was learned of a server is forgotten after this time without a call. To learn it again costs a few refused requests.
+# After this time without a call, what a server has taught is forgotten. To learn it again costs a few refused requests.
 LEARNED_SECONDS = 60.0
 
 # The longest time for which a `Retry-After` holds back the calls of all runs. Then one asks again: the server may be another,

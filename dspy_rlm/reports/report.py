@@ -107,7 +107,7 @@ FORMAT_VERSION = 1
 Status = Literal["running", "submitted", "extracted", "partial", "failed"]
 
 
-# What a run does when no turn is left.
+# The ways in which a run ends when no turn is left.
 OnExhausted = Literal["extract", "partial", "raise"]
 
 

@@ -27,7 +27,7 @@ const SINCE = 1;
 const RESTED = 2;
 /** 1 while the cell rests. */
 const RESTING = 3;
-/** When the last of the cell's timers is due. */
+/** The time at which the last of the cell's timers is due. */
 const DUE = 4;
 
 /**
@@ -172,7 +172,7 @@ export class CellClock {
   }
 }
 
-/** What the main thread sees of a cell: its count, how long it has worked, and how long of this it has rested. */
+/** A cell as the main thread sees it: its count, the time it has worked, and the part of this that it has rested. */
 export interface Sight {
   cell: number;
   spent: number;

@@ -6,12 +6,12 @@
 
 import type { Pyodide } from "./pyodide_types.ts";
 
-/** How much raw output is kept, in characters, and how much of one write is decoded, in bytes. */
+/** The raw output that is kept, in characters, and the part of one write that is decoded, in bytes. */
 const RAW_LIMIT = 65536;
 
 export class CellOutput {
   readonly #send: (text: string) => void;
-  /** How many more characters of the running cell are sent. */
+  /** The characters of the running cell that are still sent. */
   #room = 0;
   #raw = "";
 

@@ -16,7 +16,7 @@ const INSIST_MILLISECONDS = 200;
  */
 export const SHARE_OF_WAITING = 1 / 10;
 
-/** How long a cell may work, and how much longer after it was interrupted. */
+/** The time that a cell may work, and the time that it has left after an interrupt. */
 export interface CellTime {
   cellSeconds: number;
   graceSeconds: number;
@@ -73,7 +73,7 @@ export class CellWatch {
 }
 
 /**
- * How much CPU time all threads of the process may use between two requests. Nothing of a cell runs then, but V8
+ * The CPU time that all threads of the process may use between two requests. Nothing of a cell runs then, but V8
  * goes on compiling the functions that the last cell used often: for up to a second after a fresh start.
  */
 export const REST_MILLISECONDS = 5000;

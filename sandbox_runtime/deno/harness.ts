@@ -27,7 +27,7 @@ interface Tracked {
   integrity: Integrity;
 }
 
-/** What prepares a cell or an assignment; see `PyodideDriver`. */
+/** The steps that prepare a cell or an assignment; see `PyodideDriver`. */
 export interface Preparation {
   /** Drops what earlier cells have left: their finalizers run here, and may change anything. */
   release: () => void;
@@ -48,9 +48,9 @@ export interface Preparation {
 export class Harness {
   readonly #module: Words;
   readonly #hush: () => boolean;
-  /** Where in the heap, as an array of words, changes of C types are counted, and the bits of that word. */
+  /** The place of the counter of changes of C types in the heap, as an array of words, and its bits of that word. */
   readonly #changes: [place: number, bits: number];
-  /** Where in the heap, as an array of words, these are. */
+  /** The places of the tables of keys in the heap, as an array of words. */
   readonly #keyTables: Uint32Array;
   /** Everything that is older than the session, and the session's settings. */
   readonly #fixed: [Tracked, Tracked];

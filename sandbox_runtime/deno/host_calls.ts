@@ -19,7 +19,7 @@ import { type HostSignals, sendSignal, SIGINT } from "./signals.ts";
 import type { Shared } from "./worker_messages.ts";
 import type { FrameWriter } from "./writer.ts";
 
-/** What Python receives for a call that was interrupted; see `calls.py`. */
+/** The answer that Python receives to a call that was interrupted; see `calls.py`. */
 const INTERRUPTED = ':{"interrupted":true}';
 
 const INTERRUPTED_BYTES = new TextEncoder().encode(INTERRUPTED);

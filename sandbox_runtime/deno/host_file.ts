@@ -29,7 +29,7 @@ const IOVEC_BYTES = 8;
 /** WASI's functions to read and to write: a descriptor, the address and the number of `iovec`s, and where the count goes. */
 type FileFunction = (fd: number, iovecs: number, count: number, counted: number) => number;
 
-/** What a program imports from WASI. */
+/** The functions of WASI that a program imports. */
 export interface FileImports {
   fd_write: FileFunction;
   fd_read: FileFunction;
@@ -39,7 +39,7 @@ export class HostFile {
   readonly #calls: HostCalls;
   readonly #interrupt: Uint8Array;
   #memory: { readonly HEAPU8: Part } | null = null;
-  /** What has not been read of the last answer. */
+  /** The part of the last answer that has not been read. */
   #answer: Part | null = null;
   /** True if Python has been told of the signal that came during the call. */
   #told = true;

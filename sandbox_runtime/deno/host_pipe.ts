@@ -38,7 +38,7 @@ export class HostPipe {
   readonly #relayed: boolean;
   /** True until the main thread has passed the pipe back. */
   #lent = false;
-  /** What it has passed back with it. */
+  /** The frames that the worker has passed back with the pipe. */
   readonly #passedOn: Frame[] = [];
 
   /** `read` is the blocking read of stdin. */

@@ -7,7 +7,7 @@
 import { HostPipe } from "./host_pipe.ts";
 import type { Shared } from "./worker_messages.ts";
 
-/** What the peer is to do. */
+/** A command to the peer. */
 export type Order =
   | { do: "begin"; shared: Shared; relayed: boolean }
   /** Has the next bytes ready for a read of the worker itself. */

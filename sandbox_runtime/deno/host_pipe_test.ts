@@ -1,4 +1,4 @@
-/** Who reads the pipe when: a real worker and this thread share it, and no byte is lost or read twice. */
+/** Turns at the pipe: a real worker and this thread share it, and no byte is lost or read twice. */
 
 import {
   deepStrictEqual as assertEquals,

@@ -11,7 +11,7 @@ import { BLOCKED, LARGEST_REQUEST, OWED, RELEASED } from "./host_pipe.ts";
 import { isAnswer } from "./protocol.ts";
 import type { Shared } from "./worker_messages.ts";
 
-/** What the frames are read from. */
+/** The source of the frames. */
 export interface Source {
   /** Reads some bytes; null at the end. */
   read(space: Uint8Array): Promise<number | null>;

@@ -23,7 +23,7 @@ export class Expected {
   readonly #pairs: Uint32Array;
   /** The size of a heap that contains all words. */
   readonly #end: number;
-  /** How many words are near: all, unless some others follow. */
+  /** The number of words that are near: all, unless some others follow. */
   readonly near: number;
 
   private constructor(pairs: Uint32Array) {

@@ -36,7 +36,7 @@ const PACKAGE_INFO = {
 
 const decoder = new TextDecoder();
 
-/** What an interpreter starts from. */
+/** The parts that an interpreter starts from. */
 export interface Parts {
   /** The names of all files that will arrive. */
   names: string[];

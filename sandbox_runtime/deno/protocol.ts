@@ -200,7 +200,7 @@ export type CallMode = "wait" | "aio" | "batch";
 /** The highest line that is passed on; no cell has more. */
 const MAX_LINE = 10_000_000;
 
-/** What a cell calls, and how. */
+/** A call of a cell: the tool, its arguments and its mode. */
 export interface Call {
   mode: CallMode;
   tool: string;

@@ -24,7 +24,7 @@ export interface Pyodide extends Imaged {
   setStderr(options: object): void;
 }
 
-/** Where calls that may wait for promises begin. */
+/** The place at which calls that may wait for promises begin. */
 export interface Stacked {
   /** Set before such a call if no other is on the stack; see `RUNTIME_PATCHES` in `assets.py`. The call resets it. */
   stackIsEmpty?: boolean;

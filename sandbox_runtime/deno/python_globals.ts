@@ -19,7 +19,7 @@ export interface Surroundings {
   calls: HostCalls;
   clock: CellClock;
   signals: HostSignals;
-  /** Whether the harness has not changed: all of it, or as far as the end of most cells depends on it. */
+  /** True if the harness has not changed: all of it, or the part that the end of most cells depends on. */
   intact: (whole: boolean) => boolean;
   timers: object;
   /** Holds a submission: the address and the length of the marshalled data, and the most that its JSON may have. */

@@ -45,7 +45,7 @@ const MODULE = Uint8Array.of(
 
 const compiled = new WebAssembly.Module(MODULE);
 
-/** How many words one step of the loop compares. */
+/** The number of words that one step of the loop compares. */
 const WORDS_PER_STEP = 4;
 /** The bytes of an address and a value. */
 const PAIR_BYTES = 8;

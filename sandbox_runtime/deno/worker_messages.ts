@@ -18,9 +18,9 @@ export interface Shared {
   signal: Int32Array;
   /** The running cell; see `cell_clock.ts`. */
   clock: Int32Array;
-  /** How long the cell has worked and rested before it last went on, and when it last went on; see `cell_clock.ts`. */
+  /** The times that the cell had worked and rested before it last went on, and the time at which it did; see `cell_clock.ts`. */
   times: Float64Array;
-  /** Which thread reads the host's frames; see `host_pipe.ts`. */
+  /** The thread that reads the host's frames; see `host_pipe.ts`. */
   reading: Int32Array;
   /** Frames that the main thread has read for a blocked worker. */
   window: Window;

@@ -143,7 +143,7 @@ class CellPreparation:
 
     @property
     def sink(self) -> Sink:
-        """What that stream writes to."""
+        """The sink of that stream."""
         return self._sink
 
     @property

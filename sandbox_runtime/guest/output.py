@@ -130,7 +130,7 @@ class Cells(Protocol):
 
     @property
     def sink(self) -> Sink:
-        """What that stream writes to."""
+        """The sink of that stream."""
 
 
 class Sink(io.RawIOBase):

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 # The process inherits only the variables that its Python needs to start.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
-# What the process says of itself is kept up to here.
+# The length up to which the output of the process is kept.
 _MESSAGE_BYTES = 64 * 1024
 
 # One number of `launcher.FAILED` for each of the launcher's steps.

@@ -44,7 +44,7 @@ MAX_MODULES = 1_000
 MAX_REQUIRES = 20_000
 # A module's name is named in the prompt.
 MAX_MODULE_CHARS = 100
-# What wheels are packed by. Other methods let an archive choose the memory of their decoder.
+# The methods that wheels are packed with. Others let an archive choose the memory of their decoder.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _CHUNK_BYTES = 1024 * 1024

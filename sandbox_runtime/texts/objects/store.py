@@ -275,7 +275,7 @@ class Store:
         return f": set {names}, or pass storage_options." if names else "."
 
 
-# What a store's client asks for credentials if it has none: the service of a cloud's machine.
+# The service of a cloud's machine, which a store's client asks for credentials if it has none.
 _NO_CREDENTIALS = ("/latest/api/token", "/computeMetadata/", "token request", "credential")
 
 

@@ -1,4 +1,4 @@
-/** What a run has cost and where its time went: totals, budgets, the critical path, warnings. */
+/** The cost and the time of a run: totals, budgets, the critical path, warnings. */
 
 import type { CallIndex, RunIndex, Seconds, Text, ToolIndex } from "./basics.ts";
 
