@@ -12,6 +12,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pydantic
+
 from dspy_rlm.protocols.middleware import Wrapper
 from sandbox_runtime.helpers import redact_secrets
 
@@ -25,6 +27,9 @@ _NO_TEXT = "(its text could not be made)"
 
 # Exceptions of a chain that are checked. The rest of a longer chain is dropped.
 _MAX_CHAIN = 100
+
+# Errors of a validation that its text lists.
+_MAX_ERRORS = 1000
 
 
 def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
@@ -73,9 +78,16 @@ def text_of(error: BaseException) -> str:
     """Returns the text of an exception, even if its `__str__` raises."""
     value: Any = error.args[0] if isinstance(error, KeyError) and error.args else error
     try:
-        return str(value)
+        return _long_text(error) or str(value)
     except Exception:  # noqa: BLE001 - its own method may raise anything
         return _NO_TEXT
+
+
+def _long_text(error: BaseException) -> str:
+    """Returns a short text for an exception whose own would list thousands of errors, otherwise an empty one."""
+    if not isinstance(error, pydantic.ValidationError) or error.error_count() <= _MAX_ERRORS:
+        return ""
+    return f"{error.error_count():,} validation errors for {error.title}"
 
 
 def _texts(error: BaseException) -> list[str]:
@@ -88,6 +100,8 @@ def _texts(error: BaseException) -> list[str]:
 
 
 def _is_clean(error: BaseException, secret_texts: list[str]) -> bool:
+    if _long_text(error):
+        return False  # its own text is not read
     return all(redact_secrets(text, secret_texts) == text for text in _texts(error))
 
 

@@ -54,6 +54,7 @@ from sandbox_runtime.values.annotations import (
     is_typed_dict,
 )
 from sandbox_runtime.values.conversion_cost import EffortError, check_text_effort
+from sandbox_runtime.values.conversion_errors import check_errors
 from sandbox_runtime.values.converted_keys import check_made_keys, check_making
 from sandbox_runtime.values.exponents import check_exponents
 from sandbox_runtime.values.key_collisions import check_keys
@@ -88,6 +89,7 @@ __all__ = [
     "bounded",
     "call_after",
     "call_line",
+    "check_errors",
     "check_exponents",
     "check_keys",
     "check_made_keys",

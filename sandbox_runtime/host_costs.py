@@ -33,6 +33,13 @@ MAX_TAGGED_CHARS = 4_000
 MAX_TRIES = 400_000
 TRIES_PER_PART = 50
 
+# The memory that validation may need beside the value: a fixed number of bytes, and so much for each byte of the value. An error takes
+# some 300 bytes with its text, an absent field with a default a slot in its record.
+FREE_ERROR_BYTES = 32 * MEBIBYTE
+UNESTIMATED_FACTOR = 128
+BYTES_PER_ERROR = 300
+BYTES_PER_DEFAULT = 40
+
 # ---- A signature written by a cell -----------------------------------------------------------------
 
 # A cell's pattern is matched against at most this many characters of a text, and its repetition counts have

@@ -27,7 +27,7 @@ from dspy_rlm.dspy_internals.adapters import (
 )
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
 from dspy_rlm.values.python_text import check_literal, check_marks
-from sandbox_runtime.helpers import EffortError, check_made_keys, check_text_effort
+from sandbox_runtime.helpers import EffortError, check_errors, check_made_keys, check_text_effort
 
 # The longest text that is repaired. A benign text of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000
@@ -82,6 +82,7 @@ def parsed(value: Any, annotation: Any) -> Any:
     if annotation is str:
         return _text(value)
     tree = check_repairable(value) if isinstance(value, str) else value
+    check_errors(annotation, tree)
     check_made_keys(annotation, tree)
     try:
         result = parse_value(value, annotation)

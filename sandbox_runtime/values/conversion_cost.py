@@ -71,17 +71,19 @@ def _multiplies(annotation: Any) -> int:
 
 def _multiplier(annotation: Any) -> int:
     graph: dict[Any, list[Any]] = {}
-    waiting = [_plain(annotation)]
+    waiting = [plain_annotation(annotation)]
     while waiting:
         node = waiting.pop()
-        if (key := _key(node)) not in graph:
-            graph[key] = inner_types = [inner for inner in _parts(node) if not _is_leaf(inner)]
+        if (key := annotation_key(node)) not in graph:
+            graph[key] = inner_types = [
+                inner for inner in parts_of_type(node) if not _is_leaf(inner)
+            ]
             waiting += inner_types
-    forks = {key for key, inner in graph.items() if _is_union(key[1]) and len(inner) > 1}
+    forks = {key for key, inner in graph.items() if is_union(key[1]) and len(inner) > 1}
     below: set[Any] = set()
     waiting = [part for key in forks for part in graph[key]]
     while waiting:
-        if (key := _key(waiting.pop())) not in below:
+        if (key := annotation_key(waiting.pop())) not in below:
             below.add(key)
             waiting += graph[key]
     return max((len(graph[key]) for key in forks & below), default=0)
@@ -90,7 +92,8 @@ def _multiplier(annotation: Any) -> int:
 _cached_multiplier = functools.lru_cache(maxsize=1024)(_multiplier)
 
 
-def _key(annotation: Any) -> Any:
+def annotation_key(annotation: Any) -> Any:
+    """Returns a key for dicts: equal for equal types, also if a type cannot be hashed."""
     try:
         hash(annotation)
     except TypeError:
@@ -98,16 +101,17 @@ def _key(annotation: Any) -> Any:
     return None, annotation
 
 
-def _is_union(annotation: Any) -> bool:
+def is_union(annotation: Any) -> bool:
+    """Returns whether the type is a union, of either notation."""
     return get_origin(annotation) in (Union, types.UnionType)
 
 
 def _is_leaf(annotation: Any) -> bool:
     """Returns whether a type has no parts: a try of it costs the same for any value."""
-    return not any(True for _ in _parts(annotation))
+    return not any(True for _ in parts_of_type(annotation))
 
 
-def _plain(annotation: Any) -> Any:
+def plain_annotation(annotation: Any) -> Any:
     """Returns the type without annotations, and with aliases resolved."""
     while True:
         if get_origin(annotation) is Annotated:
@@ -163,25 +167,27 @@ def _generic_class(reference: str) -> Any:
     return match
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
+def parts_of_type(annotation: Any) -> Iterator[Any]:
     """Yields the types of a value's parts."""
-    annotation = _plain(annotation)
+    annotation = plain_annotation(annotation)
     if get_origin(annotation) is typing.Literal:
         return
     inner = get_args(annotation)
     if not inner and isinstance(annotation, type):
         inner = tuple(_fields(annotation).values())
-    yield from (_plain(part) for part in inner if part is not ... and not isinstance(part, list))
+    yield from (
+        plain_annotation(part) for part in inner if part is not ... and not isinstance(part, list)
+    )
 
 
-_Place: TypeAlias = "str | tuple[Any, ...]"
+Place: TypeAlias = "str | tuple[Any, ...]"
 
 # The place of all extra fields.
 _OTHERS = ("*",)
 
 
 @functools.lru_cache(maxsize=1024)
-def _fields(cls: Any) -> Mapping[_Place, Any]:
+def _fields(cls: Any) -> Mapping[Place, Any]:
     """Returns the types of a record's fields by each name, or path, under which a value may have them."""
     is_record = (
         hasattr(cls, "model_fields")
@@ -193,9 +199,9 @@ def _fields(cls: Any) -> Mapping[_Place, Any]:
         return {}
     if not getattr(cls, "__pydantic_complete__", True):
         cls.model_rebuild(raise_errors=False)  # resolves references to classes defined later
-    types_by_place = cast("dict[_Place, Any]", field_types(cls))
+    types_by_place = cast("dict[Place, Any]", field_types(cls))
     for name, field in list((getattr(cls, "model_fields", None) or {}).items()):
-        types_by_place |= dict.fromkeys(_aliases(field), types_by_place[name])
+        types_by_place |= dict.fromkeys(aliases_of(field), types_by_place[name])
     if extra := _extra(cls):
         types_by_place[_OTHERS] = extra[1]
     return types_by_place
@@ -212,7 +218,8 @@ def _extra(cls: Any) -> tuple[Any, ...]:
         return ()
 
 
-def _aliases(field: Any) -> Iterator[_Place]:
+def aliases_of(field: Any) -> Iterator[Place]:
+    """Yields the other places at which a model's field may stand: names, and paths as tuples."""
     for alias in (field.alias, field.validation_alias):
         for choice in getattr(alias, "choices", None) or [alias]:
             if isinstance(choice, str):
@@ -221,7 +228,7 @@ def _aliases(field: Any) -> Iterator[_Place]:
                 yield tuple(path)
 
 
-def _content_of(place: _Place, fields: Mapping[_Place, Any], value: Mapping[Any, Any]) -> list[Any]:
+def content_at(place: Place, fields: Mapping[Place, Any], value: Mapping[Any, Any]) -> list[Any]:
     """Returns a value's content for a field."""
     if place == _OTHERS:
         return [item for name, item in value.items() if name not in fields]
@@ -247,13 +254,13 @@ class _Counter:
 
     def tries(self, annotation: Any, value: Any) -> int:
         """Counts the types that are tried, over all parts."""
-        annotation = _plain(annotation)
+        annotation = plain_annotation(annotation)
         if not isinstance(value, (Mapping, *_LISTS)):
-            return len(get_args(annotation)) if _is_union(annotation) else 1
+            return len(get_args(annotation)) if is_union(annotation) else 1
         if id(value) not in self._values:
             self._values[id(value)] = value  # keeps it alive, so that its id stays unique
             self.parts += len(value)
-        key = _key(annotation), id(value)
+        key = annotation_key(annotation), id(value)
         if key not in self._tries:
             self._tries[key] = 1  # for a value that contains itself
             self._tries[key] = 1 + self._tries_of_parts(annotation, value)
@@ -261,7 +268,7 @@ class _Counter:
 
     def _tries_of_parts(self, annotation: Any, value: Any) -> int:
         inner, origin = get_args(annotation), get_origin(annotation)
-        if _is_union(annotation):
+        if is_union(annotation):
             return sum(self.tries(alternative, value) for alternative in inner)
         if origin is None:
             if not isinstance(annotation, type):
@@ -277,11 +284,11 @@ class _Counter:
             return sum(map(self.tries, inner, value))
         return sum(self.tries(inner[0], item) for item in value) if inner else 0
 
-    def _tries_of_fields(self, fields: Mapping[_Place, Any], value: Any) -> int:
+    def _tries_of_fields(self, fields: Mapping[Place, Any], value: Any) -> int:
         if isinstance(value, Mapping):
             return sum(
                 self.tries(kind, part)
                 for place, kind in fields.items()
-                for part in _content_of(place, fields, value)
+                for part in content_at(place, fields, value)
             )
         return sum(map(self.tries, fields.values(), value))  # a named tuple from a list

@@ -17,6 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 from sandbox_runtime.host_costs import FEW_KEYS
 from sandbox_runtime.values.annotations import field_types
 from sandbox_runtime.values.conversion_cost import check_effort
+from sandbox_runtime.values.conversion_errors import check_errors
 from sandbox_runtime.values.key_collisions import check_keys
 
 _SETS = (set, frozenset, collections.abc.Set)
@@ -29,8 +30,9 @@ _NO_KEY: Any = object()
 
 
 def check_making(annotation: Any, value: Any) -> None:
-    """Raises `ValueError` if converting a value to the type costs too much: too many tries, or colliding keys."""
+    """Raises `ValueError` if converting a value to the type costs too much: tries, errors, or colliding keys."""
     check_effort(annotation, value)
+    check_errors(annotation, value)
     check_made_keys(annotation, value)
 
 
