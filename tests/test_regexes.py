@@ -357,6 +357,7 @@ BOUNDED = {
     "sandbox_runtime/redaction/decoding.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/redact.py": "see `test_secrecy.py`",
     "sandbox_runtime/redaction/secret_patterns.py": "see `test_secrecy.py`",
+    "sandbox_runtime/redaction/shortened.py": "see `test_secrecy.py`",
 }
 
 

@@ -29,6 +29,7 @@ from sandbox_runtime.redaction.secret_patterns import (
     secrets_of,
     without_patterns,
 )
+from sandbox_runtime.redaction.shortened import without_pieces
 from sandbox_runtime.truncation import without_middle
 
 # Encoded forms of at least this many characters are also found across line breaks.
@@ -81,7 +82,8 @@ def _clean(text: str, more: Iterable[object]) -> str:
     forms = forms_of(secrets)
     for form in forms:
         text = text.replace(form, HIDDEN)
-    return without_patterns(_without_wrapped(text, forms))
+    text = without_pieces(_without_wrapped(text, forms), _known(secrets), HIDDEN)
+    return without_patterns(text)
 
 
 def forms_of(secrets: Iterable[object]) -> list[str]:
