@@ -8,7 +8,16 @@ from sandbox_runtime.engine.assets import engine_key, python_library
 from sandbox_runtime.engine.atomic_folder import staging
 from sandbox_runtime.engine.deno import find_deno
 from sandbox_runtime.guest.namespace.submit import OPTIONAL as OPTIONAL_OUTPUT
-from sandbox_runtime.host_costs import MAX_MATCHED_CHARS, MAX_PATTERN_CHARS, MAX_REPETITIONS
+from sandbox_runtime.host_costs import (
+    MATCHING_SECONDS,
+    MAX_MATCHED_CHARS,
+    MAX_MATCHING_STEPS,
+    MAX_PATTERN_CHARS,
+    MAX_PATTERN_SLOTS,
+    MAX_PATTERN_STATES,
+    MAX_REPETITIONS,
+    SECONDS_PER_MATCHED_BYTE,
+)
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
@@ -61,11 +70,16 @@ from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
     "HIDDEN",
+    "MATCHING_SECONDS",
     "MAX_MARK_CHARS",
     "MAX_MATCHED_CHARS",
+    "MAX_MATCHING_STEPS",
     "MAX_PATTERN_CHARS",
+    "MAX_PATTERN_SLOTS",
+    "MAX_PATTERN_STATES",
     "MAX_REPETITIONS",
     "OPTIONAL_OUTPUT",
+    "SECONDS_PER_MATCHED_BYTE",
     "SESSIONS_A_CORE",
     "SESSION_BYTES",
     "Address",

@@ -42,11 +42,25 @@ BYTES_PER_DEFAULT = 40
 
 # ---- A signature written by a cell -----------------------------------------------------------------
 
-# A cell's pattern is matched against at most this many characters of a text, and its repetition counts have
-# the same bound: matching is linear in their product, and takes 0.1 s in the worst case.
+# A cell's pattern is matched against at most this many bytes of a text, and its repetition counts have the same
+# bound.
 MAX_MATCHED_CHARS = 100_000
 MAX_PATTERN_CHARS = 500
 MAX_REPETITIONS = 100
+
+# States of the automata of all patterns in a signature: compiling takes 2 us for each.
+MAX_PATTERN_STATES = 100_000
+
+# The same, times the ends of groups that the engine notes for each: 16 bytes.
+MAX_PATTERN_SLOTS = 131_072
+
+# Tokens of a pattern, after repetition, times bytes of a text: matching takes 25 ns for each in the worst case.
+MAX_MATCHING_STEPS = 8_000_000
+
+# CPU seconds of all matches of a signature: a fixed part, and a part per byte of the texts. The last match may
+# exceed it, by 0.2 s.
+MATCHING_SECONDS = 0.1
+SECONDS_PER_MATCHED_BYTE = 0.2e-6
 
 # ---- Keys of dicts and sets ------------------------------------------------------------------------
 

@@ -256,7 +256,7 @@ NOT_OF_STRANGERS = {
     "sandbox_runtime/installation/install.py": "our scripts and Pyodide's, whose hashes are known",
     "dspy_rlm/budget/prices.py": "names in a table of prices that a package brings",
     "dspy_rlm/signatures/parser.py": "two characters, without repetition",
-    "dspy_rlm/signatures/constraints.py": "numbers in braces, in a pattern of bounded length",
+    "dspy_rlm/signatures/patterns.py": "tokens and numbers in braces, in a pattern of bounded length",
     "sandbox_runtime/guest/integrity/object_memory.py": "the interpreter's own memory, while the boot image is made",
     "sandbox_runtime/packages/lockfile.py": "a lock file of the user's",
     "sandbox_runtime/packages/pip.py": "single characters, without repetition",

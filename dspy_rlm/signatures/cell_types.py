@@ -33,6 +33,7 @@ from dspy_rlm.signatures.cell_data import (
     too_many_parts,
 )
 from dspy_rlm.signatures.constraints import UNUSABLE, constrained
+from dspy_rlm.signatures.patterns import Patterns
 from dspy_rlm.values.python_text import literal_of, syntax_tree
 
 _TYPING = (
@@ -104,6 +105,7 @@ class CellTypes:
         self._built: dict[str, Any] = {}
         self._open: set[str] = set()
         self._parts = 0
+        self.patterns = Patterns()
 
     def _count(self, parts: int) -> None:
         self._parts += parts
@@ -171,7 +173,7 @@ class CellTypes:
             raise ValueError(f"The signature is longer than {MOST_CHARS:,} characters.")
         self._open.add(name)
         try:
-            return constrained(self.parse(text), facts)
+            return constrained(self.parse(text), facts, self.patterns)
         finally:
             self._open.discard(name)
 
@@ -258,7 +260,7 @@ class CellTypes:
             notes = facts_of(entry)
             default = notes.get("default") if notes.get("optional") else ...
             field = pydantic.Field(default, description=notes.get("desc") or None)
-            definitions[field_name] = (constrained(types[field_name], notes), field)
+            definitions[field_name] = (constrained(types[field_name], notes, self.patterns), field)
         try:
             return pydantic.create_model(
                 name, __module__="cell", __doc__=doc or None, **definitions

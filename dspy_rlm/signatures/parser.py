@@ -179,7 +179,9 @@ def _read_fields(
     for name, entry in fields.items():
         facts = facts_of(entry)
         annotation = types.parse(as_text(facts.get("type") or "str"))
-        field = _Field(constrained(annotation, facts), as_text(facts.get("desc") or ""))
+        field = _Field(
+            constrained(annotation, facts, types.patterns), as_text(facts.get("desc") or "")
+        )
         (inputs if facts.get("input") else outputs)[as_text(name)] = field
     return inputs, outputs
 

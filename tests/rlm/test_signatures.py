@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspy_rlm.signatures.cell_types import class_kinds
+from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.signatures.parser import signature_of
+from tests.measuring import Cost
 
 
 class Person(pydantic.BaseModel):
@@ -290,3 +292,80 @@ class TestSize:
             "classes": {"E": {"kind": "enum", "members": members}},
         }
         assert len(types(source)["b"]) == 500
+
+
+def patterned(*patterns):
+    """Returns the output fields of a cell's signature, each with a pattern."""
+    fields = {
+        f"f{n}": {"type": "str", "constraints": {"pattern": p}} for n, p in enumerate(patterns)
+    }
+    return signature_of({"fields": fields}, {"t": ""}, {}).output_fields
+
+
+class TestPatterns:
+    """A cell's patterns are matched on the host, in memory and time that grow with pattern and text."""
+
+    @pytest.mark.parametrize(
+        "pattern",
+        [r"(\w*)*" * 80 + "Z", r"\w" * 240, "(?x)a{#}\n1000}", "a{100}b{2}", r"(?:\w\pL\W){90}"],
+        ids=["groups", "classes", "verbose", "repetitions", "product"],
+    )
+    def test_one_that_is_too_large_is_refused(self, pattern):
+        """The size of a pattern counts its classes, groups and repetitions, before it is compiled."""
+        with Cost() as cost, pytest.raises(ValueError, match="The pattern "):
+            patterned(pattern)
+
+        assert cost.cpu_seconds < 0.1
+        assert cost.peak_bytes < 10_000_000
+
+    def test_all_of_one_signature_are_bounded_together(self):
+        """Many patterns, each of a size that is allowed, are refused as well."""
+        with Cost() as cost, pytest.raises(ValueError, match="too large"):
+            patterned(*(rf"\W{{20}}{n}" for n in range(90)))
+
+        assert cost.cpu_seconds < 0.5
+
+    @pytest.mark.parametrize(
+        ("pattern", "count"), [(r"(?:\w*)*" * 60 + "Z", 2), (r"(?:a|b)*a(?:a|b){90}!", 5)]
+    )
+    @pytest.mark.parametrize("size", [12_000, 100_000])
+    def test_matching_is_bounded(self, pattern, count, size):
+        """All matches of a signature take at most 0.3 s, and nothing of them is kept."""
+        fields = patterned(*(pattern + str(n) for n in range(count)))
+        text = "aabab" * (size // 5)
+
+        with Cost() as cost:
+            values, problems = typed_outputs(fields, dict.fromkeys(fields, text))
+
+        assert not values
+        assert len(problems) == count
+        assert cost.cpu_seconds < 0.6
+        assert cost.peak_bytes < 20_000_000
+
+    @pytest.mark.parametrize(
+        ("pattern", "text"),
+        [
+            (r"^[A-Z]{2,3}-\d{4}(-[a-z]+)?$", "AB-1234-x"),
+            (r"^(\d{3})-(\d{3})-(\d{4})$", "555-123-4567"),
+            (r"^[\w.+-]+@[\w-]+\.[\w.]{2,}$", "ann@example.com"),
+            (r"^\w{1,50}$", "name"),
+            (r"needle", "hay " * 24_000 + "needle"),
+        ],
+    )
+    def test_honest_ones_pass(self, pattern, text):
+        """Patterns of codes, numbers and addresses match, and refuse other texts."""
+        fields = patterned(pattern)
+
+        assert typed_outputs(fields, {"f0": text}) == ({"f0": text}, [])
+        assert "should match pattern" in str(typed_outputs(fields, {"f0": "?"})[1])
+
+    def test_many_short_texts_are_quick(self):
+        """A pattern of a class is compiled once for many rows."""
+        row = {"kind": "record", "fields": {"n": {"constraints": {"pattern": r"^\w{1,30}$"}}}}
+        source = {"signature": "t -> rows: list[Row]", "classes": {"Row": row}}
+        fields = signature_of(source, {"t": ""}, {}).output_fields
+
+        with Cost() as cost:
+            typed_outputs(fields, {"rows": [{"n": "abc"}] * 5_000})
+
+        assert cost.cpu_seconds < 1
