@@ -50,6 +50,10 @@ _STATES = {
 _KEPT_PATTERNS = 16
 _KEPT_BYTES = 20_000
 
+# From this number of states compiled, 4 MB, what Pydantic keeps is displaced, which takes 4 ms.
+_KEPT_STATES = 20_000
+_PYDANTIC_KEEPS = 64
+
 
 class Patterns:
     """The patterns of one signature, with the work that they have caused."""
@@ -94,7 +98,7 @@ class Patterns:
                 f"The pattern {pattern!r:.200} repeats its parts more than {MAX_REPETITIONS} times; use * or +."
             )
         if not self._states:
-            _compiled.cache_clear()  # at most the patterns of one signature are kept
+            _kept.forget()  # at most the patterns of one signature are kept
         self._states[pattern] = (states, states * 2 * (groups + 1))
         all_states, all_slots = map(sum, zip(*self._states.values(), strict=True))
         if all_states > MAX_PATTERN_STATES or all_slots > MAX_PATTERN_SLOTS:
@@ -102,6 +106,7 @@ class Patterns:
                 f"The pattern {pattern!r:.200} makes the patterns of this signature too large. Repeat classes like "
                 r"\w and \p{L} less often, write [a-z] where that is enough, and (?:...) in place of (...)."
             )
+        _kept.add_states(states)
         try:
             _compiled(pattern)
         except pydantic_core.SchemaError as error:
@@ -127,7 +132,7 @@ class Patterns:
         finally:
             self._seconds += time.thread_time() - began
             self._bytes += size
-            _matched.add(size)
+            _kept.add_bytes(size)
 
 
 def _size(pattern: str) -> tuple[int, int, int, int]:
@@ -152,17 +157,31 @@ def _compiled(pattern: str) -> pydantic_core.SchemaValidator:
     return pydantic_core.SchemaValidator(core_schema.str_schema(pattern=pattern))
 
 
-class _Matched:
-    """Counts the bytes that compiled patterns have matched, and drops the patterns in time."""
+class _Kept:
+    """Drops compiled patterns before they take much memory."""
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._states = 0
 
-    def add(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
+        """Notes that a text was matched."""
         self._bytes += size
         if self._bytes > _KEPT_BYTES:
             self._bytes = 0
             _compiled.cache_clear()
 
+    def add_states(self, states: int) -> None:
+        """Notes that a pattern is compiled."""
+        self._states += states
 
-_matched = _Matched()
+    def forget(self) -> None:
+        """Drops everything. Pydantic itself keeps its last 50 patterns, so large ones are displaced by small ones."""
+        _compiled.cache_clear()
+        if self._states > _KEPT_STATES:
+            self._states = 0
+            for n in range(_PYDANTIC_KEEPS):
+                _compiled.__wrapped__(f"x{n}")
+
+
+_kept = _Kept()

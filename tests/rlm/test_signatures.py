@@ -359,6 +359,21 @@ class TestPatterns:
         assert typed_outputs(fields, {"f0": text}) == ({"f0": text}, [])
         assert "should match pattern" in str(typed_outputs(fields, {"f0": "?"})[1])
 
+    def test_nothing_is_kept_of_earlier_signatures(self):
+        """Compiled patterns take memory until the next signature with patterns, at the most."""
+
+        def build(n):
+            fields = patterned(r"(?:\w*)*" * 60 + f"Z{n}")
+            typed_outputs(fields, {"f0": "a" * 1_000})
+
+        for n in range(3):
+            build(n)
+        with Cost() as cost:
+            for n in range(3, 20):
+                build(n)
+
+        assert cost.peak_bytes < 30_000_000
+
     def test_many_short_texts_are_quick(self):
         """A pattern of a class is compiled once for many rows."""
         row = {"kind": "record", "fields": {"n": {"constraints": {"pattern": r"^\w{1,30}$"}}}}
