@@ -3,6 +3,9 @@
 `key_collisions.py` checks keys as they arrive. Conversion can create others: a list becomes a set, a text becomes a
 number, an address or a record. So each part that may become a key is first converted on its own, into a list, and the
 list is checked.
+
+A text that is declared as `pydantic.Json` is parsed for this. Validators of the user's own types are the user's code: what
+they build from a text is not checked.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from sandbox_runtime.values.key_collisions import check_keys
 
 _SETS = (set, frozenset, collections.abc.Set)
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)
+_TEXTS = (str, bytes, bytearray)
 
 # Types with randomized hashes, or with few values.
 _SECRET = frozenset({str, bytes, bool, type(None), datetime.date, datetime.time})
@@ -39,8 +43,38 @@ def check_making(annotation: Any, value: Any) -> None:
 def check_made_keys(annotation: Any, value: Any) -> None:
     """Raises `ValueError` if converting a value to the type would build a dict or set of colliding keys."""
     kinds = _kinds(annotation)
-    if kinds and isinstance(value, _CONTAINERS):
-        _check_below(value, kinds)
+    if not kinds:
+        return
+    has_json = _has_json(annotation)
+    if has_json or isinstance(value, _CONTAINERS):
+        _check_below([value] if isinstance(value, _TEXTS) else value, kinds, has_json=has_json)
+
+
+def _has_json(annotation: Any) -> bool:
+    """Returns whether a type, or a field of its classes, is a text of JSON that Pydantic parses."""
+    visited: set[str] = set()
+    waiting = [annotation]
+    while waiting:
+        part = waiting.pop()
+        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in visited:
+            continue
+        visited.add(name)
+        if "Json" in name or "Json" in _notes_of(part):
+            return True
+        waiting += parts_of(part)
+    return False
+
+
+def _notes_of(cls: Any) -> str:
+    """Returns the types of a class's fields with their annotations, which `field_types` leaves out."""
+    if not isinstance(cls, type):
+        return ""
+    if isinstance(fields := getattr(cls, "model_fields", None), dict):
+        return repr([field.metadata for field in fields.values()])
+    try:
+        return repr(typing.get_type_hints(cls, include_extras=True))
+    except (NameError, TypeError, SyntaxError):
+        return ""
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
@@ -98,7 +132,7 @@ def parts_of(annotation: Any) -> Iterator[Any]:
         yield from field_types(annotation).values()
 
 
-def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
+def _check_below(value: Any, kinds: tuple[Any, ...], *, has_json: bool) -> None:
     """Checks the innermost containers first: an element may itself be a set."""
     visited: dict[int, Any] = {}
     waiting: list[tuple[Any, bool]] = [(value, False)]
@@ -113,7 +147,19 @@ def _check_below(value: Any, kinds: tuple[Any, ...]) -> None:
         visited[id(part)] = part
         waiting.append((part, True))
         items = [*part.keys(), *part.values()] if isinstance(part, Mapping) else part
+        if has_json:
+            items = [_from_json(item) if isinstance(item, _TEXTS) else item for item in items]
         waiting += [(item, False) for item in items if isinstance(item, _CONTAINERS)]
+
+
+def _from_json(text: Any) -> Any:
+    """Returns the content of a text of JSON, by the parser of `pydantic.Json`; None for other texts."""
+    import pydantic_core  # imported lazily, to keep the start of a session fast
+
+    try:
+        return pydantic_core.from_json(text)
+    except ValueError:
+        return None
 
 
 def _check(part: Any, kind: Any) -> None:

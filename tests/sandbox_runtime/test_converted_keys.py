@@ -54,6 +54,21 @@ class Holder(pydantic.BaseModel):
     items: dict[str, set[int]]
 
 
+class Texts(pydantic.BaseModel):
+    """A record with a text that Pydantic parses."""
+
+    items: pydantic.Json[set[int]]
+
+
+@dataclasses.dataclass
+class Noted:
+    """A dataclass with such a text."""
+
+    items: pydantic.Json[dict[int, int]]
+
+
+NAMES_AS_TEXT = json.dumps({str(n): 1 for n in MANY})
+
 HOSTILE: dict[str, tuple[Any, Any]] = {
     "numbers": (set[int], MANY),
     "texts with a sign": (set[int], [f"+{n}" for n in MANY]),
@@ -79,6 +94,15 @@ HOSTILE: dict[str, tuple[Any, Any]] = {
     "counters": (Counter[int], {str(n): 1 for n in MANY}),
     "one of two types": (set[int | str], MANY),
     "noted types": (list[Annotated[set[int], "noted"]], [MANY]),
+    "JSON": (pydantic.Json[set[int]], json.dumps(MANY)),
+    "JSON in bytes": (pydantic.Json[set[int]], json.dumps(MANY).encode()),
+    "JSON in a list": (list[pydantic.Json[dict[int, int]]], [NAMES_AS_TEXT]),
+    "JSON in a record": (Texts, {"items": json.dumps(MANY)}),
+    "JSON in a dataclass": (Noted, {"items": NAMES_AS_TEXT}),
+    "JSON in JSON": (
+        pydantic.Json[list[pydantic.Json[set[int]]]],
+        json.dumps([json.dumps(MANY)]),
+    ),
     "in a record": (Holder, {"items": {"a": [f"+{n}" for n in MANY]}}),
 }
 
@@ -92,6 +116,9 @@ HONEST: dict[str, tuple[Any, Any]] = {
     "equal values": (set[decimal.Decimal], ["1.50"] * 5_000),
     "records": (set[Point], [{"n": n} for n in range(1_000)]),
     "numbers that collide, in a list": (list[int], MANY),
+    "JSON": (list[pydantic.Json[set[int]]], [json.dumps(list(range(5_000)))]),
+    "no JSON": (list[pydantic.Json[set[int]]], ["[1"]),
+    "a text that is not parsed": (dict[int, str], {1: json.dumps(MANY)}),
 }
 
 
