@@ -16,7 +16,9 @@ from sandbox_runtime.host_costs import (
     MAX_PATTERN_SLOTS,
     MAX_PATTERN_STATES,
     MAX_REPETITIONS,
+    MAX_TABLE_CELLS,
     SECONDS_PER_MATCHED_BYTE,
+    TABLE_CELLS_PER_ENTRY,
 )
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
 from sandbox_runtime.open import ready_packages
@@ -66,6 +68,7 @@ from sandbox_runtime.values.conversion_cost import EffortError, check_text_effor
 from sandbox_runtime.values.conversion_errors import check_errors
 from sandbox_runtime.values.converted_keys import check_made_keys, check_making
 from sandbox_runtime.values.exponents import check_exponents
+from sandbox_runtime.values.flags import check_flag
 from sandbox_runtime.values.key_collisions import check_keys
 
 __all__ = [
@@ -78,10 +81,12 @@ __all__ = [
     "MAX_PATTERN_SLOTS",
     "MAX_PATTERN_STATES",
     "MAX_REPETITIONS",
+    "MAX_TABLE_CELLS",
     "OPTIONAL_OUTPUT",
     "SECONDS_PER_MATCHED_BYTE",
     "SESSIONS_A_CORE",
     "SESSION_BYTES",
+    "TABLE_CELLS_PER_ENTRY",
     "Address",
     "DaemonPool",
     "Deadline",
@@ -105,6 +110,7 @@ __all__ = [
     "call_line",
     "check_errors",
     "check_exponents",
+    "check_flag",
     "check_keys",
     "check_made_keys",
     "check_making",

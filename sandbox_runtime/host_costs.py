@@ -40,6 +40,10 @@ UNESTIMATED_FACTOR = 128
 BYTES_PER_ERROR = 300
 BYTES_PER_DEFAULT = 40
 
+# Cells of a table made of rows that each name their own columns: a fixed number, and one per entry that is there.
+MAX_TABLE_CELLS = 1_000_000
+TABLE_CELLS_PER_ENTRY = 100
+
 # ---- A signature written by a cell -----------------------------------------------------------------
 
 # A cell's pattern is matched against at most this many bytes of a text, and its repetition counts have the same
@@ -79,6 +83,9 @@ MANY_KEYS = 4_096
 # them takes. An honest key takes 0.1 to 0.3 microseconds beside its hash.
 KEYS_SECONDS = 0.5
 SECONDS_PER_KEY = 1e-6
+
+# Combinations that a class of flags keeps for the life of the process. Colliding ones take 0.4 s.
+MAX_FLAG_COMBINATIONS = 4_096
 
 # ---- The calls of one cell -------------------------------------------------------------------------
 

@@ -16,7 +16,14 @@ import pydantic
 
 from dspy_rlm.values.answers import Answer, crossing
 from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
-from sandbox_runtime.helpers import check_exponents, check_making, check_text_effort
+from sandbox_runtime.helpers import (
+    MAX_TABLE_CELLS,
+    TABLE_CELLS_PER_ENTRY,
+    check_exponents,
+    check_flag,
+    check_making,
+    check_text_effort,
+)
 
 T = TypeVar("T")
 
@@ -156,11 +163,14 @@ def to_plain(value: Any) -> Any:
 
 
 def _with_converters(annotation: Any, rules: TypeRules) -> Any:
-    """Adds converters to the annotation for the types that have a rule, and for tables and arrays."""
+    """Adds converters to the annotation for the types that have a rule, for tables and arrays, and checks of flags."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     cls = annotation if isinstance(annotation, type) and origin is None else origin
     if isinstance(cls, type) and (make := _maker(cls, rules)):
         return Annotated[Any, pydantic.PlainValidator(functools.partial(_instance, cls, make))]
+    if isinstance(annotation, type) and origin is None and issubclass(annotation, enum.Flag):
+        check = functools.partial(check_flag, annotation)
+        return Annotated[annotation, pydantic.BeforeValidator(check)]
     if origin is None or origin is Annotated or not arguments:
         return annotation
     converted = tuple(_with_converters(argument, rules) for argument in arguments)
@@ -194,11 +204,38 @@ def _columns(value: Any) -> list[Any] | None:
     return list(value.columns) if isinstance(value, Rows) else None
 
 
+def _check_cells(value: Any) -> None:
+    """Raises `ValueError` if a table would be mostly empty, or mostly copies, and far larger than the value.
+
+    Rows that each have a column of their own make a table of as many columns as rows; so do columns of which one is long.
+    """
+    parts = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(parts, (list, tuple)):
+        return
+    names: set[Any] = set(_columns(value) or ())
+    entries = longest = 0
+    for part in parts:
+        if isinstance(part, Mapping):
+            names.update(part)
+        if isinstance(part, (Mapping, list, tuple)):
+            entries += len(part)
+            longest = max(longest, len(part))
+    cells = len(parts) * max(len(names), longest)
+    most = MAX_TABLE_CELLS + TABLE_CELLS_PER_ENTRY * entries
+    if cells > most:
+        raise ValueError(
+            f"the table would have {cells:,} cells for {entries:,} entries, more than {most:,}. Give the rows the same "
+            "columns, or make rows of (row, column, value)"
+        )
+
+
 def _pandas_frame(value: Any) -> Any:
+    _check_cells(value)
     return sys.modules["pandas"].DataFrame(value, columns=_columns(value))
 
 
 def _polars_frame(value: Any) -> Any:
+    _check_cells(value)
     return sys.modules["polars"].DataFrame(
         list(value) if isinstance(value, Rows) else value,
         schema=None if value else _columns(value),
@@ -207,6 +244,7 @@ def _polars_frame(value: Any) -> Any:
 
 
 def _arrow_table(value: Any) -> Any:
+    _check_cells(value)
     table = sys.modules["pyarrow"].table
     if isinstance(value, Mapping):
         return table(dict(value))

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 from sandbox_runtime.guest.values import records
 from sandbox_runtime.values.annotations import annotation_text, is_standard, is_typed_dict
 from sandbox_runtime.values.converted_keys import check_making
+from sandbox_runtime.values.flags import flag_validator
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
@@ -251,7 +252,7 @@ def _validator(cls: Any) -> Callable[[Any], Any] | None:
 
     kind = kind_of(cls)
     if kind == "enum":
-        return cls  # type: ignore[no-any-return]
+        return flag_validator(cls) if issubclass(cls, enum.Flag) else cls
     if kind == "record" and _is_model(cls):
         return _model_validator(cls)
     if kind == "record" and not dataclasses.is_dataclass(cls):

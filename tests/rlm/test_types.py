@@ -20,9 +20,11 @@ from typing_extensions import TypedDict
 
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
-from dspy_rlm.signatures.outputs import ReplyError
+from dspy_rlm.signatures.outputs import ReplyError, typed_outputs
 from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
+from sandbox_runtime.host_costs import MAX_FLAG_COMBINATIONS
+from tests.measuring import Cost
 
 PIXEL = base64.b64encode(b"\x89PNG" * 30).decode()
 FIELD = dspy.Signature("v -> a").input_fields["v"]
@@ -463,3 +465,77 @@ class TestDescriptions:
 
         for part in message:
             assert part in text
+
+
+def ragged(size):
+    return [{f"k{n}": 1} for n in range(size)]
+
+
+class TestLargeTables:
+    """A table has all columns in all rows: its size is bounded by that of the value that it is made of."""
+
+    @pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, pa.Table])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            ragged(3_000),
+            [[1] * 3_000, *[[]] * 3_000],
+            {f"c{n}": {f"k{n}": 1} for n in range(3_000)},
+            {"a": [1] * 3_000, **{f"c{n}": 1 for n in range(3_000)}},
+        ],
+        ids=["names", "lengths", "columns", "copies"],
+    )
+    def test_one_that_is_mostly_empty_is_refused(self, table, value):
+        """The error says how large it would be, and what to do."""
+        fields = signature({"q": str}, {"answer": table}).output_fields
+
+        with Cost() as cost:
+            values, problems = typed_outputs(fields, {"answer": value})
+
+        assert values == {}
+        assert "Give the rows the same columns" in problems[0]
+        assert cost.peak_bytes < 20_000_000
+
+    @pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, pa.Table])
+    @pytest.mark.parametrize(
+        "value",
+        [[{"a": 1, f"k{n % 90}": 1} for n in range(5_000)], {"a": [1] * 90_000, "b": [2] * 90_000}],
+        ids=["sparse", "columns"],
+    )
+    def test_honest_ones_pass(self, table, value):
+        """Rows with many optional columns are a table."""
+        fields = signature({"q": str}, {"answer": table}).output_fields
+
+        values, problems = typed_outputs(fields, {"answer": value})
+
+        assert problems == []
+        assert type(values["answer"]) is table
+
+
+class TestFlags:
+    """A class of flags keeps each combination that was ever made, so their number is bounded."""
+
+    def test_bits_that_are_no_flags_are_refused(self):
+        """`IntFlag(n)` accepts any integer, and keeps it for ever."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        fields = signature({"q": str}, {"answer": list[access]}).output_fields
+
+        values, problems = typed_outputs(fields, {"answer": list(range(10**6, 10**6 + 20_000))})
+
+        assert values == {}
+        assert "list[access]" in problems[0]
+        assert len(access._value2member_map_) == 3
+        assert typed_outputs(fields, {"answer": [3, 1]})[0]["answer"] == [
+            access.R | access.W,
+            access.R,
+        ]
+
+    def test_combinations_are_bounded(self):
+        """A class of many flags refuses further combinations, and still knows the earlier ones."""
+        wide = enum.Flag("wide", [f"F{n}" for n in range(30)])
+        fields = signature({"q": str}, {"answer": list[wide]}).output_fields
+
+        typed_outputs(fields, {"answer": list(range(20_000))})
+
+        assert len(wide._value2member_map_) <= MAX_FLAG_COMBINATIONS + 30
+        assert typed_outputs(fields, {"answer": [3]})[1] == []

@@ -36,6 +36,8 @@ from value_samples import (
 )
 
 from sandbox_runtime.guest.values.records import Record, as_json
+from sandbox_runtime.host_costs import MAX_FLAG_COMBINATIONS
+from sandbox_runtime.values.classes import Classes
 from sandbox_runtime.values.encoder import ValueCodec
 from sandbox_runtime.values.type_rules import HandleType
 
@@ -293,3 +295,34 @@ class TestRecords:
             record.z  # noqa: B018
         with pytest.raises(KeyError):
             record["z"]
+
+
+class TestFlags:
+    """A class of flags keeps each combination that was ever made, so their number is bounded."""
+
+    def test_bits_that_are_no_flags_stay_numbers(self):
+        """A number that is no combination of the class's flags is not rebuilt, and not kept."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        classes = Classes()
+        reduced = classes.reduce_class(access)
+        assert reduced is not None
+        key = reduced[1][0]
+
+        for n in range(1, 4_000):
+            assert type(classes.rebuild(key, n * (2**61 - 1) * 8)) is int
+
+        assert len(access._value2member_map_) == 3
+        assert classes.rebuild(key, 5) is access.R | access.X
+        assert classes.rebuild(key, -2) == ~access.R
+
+    def test_combinations_are_bounded(self):
+        """A class of many flags refuses further combinations."""
+        wide = enum.Flag("wide", [f"F{n}" for n in range(30)])
+        classes = Classes()
+        reduced = classes.reduce_class(wide)
+        assert reduced is not None
+
+        for n in range(20_000):
+            classes.rebuild(reduced[1][0], n)
+
+        assert len(wide._value2member_map_) <= MAX_FLAG_COMBINATIONS + 30
