@@ -64,12 +64,12 @@ from sandbox_runtime.values.annotations import (
     field_types,
     is_typed_dict,
 )
-from sandbox_runtime.values.conversion_cost import EffortError, check_text_effort
-from sandbox_runtime.values.conversion_errors import check_errors
-from sandbox_runtime.values.converted_keys import check_made_keys, check_making
-from sandbox_runtime.values.exponents import check_exponents
-from sandbox_runtime.values.flags import check_flag
-from sandbox_runtime.values.key_collisions import check_keys
+from sandbox_runtime.values.bounds.conversion_cost import EffortError, check_text_effort
+from sandbox_runtime.values.bounds.conversion_errors import check_errors
+from sandbox_runtime.values.bounds.converted_keys import check_made_keys, check_making
+from sandbox_runtime.values.bounds.exponents import check_exponents
+from sandbox_runtime.values.bounds.flags import check_flag
+from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 __all__ = [
     "HIDDEN",

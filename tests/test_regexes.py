@@ -60,7 +60,7 @@ CALLS = {"compile", "search", "match", "fullmatch", "sub", "subn", "split", "fin
 # By file: the expressions that read untrusted text (of strangers, models or tools), and the units to repeat for a
 # bad case: each alone, and after the expression's own beginning.
 PUMPED = {
-    ("sandbox_runtime/values/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
+    ("sandbox_runtime/values/bounds/conversion_cost.py", r"'[\\[\\](){}]'"): ["[", "a"],
     ("sandbox_runtime/texts/objects/store.py", "'([A-Za-z][A-Za-z0-9+.-]{1,30})://'"): [
         "a",
         "a:",

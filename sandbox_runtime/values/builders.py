@@ -17,8 +17,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sandbox_runtime.host_costs import MAX_TAGGED_CHARS
-from sandbox_runtime.values.exponents import check_exponent
-from sandbox_runtime.values.key_collisions import check_keys, dict_of, set_of
+from sandbox_runtime.values.bounds.exponents import check_exponent
+from sandbox_runtime.values.bounds.key_collisions import check_keys, dict_of, set_of
 from sandbox_runtime.zones import zone_names
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(/[A-Za-z0-9_+\-]+){0,3}")

@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeAlias
 
 from sandbox_runtime.guest.values import records
 from sandbox_runtime.values.annotations import annotation_text, is_standard, is_typed_dict
-from sandbox_runtime.values.converted_keys import check_making
-from sandbox_runtime.values.flags import flag_validator
+from sandbox_runtime.values.bounds.converted_keys import check_making
+from sandbox_runtime.values.bounds.flags import flag_validator
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"

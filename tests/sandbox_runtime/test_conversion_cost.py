@@ -13,7 +13,11 @@ import pytest
 from pydantic import AliasPath, BaseModel, Field
 from typing_extensions import TypeAliasType, TypedDict
 
-from sandbox_runtime.values.conversion_cost import EffortError, check_effort, check_text_effort
+from sandbox_runtime.values.bounds.conversion_cost import (
+    EffortError,
+    check_effort,
+    check_text_effort,
+)
 
 
 class Left(BaseModel):

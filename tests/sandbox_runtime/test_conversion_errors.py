@@ -14,9 +14,9 @@ import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, create_model
 from typing_extensions import TypedDict
 
-from sandbox_runtime.values.conversion_cost import EffortError
-from sandbox_runtime.values.conversion_errors import check_errors
-from sandbox_runtime.values.converted_keys import check_making
+from sandbox_runtime.values.bounds.conversion_cost import EffortError
+from sandbox_runtime.values.bounds.conversion_errors import check_errors
+from sandbox_runtime.values.bounds.converted_keys import check_making
 from tests.measuring import Cost
 
 WIDTH = 200

@@ -20,7 +20,7 @@ import pytest
 from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import typed_outputs
 from dspy_rlm.tools.user_tools import host_function
-from sandbox_runtime.values.converted_keys import check_making
+from sandbox_runtime.values.bounds.converted_keys import check_making
 
 # Python's hash modulus (`sys.hash_info.modulus`): all its multiples have the hash 0.
 P = 2**61 - 1

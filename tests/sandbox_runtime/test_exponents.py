@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from sandbox_runtime.host_costs import MAX_DIGITS
-from sandbox_runtime.values.exponents import check_exponent, check_exponents
+from sandbox_runtime.values.bounds.exponents import check_exponent, check_exponents
 
 HUGE, TINY = Decimal("1e999999999"), Decimal("1e-999999999")
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 import pytest
 
 from sandbox_runtime.host_costs import KEYS_SECONDS
-from sandbox_runtime.values.key_collisions import check_keys, dict_of, set_of
+from sandbox_runtime.values.bounds.key_collisions import check_keys, dict_of, set_of
 
 PRIME = 2**61 - 1
 MANY = range(1, 30_000)

@@ -19,9 +19,9 @@ from typing import Annotated, Any, get_args, get_origin
 
 from sandbox_runtime.host_costs import FEW_KEYS
 from sandbox_runtime.values.annotations import field_types
-from sandbox_runtime.values.conversion_cost import check_effort
-from sandbox_runtime.values.conversion_errors import check_errors
-from sandbox_runtime.values.key_collisions import check_keys
+from sandbox_runtime.values.bounds.conversion_cost import check_effort
+from sandbox_runtime.values.bounds.conversion_errors import check_errors
+from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 _SETS = (set, frozenset, collections.abc.Set)
 _CONTAINERS = (list, tuple, set, frozenset, Mapping)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sandbox_runtime.host_costs import MAX_DIGITS
 from sandbox_runtime.values.annotations import field_types
-from sandbox_runtime.values.converted_keys import parts_of
+from sandbox_runtime.values.bounds.converted_keys import parts_of
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 

@@ -20,7 +20,7 @@ from sandbox_runtime.host_costs import (
     UNESTIMATED_FACTOR,
 )
 from sandbox_runtime.values.annotations import field_types
-from sandbox_runtime.values.conversion_cost import (
+from sandbox_runtime.values.bounds.conversion_cost import (
     EffortError,
     aliases_of,
     annotation_key,
