@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import warnings
 from ast import Expr, Expression, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from typing import Any
 
@@ -18,7 +19,24 @@ MAX_FRAMES = 300
 
 
 def compile_cell(code: str, filename: str) -> list[types.CodeType]:
-    """Compiles a cell: its statements, and separately a last expression whose value is shown."""
+    """Compiles a cell: its statements, and separately a last expression whose value is shown.
+
+    A warning about the cell is no error, though an earlier cell may have made errors of them.
+    """
+    names = vars(warnings)
+    filters = names["filters"]
+    if all(action != "error" for action, *_ in filters):
+        return _compiled(code, filename)
+    names["filters"] = [
+        ("default" if action == "error" else action, *others) for action, *others in filters
+    ]
+    try:
+        return _compiled(code, filename)
+    finally:
+        names["filters"] = filters
+
+
+def _compiled(code: str, filename: str) -> list[types.CodeType]:
     return _compiled_by_lines(code, filename) or _compiled_as_tree(code, filename)
 
 

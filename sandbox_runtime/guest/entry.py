@@ -199,7 +199,8 @@ class PyodideDriver(Driver):
     @property
     def dictionaries(self) -> tuple[dict[str, Any], ...]:
         """See `Driver`."""
-        return (*super().dictionaries, vars(asyncio.events), *self._hooks.registries)
+        others = (vars(asyncio.events), vars(threading), *self._hooks.registries)
+        return (*super().dictionaries, *others)
 
     def key_tables(self) -> Any:
         """Returns the addresses of the words that point to the tables of keys of `dictionaries`."""

@@ -16,6 +16,7 @@ import types
 from collections.abc import Iterable
 from gc import get_objects
 from itertools import chain
+from re import Pattern
 from typing import Any
 
 from sandbox_runtime.guest.integrity.foundation import Foundation
@@ -104,6 +105,7 @@ STANDS_ON = frozenset(
 WHOLE = (
     HARNESS,
     "_frozen_importlib",
+    "_py_warnings",
     "_pyodide._importhook",
     "asyncio",
     "codecs",
@@ -125,7 +127,7 @@ FIXED_CLASSES: tuple[type, ...] = (
     *(enumerate, BaseException, Exception, types.FunctionType, types.BuiltinFunctionType),
     *(types.MethodType, types.CodeType, types.CellType, types.ModuleType, types.GeneratorType),
     *(types.CoroutineType, types.AsyncGeneratorType, types.MappingProxyType, types.FrameType),
-    *(types.TracebackType, contextvars.Context, contextvars.ContextVar),
+    *(types.TracebackType, contextvars.Context, contextvars.ContextVar, Pattern),
 )
 
 # Attributes of our classes that the driver itself sets: see `host_calls.py`.
@@ -199,6 +201,8 @@ def build_foundation(
         driver.interrupts, {"stop", "allowed", "_overdue", *SETTINGS["interrupts"]}
     )
     foundation.add_object(driver._hooks, SETTINGS["hooks"])
+    foundation.add_object(driver._hooks.warning_filters)
+    foundation.add_object(sys.modules["_py_warnings"]._global_context)
     foundation.add_object(driver._guard)
     foundation.add_names(driver._modules, tuple(driver._modules), changing=())
     foundation.add_object(memory)

@@ -113,6 +113,21 @@ def test_other_cells_are_compiled_as_a_tree(code: str) -> None:
     assert outcome(cell_code.compile_cell, code) == outcome(cell_code._compiled_as_tree, code)
 
 
+def test_a_warning_is_no_error() -> None:
+    """A cell that is warned about is compiled, whatever an earlier one has asked for; other filters apply."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("error")
+        before = warnings.filters
+
+        assert len(cell_code.compile_cell("x is 1", "<cell 1>")) == 1
+
+        assert warnings.filters is before
+        assert [one.category for one in shown] == [SyntaxWarning]
+        warnings.simplefilter("ignore")
+        cell_code.compile_cell("x is 1", "<cell 1>")
+        assert len(shown) == 1
+
+
 def test_both_ways_agree_on_random_cells() -> None:
     """Whatever lines a cell consists of, both ways compile the same code, or raise the same error."""
     choose = random.Random(17)

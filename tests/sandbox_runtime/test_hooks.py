@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import copyreg
 import sys
+import threading
 
 import pytest
 
@@ -107,6 +108,16 @@ class TestFunctions:
         hooks.restore()
 
         assert getattr(sys, name) is own
+
+    @pytest.mark.parametrize("name", ["excepthook", "_trace_hook", "_profile_hook"])
+    def test_those_of_threads(self, hooks, monkeypatch, name):
+        """Each new thread has those that there were."""
+        own = getattr(threading, name)
+        monkeypatch.setattr(threading, name, print)
+
+        hooks.restore()
+
+        assert getattr(threading, name) is own
 
     def test_what_pickles_a_class(self, hooks, monkeypatch):
         """Entries that a cell adds for its own classes stay."""

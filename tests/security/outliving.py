@@ -471,4 +471,108 @@ again.addaudithook(hear)
     ),
 )
 
-PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS)
+# The compiler warns about the later cell, and asks the filters of warnings what to do.
+_IS_WARNED_OF = "print('fine \\d')"
+
+_FILTER = """
+import warnings
+class Pattern:
+    match = act
+class Meta(type):
+    __subclasscheck__ = act
+class Category(metaclass=Meta):
+    pass
+class Text(str):
+    __eq__ = __repr__ = __str__ = act
+    __hash__ = str.__hash__
+class Line(int):
+    __index__ = __int__ = __eq__ = act
+reached()
+"""
+
+
+def _filter(name: str, entry: str, later: str = _IS_WARNED_OF) -> Program:
+    """Returns a program that puts an entry before all filters of warnings."""
+    plant = f"warnings.filters.insert(0, {entry})\nwarnings._filters_mutated()"
+    return _planted(f"a filter of warnings with {name}", _FILTER + plant, later)
+
+
+WARNINGS = (
+    _filter("a pattern of its own", "('always', Pattern(), Warning, Pattern(), 0)"),
+    _filter(
+        "a pattern of its own, as a cell warns",
+        "('always', Pattern(), Warning, Pattern(), 0)",
+        "import warnings\nwarnings.warn('x')\nprint('fine')",
+    ),
+    _filter("a category of its own", "('always', None, Category, None, 0)"),
+    _filter("an action of its own", "(Text('never'), None, Warning, None, 0)"),
+    _filter("a line number of its own", "('always', None, Warning, None, Line())"),
+    _planted(
+        "another list of filters of warnings",
+        _FILTER + "class Filters(list):\n    __iter__ = __getitem__ = __len__ = act\n"
+        "warnings.filters = Filters([('always', Pattern(), Warning, None, 0)])",
+        _IS_WARNED_OF,
+    ),
+    _planted(
+        "filters of warnings of a context",
+        _FILTER + "class Context:\n    log = None\n    @property\n    def _filters(self):\n"
+        "        act()\n        return []\nwarnings._warnings_context.set(Context())",
+        _IS_WARNED_OF,
+    ),
+    _planted(
+        "a record of warnings",
+        _FILTER + "import _py_warnings\nclass Log(list):\n    append = act\n"
+        "_py_warnings._global_context.log = Log()",
+        _IS_WARNED_OF,
+    ),
+    _planted(
+        "another context of warnings",
+        _FILTER
+        + "import _py_warnings\nclass Other(_py_warnings._Context):\n    log = property(act)\n"
+        "_py_warnings._global_context.__class__ = Other",
+        _IS_WARNED_OF,
+    ),
+    _planted(
+        "warnings that were seen once",
+        _FILTER
+        + "class Seen:\n    __eq__ = act\n    def __hash__(self):\n        return self.hash\n"
+        "def compiled():\n    with warnings.catch_warnings():\n        warnings.simplefilter('once')\n"
+        "        compile(\"print('fine \\\\d')\", '<cell>', 'exec')\n"
+        "compiled()\nseen = [*warnings.onceregistry]\nwarnings.onceregistry.clear()\n"
+        "for key in seen:\n    one = Seen()\n    one.hash = hash(key)\n    warnings.onceregistry[one] = True\n"
+        "warnings.simplefilter('once')\nassert seen",
+        _IS_WARNED_OF,
+    ),
+    program(
+        "a default action for warnings that there is not",
+        "import warnings, _warnings\nreached()\nwarnings.filters.clear()\nwarnings.defaultaction = 'no'",
+        _IS_WARNED_OF,
+        shows="fine",
+    ),
+    program(
+        "warnings about later cells are errors",
+        "import warnings\nreached()\nwarnings.simplefilter('error')",
+        _IS_WARNED_OF,
+        shows="fine",
+    ),
+)
+
+_RUNS_A_THREAD = (
+    "import threading\ndef fail():\n    1 / 0\n"
+    "for work in (fail, print):\n    thread = threading.Thread(target=work)\n    thread.start()\n"
+    "    thread.join()\nprint('fine')"
+)
+
+THREADS = tuple(
+    _planted(
+        f"threading: {plant}", f"import threading\nreached()\nthreading.{plant}", _RUNS_A_THREAD
+    )
+    for plant in (
+        "excepthook = act",
+        "settrace(act)",
+        "setprofile(act)",
+        "_trace_hook = threading._profile_hook = act",
+    )
+)
+
+PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS, *WARNINGS, *THREADS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import encodings
 import gc
 import sys
+import threading
 from _signal import SIGALRM, SIGINT, valid_signals  # type: ignore[import-not-found]
 from _signal import getsignal as handler_of
 from _signal import signal as set_handler
@@ -32,6 +33,7 @@ from operator import is_
 from typing import Any, cast
 
 from sandbox_runtime.guest.integrity.namespace_guard import Names, put
+from sandbox_runtime.guest.integrity.warning_filters import WarningFilters
 
 _ERROR_HANDLERS = (
     "strict",
@@ -48,6 +50,9 @@ _ERROR_HANDLERS = (
 # Attributes of `sys` that importing also reads, and that no cell needs to change.
 _SETTINGS = ("pycache_prefix", "dont_write_bytecode", "flags", "implementation", "platlibdir")
 
+# Attributes of `threading` that each new thread reads.
+_THREAD_HOOKS = ("excepthook", "__excepthook__", "_trace_hook", "_profile_hook")
+
 
 class Hooks:
     """A snapshot of the interpreter's hooks, and its restoring."""
@@ -56,8 +61,8 @@ class Hooks:
         """Takes the snapshot.
 
         Args:
-            whole: Also restore the hooks of the garbage collector and of codecs: for an interpreter
-                that runs nothing but cells.
+            whole: Also restore the hooks of the garbage collector and of codecs, and the filters of warnings: for an
+                interpreter that runs nothing but cells.
             audits: The interpreter's list of audit hooks, which Python itself does not expose.
         """
         functions = {
@@ -66,6 +71,7 @@ class Hooks:
         self._names: tuple[tuple[Any, Names], ...] = (
             (vars(sys), functions),
             (dispatch_table, cast(Names, dict(dispatch_table))),
+            (vars(threading), {name: vars(threading)[name] for name in _THREAD_HOOKS}),
         )
         self._lists: tuple[tuple[str, list[Any], tuple[Any, ...]], ...] = tuple(
             (name, getattr(sys, name), tuple(getattr(sys, name)))
@@ -75,6 +81,8 @@ class Hooks:
         self._codecs: tuple[tuple[Names, Names], ...] = ()
         self._known_handlers: tuple[Names, ...] = ()
         self._whole = whole
+        self.warning_filters = WarningFilters() if whole else None
+        """The filters of warnings, if they are restored."""
         if whole:
             self._sealed = tuple(
                 (found, tuple(found)) for found in (gc.callbacks, *_searches(), *audits)
@@ -90,18 +98,21 @@ class Hooks:
     @property
     def own_names(self) -> tuple[Names, ...]:
         """The dictionaries that names are restored from; nothing else may change them."""
-        return tuple(own for _, own in (*self._names, *self._codecs))
+        filters = (self.warning_filters.own,) if self.warning_filters else ()
+        return (*(own for _, own in (*self._names, *self._codecs)), *filters)
 
     def restore(self, kept: list[Any] | None = None) -> None:
         """Restores whatever has changed. Calls only C functions, which run none of a cell's code.
 
-        Expects that the keys of `vars(sys)` and of `registries` are texts. What is replaced is added to `kept`, so that nothing is finalized. The
+        Expects that the keys of `vars(sys)`, `vars(threading)` and of `registries` are texts. What is replaced is added to `kept`, so that nothing is finalized. The
         collector stays paused if it is.
         """
         kept = [] if kept is None else kept
-        functions, picklers = self._names
+        functions, picklers, threads = self._names
         kept += vars(sys).values()
         vars(sys).update(functions[1])
+        kept += map(vars(threading).get, threads[1])
+        vars(threading).update(threads[1])
         self._restore_picklers(picklers[1], kept)
         for name, hooks, own in self._lists:
             kept += hooks
@@ -120,6 +131,8 @@ class Hooks:
                 put(known, codecs, kept, sealed=True)
         self._restore_called(kept)
         self.restore_handlers(kept)
+        if self.warning_filters is not None:
+            self.warning_filters.restore(kept)
 
     @staticmethod
     def _restore_picklers(own: Names, kept: list[Any]) -> None:
