@@ -49,6 +49,7 @@ from sandbox_runtime.guest.harness_foundation import (
     belongs,
     build_foundation,
 )
+from sandbox_runtime.guest.integrity.abstract_classes import decide_for_the_harness
 from sandbox_runtime.guest.integrity.c_hooks import c_hooks
 from sandbox_runtime.guest.integrity.foundation import Foundation, give_dictionary
 from sandbox_runtime.guest.integrity.grounds import Ground, ground_slot
@@ -439,6 +440,7 @@ pyodide.webloop.run_sync = _run_sync  # used by asyncio.run()
 own_callbacks(_loop, driver, _host, _waiting)
 own_generators(_loop, driver.ownership)
 note_unawaited(driver)
+decide_for_the_harness()
 _hide_javascript()
 del js
 driver.settle()

@@ -575,4 +575,65 @@ THREADS = tuple(
     )
 )
 
-PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS, *WARNINGS, *THREADS)
+# Abstract classes ask the classes that derive from them, anew once any class has been registered.
+_DERIVES = """
+import abc, collections, collections.abc, fractions
+class Planted(abc.ABC):
+    pass
+def derive(kind):
+    def planted(cls, other):
+        act()
+        return NotImplemented
+    names = {"__subclasshook__": classmethod(planted)}
+    return type(kind)("Planted", (kind,), names)
+kinds = [getattr(collections.abc, name) for name in collections.abc.__all__ if name != "ByteString"]
+held = [derive(kind) for kind in (*kinds, fractions.Fraction, collections.ChainMap)]
+Planted.register(type("Other", (), {}))
+reached()
+"""
+
+ABSTRACT = (
+    _planted(
+        "classes that derive from abstract ones, as a cell waits",
+        _DERIVES,
+        "async def work():\n    return 'fine'\nprint(await work())",
+    ),
+    program(
+        "classes that derive from abstract ones, as a value is sent",
+        _FORGED + _ACTS + _DERIVES,
+        "import pathlib\nvalue = [(x for x in 'ab'), {}.values(), pathlib.PurePath('c')]\necho(value)\n"
+        "print('fine')",
+        shows="fine",
+        ends=("completed",),
+        calls=1,
+    ),
+    program(
+        "classes that derive from abstract ones, as an error is reported",
+        _FORGED
+        + _ACTS
+        + """
+import abc, collections.abc, sys
+class Planted(collections.abc.Sequence):
+    @classmethod
+    def __subclasshook__(cls, other):
+        frame = sys._getframe()
+        while frame is not None:
+            report = frame.f_locals.get("self")
+            if hasattr(report, "exc_type_qualname"):
+                report._str = forged
+                return True
+            frame = frame.f_back
+        return NotImplemented
+class Other(abc.ABC):
+    pass
+Other.register(type("Any", (), {}))
+reached()
+""",
+        "raise ValueError('fi' + 'ne')",
+        ends=("failed",),
+        shows="fine",
+        calls=0,
+    ),
+)
+
+PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS, *WARNINGS, *THREADS, *ABSTRACT)

@@ -118,6 +118,10 @@ _SETS: frozenset[type] = frozenset(
     ]
 )
 
+_MAPPINGS: frozenset[type] = frozenset([ChainMap, MappingProxyType])
+_SEQUENCES: frozenset[type] = frozenset([ValuesView, type(_TABLE.values()), LazySequence])
+_FRACTIONS: frozenset[type] = frozenset([Fraction])
+
 # The modules of generators, `map`, `zip` and the like, whose items are what a cell means to send.
 _ITERATING = frozenset({"builtins", "itertools"})
 
@@ -250,17 +254,19 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
             return _with_class(value, "named", items, {"$": "tuple", "of": items})
         case frozenset():
             return {"$": "frozenset", "of": _tree(list(value), path, depth, extras)}
-        case _ if _is_set(value):
+        case _ if _is_any(value, _SETS):
             return {"$": "set", "of": _tree(list(value), path, depth, extras)}
         case bytes() | bytearray() | memoryview():
             return extras.put("bytes", bytes(value))
         case dict():
             return _dict_tree(dict(value), path, depth, extras)
-        case ChainMap() | MappingProxyType():
+        case _ if _is_any(value, _MAPPINGS):
             return _dict_tree(dict(value), path, depth, extras)
         case SimpleNamespace():
             return _fields_tree(dict(vars(value)), path, depth, extras)
-        case list() | deque() | range() | ValuesView() | array() | LazySequence():
+        case list() | deque() | range() | array():
+            return _tree(list(value), path, depth, extras)
+        case _ if _is_any(value, _SEQUENCES):
             return _tree(list(value), path, depth, extras)
         case Iterator() if type(value).__module__ in _ITERATING:
             return _tree(list(value), path, depth, extras)
@@ -285,7 +291,9 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
                 f"{path} is a Decimal with an exponent beyond {MAX_EXPONENT:,}, which cannot leave the "
                 "sandbox; send it as text"
             )
-        case Decimal() | Fraction() | uuid.UUID() | PurePath():
+        case Decimal() | uuid.UUID() | PurePath():
+            return {"$": _named_kind(value), "of": str(value)}
+        case _ if _is_any(value, _FRACTIONS):
             return {"$": _named_kind(value), "of": str(value)}
     if type(value).__module__ == "ipaddress":
         return _tree(str(value), path, depth + 1, extras)
@@ -308,9 +316,12 @@ def _other_tree(value: Any, path: str, depth: int, extras: _Extras) -> Any:
     )
 
 
-def _is_set(value: Any) -> bool:
-    """Returns whether it is a set by its own bases, since any class can be registered as a `Set`."""
-    return not _SETS.isdisjoint(type(value).__mro__)
+def _is_any(value: Any, kinds: frozenset[type]) -> bool:
+    """Returns whether it is one of these by its own bases: any class can be registered as an abstract one.
+
+    `isinstance` would also call the `__subclasshook__` of all classes that cells have derived from that.
+    """
+    return not kinds.isdisjoint(type(value).__mro__)
 
 
 def _checked(value: int, path: str) -> int:
@@ -330,10 +341,12 @@ def _calendar_kind(value: datetime.datetime | datetime.date | datetime.time) -> 
 
 
 def _named_kind(value: Decimal | Fraction | uuid.UUID | PurePath) -> str:
-    for kind in (Decimal, Fraction, uuid.UUID):
+    if isinstance(value, PurePath):
+        return "Path"
+    for kind in (Decimal, uuid.UUID):
         if isinstance(value, kind):
             return kind.__name__
-    return "Path"
+    return "Fraction"
 
 
 def _utf8(text: str) -> bytes:
