@@ -126,6 +126,30 @@ def _library_source(filename: str) -> str:
     return zipimporter(_ARCHIVE).get_data(filename).decode("utf-8", "replace")
 
 
+class NoColors:
+    """Replaces `_colorize` in `traceback`: a cell can replace its themes, whose methods and texts would be in the report."""
+
+    class Theme:
+        """A theme in which nothing has a color."""
+
+        class Traceback:
+            """Its part for tracebacks."""
+
+            type = message = filename = line_no = frame = error_highlight = error_range = reset = ""
+
+        traceback = Traceback
+
+    @staticmethod
+    def can_colorize(**_: object) -> bool:
+        """Returns False."""
+        return False
+
+    @staticmethod
+    def get_theme(**_: object) -> type[Theme]:
+        """Returns the theme."""
+        return NoColors.Theme
+
+
 def _hint(error: BaseException, message: str) -> str:
     """Returns what to write instead, where the message of an error alone does not say it."""
     if isinstance(error, TypeError) and message.endswith("got 'LazyText'"):
@@ -239,3 +263,4 @@ def host_exception(error: dict[str, Any]) -> Exception:
 
 if _ARCHIVE:
     linecache.lazycache = find_library_source
+    traceback._colorize = NoColors  # type: ignore[attr-defined]

@@ -636,4 +636,28 @@ reached()
     ),
 )
 
-PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS, *WARNINGS, *THREADS, *ABSTRACT)
+COLORS = (
+    program(
+        "the colors of a report",
+        _FORGED
+        + """
+import _colorize, sys
+own = _colorize.get_theme
+def planted(**options):
+    frame = sys._getframe()
+    while frame is not None:
+        report = frame.f_locals.get("self")
+        if hasattr(report, "exc_type_qualname"):
+            report._str = forged
+        frame = frame.f_back
+    return own(**options)
+reached()
+_colorize.get_theme = planted
+""",
+        "raise ValueError('fi' + 'ne')",
+        ends=("failed",),
+        shows="fine",
+    ),
+)
+
+PROGRAMS = (*CALLBACKS, *FINALIZERS, *HOOKS, *WARNINGS, *THREADS, *ABSTRACT, *COLORS)
