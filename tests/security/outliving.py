@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .program import Program, program
+from .program import ESCAPED_SOURCE, Program, program
 
 _FORGED = 'forged = "FOR" + "GED"\n'
 
@@ -639,8 +639,8 @@ reached()
 COLORS = (
     program(
         "the colors of a report",
-        _FORGED
-        + """
+        f"escaped = {ESCAPED_SOURCE}\n"
+        """
 import _colorize, sys
 own = _colorize.get_theme
 def planted(**options):
@@ -648,7 +648,7 @@ def planted(**options):
     while frame is not None:
         report = frame.f_locals.get("self")
         if hasattr(report, "exc_type_qualname"):
-            report._str = forged
+            report._str = escaped
         frame = frame.f_back
     return own(**options)
 reached()
