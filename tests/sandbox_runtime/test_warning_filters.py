@@ -55,7 +55,7 @@ PLAIN = (
 )
 
 
-@pytest.mark.parametrize("entry", PLAIN, ids=str)
+@pytest.mark.parametrize("entry", PLAIN, ids=("ignore", "error", "default"))
 def test_plain_filters(entry):
     """The module's functions add such filters, and comparing them runs no code of a cell."""
     assert is_plain(entry)
@@ -78,7 +78,11 @@ def test_plain_filters(entry):
         ("ignore", None, Warning, None, -1),
         ("ignore", None, Warning, None, 2**40),
     ],
-    ids=str,
+    ids=(
+        *("a list", "too few parts", "an own text", "an unknown action", "an own message"),
+        *("a message of an own class", "a pattern of bytes", "a class of classes", "an object"),
+        *("an own module", "an own line", "a negative line", "a large line"),
+    ),
 )
 def test_other_filters(entry):
     """A filter with methods of its own, or that makes each comparison fail, is not plain."""
