@@ -28,8 +28,8 @@ _NO_TEXT = "(its text could not be made)"
 # Exceptions of a chain that are checked. The rest of a longer chain is dropped.
 _MAX_CHAIN = 100
 
-# Errors of a validation that its text lists.
-_MAX_ERRORS = 1000
+# With more errors than these, the list of a validation is not even built: Pydantic takes about half a kilobyte for each.
+MAX_LISTED_ERRORS = 1000
 
 
 def cleaned(error: BaseException, secrets: Iterable[str]) -> BaseException:
@@ -85,7 +85,7 @@ def text_of(error: BaseException) -> str:
 
 def _long_text(error: BaseException) -> str:
     """Returns a short text for an exception whose own would list thousands of errors, otherwise an empty one."""
-    if not isinstance(error, pydantic.ValidationError) or error.error_count() <= _MAX_ERRORS:
+    if not isinstance(error, pydantic.ValidationError) or error.error_count() <= MAX_LISTED_ERRORS:
         return ""
     return f"{error.error_count():,} validation errors for {error.title}"
 

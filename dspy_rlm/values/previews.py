@@ -17,6 +17,7 @@ from typing import Any
 import dspy
 import pydantic
 
+from dspy_rlm.redaction import MAX_LISTED_ERRORS
 from dspy_rlm.values.conversion import TypeRules, rule_of, type_rules
 from sandbox_runtime import Directory, HandleType, LazyText, Table, ValueType
 from sandbox_runtime.helpers import annotation_text, in_one_line, redact_secrets, with_gap
@@ -31,10 +32,8 @@ NAME_CHARS = 100
 TYPE_CHARS = 300
 VALUE_CHARS = 200
 
-# The number of problems of one value that a message lists. With more errors than the second number, the
-# list is not even built: Pydantic takes about half a kilobyte for each.
+# The number of problems of one value that a message lists.
 MAX_PROBLEMS = 5
-MAX_LISTED_ERRORS = 1000
 
 # Modules whose classes have a `repr` of plain data. Tables and arrays are shown as in their packages.
 _PLAIN_MODULES = frozenset(

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import sys
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any, ForwardRef, get_args, get_origin
+from collections.abc import Callable, Iterator
+from typing import Any, ForwardRef, TypeVar, get_args, get_origin
+
+T = TypeVar("T")
 
 # Modules whose names are written alone.
 _BARE = ("builtins", "typing", "collections.abc")
+
+
+def cached_by_type(find: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Remembers what a function finds out about a type. Types that cannot be hashed are examined each time."""
+    cached = functools.lru_cache(maxsize=1024)(find)
+
+    @functools.wraps(find)
+    def look_up(annotation: Any) -> T:
+        try:
+            return cached(annotation)
+        except TypeError:  # an unhashable type
+            return find(annotation)
+
+    return look_up
 
 
 def annotation_text(annotation: Any) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin
 
 from sandbox_runtime.host_costs import MAX_TRIES, TRIES_PER_PART
-from sandbox_runtime.values.annotations import field_types
+from sandbox_runtime.values.annotations import cached_by_type, field_types
 
 _BRACKET = re.compile(r"[\[\](){}]")
 
@@ -61,15 +61,9 @@ def check_text_effort(annotation: Any, text: str) -> None:
         )
 
 
+@cached_by_type
 def _multiplies(annotation: Any) -> int:
     """Returns the number of alternatives with parts of a union nested in another; 0 without such a union."""
-    try:
-        return _cached_multiplier(annotation)
-    except TypeError:  # an unhashable type
-        return _multiplier(annotation)
-
-
-def _multiplier(annotation: Any) -> int:
     graph: dict[Any, list[Any]] = {}
     waiting = [plain_annotation(annotation)]
     while waiting:
@@ -87,9 +81,6 @@ def _multiplier(annotation: Any) -> int:
             below.add(key)
             waiting += graph[key]
     return max((len(graph[key]) for key in forks & below), default=0)
-
-
-_cached_multiplier = functools.lru_cache(maxsize=1024)(_multiplier)
 
 
 def annotation_key(annotation: Any) -> Any:

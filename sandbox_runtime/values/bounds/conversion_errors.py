@@ -9,7 +9,6 @@ the value, and are not counted.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
@@ -19,7 +18,7 @@ from sandbox_runtime.host_costs import (
     FREE_ERROR_BYTES,
     UNESTIMATED_FACTOR,
 )
-from sandbox_runtime.values.annotations import field_types
+from sandbox_runtime.values.annotations import cached_by_type, field_types
 from sandbox_runtime.values.bounds.conversion_cost import (
     EffortError,
     aliases_of,
@@ -59,19 +58,10 @@ def check_errors(annotation: Any, value: Any) -> None:
         )
 
 
+@cached_by_type
 def _is_wide(annotation: Any) -> bool:
     """Returns whether the type contains records, or unions of more than a few alternatives."""
-    try:
-        return _cached_is_wide(annotation)
-    except TypeError:  # an unhashable type
-        return _find_wide(annotation)
-
-
-def _find_wide(annotation: Any) -> bool:
     return any(_is_record(part) or _alternatives_of(part) for part in _types_in(annotation))
-
-
-_cached_is_wide = functools.lru_cache(maxsize=1024)(_find_wide)
 
 
 def _types_in(annotation: Any) -> list[Any]:
@@ -141,14 +131,9 @@ class _Record:
     """True if its fields may come as a list."""
 
 
+@cached_by_type
 def _is_record(annotation: Any) -> bool:
-    try:
-        return _cached_is_record(annotation)
-    except TypeError:  # an unhashable type
-        return _find_record(annotation)
-
-
-def _find_record(annotation: Any) -> bool:
+    """Returns whether the type is a class with fields, or a tuple of fixed length."""
     origin = get_origin(annotation)
     if origin is tuple:
         return ... not in get_args(annotation)
@@ -156,17 +141,9 @@ def _find_record(annotation: Any) -> bool:
     return isinstance(cls, type) and bool(field_types(cls))
 
 
-_cached_is_record = functools.lru_cache(maxsize=1024)(_find_record)
-
-
+@cached_by_type
 def _record(annotation: Any) -> _Record:
-    try:
-        return _cached_record(annotation)
-    except TypeError:  # an unhashable type
-        return _make_record(annotation)
-
-
-def _make_record(annotation: Any) -> _Record:
+    """Returns the fields of such a type."""
     cls, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if cls is tuple:
         numbers = dict.fromkeys(range(len(arguments)), _ERROR)
@@ -177,9 +154,6 @@ def _make_record(annotation: Any) -> _Record:
     places = {name: list(aliases_of(models[name])) for name in kinds if name in models}
     costs = {name: _ERROR if _is_required(cls, name) else _DEFAULT for name in kinds}
     return _record_of(kinds, places, costs, is_tuple=issubclass(cls, tuple))
-
-
-_cached_record = functools.lru_cache(maxsize=1024)(_make_record)
 
 
 def _record_of(
@@ -235,15 +209,9 @@ def _is_required(cls: Any, name: str) -> bool:
     return name not in getattr(cls, "_field_defaults", {}) and not hasattr(cls, "__attrs_attrs__")
 
 
+@cached_by_type
 def _alternatives_of(annotation: Any) -> tuple[type, ...]:
     """Returns the classes of a union of more than a few types that refuses some values; otherwise none."""
-    try:
-        return _cached_alternatives(annotation)
-    except TypeError:  # an unhashable type
-        return _find_alternatives(annotation)
-
-
-def _find_alternatives(annotation: Any) -> tuple[type, ...]:
     parts = [get_origin(part) or part for part in map(plain_annotation, get_args(annotation))]
     if not is_union(annotation) or len(parts) <= _FEW_ALTERNATIVES or Any in parts:
         return ()
@@ -251,24 +219,12 @@ def _find_alternatives(annotation: Any) -> tuple[type, ...]:
     return (*classes, int) if float in classes else classes
 
 
-_cached_alternatives = functools.lru_cache(maxsize=1024)(_find_alternatives)
-
-
+@cached_by_type
 def _containers_of(union: Any) -> tuple[list[Any], int]:
     """Returns the alternatives of a union that take containers, and the number of the others."""
-    try:
-        return _cached_containers(union)
-    except TypeError:  # an unhashable type
-        return _find_containers(union)
-
-
-def _find_containers(union: Any) -> tuple[list[Any], int]:
     parts = [plain_annotation(part) for part in get_args(union)]
     containers = [part for part in parts if is_union(part) or _takes(part, {}) or _takes(part, [])]
     return containers, len(parts) - len(containers)
-
-
-_cached_containers = functools.lru_cache(maxsize=1024)(_find_containers)
 
 
 # ---- Values ----------------------------------------------------------------------------------------
@@ -330,9 +286,7 @@ class _Estimate:
         self.chars += _chars(value)
         if not isinstance(value, Mapping):
             return _ERROR * max(0, len(record.kinds) - len(value)) if record.is_tuple else 0
-        if record.kinds.keys() <= value.keys():
-            return 0
-        return max(0, record.absent - sum(record.costs.get(name, 0) for name in value))
+        return _absent(record, value)
 
     def _for_alternatives(self, union: Any, value: Any) -> int:
         """Returns the need of a container: that of an alternative that fits, otherwise the sum of all."""
@@ -351,13 +305,21 @@ class _Estimate:
             if not record.is_tuple:
                 return 0
             value = dict(zip(record.kinds, value, strict=False))
-        total = record.absent - sum(record.costs.get(name, 0) for name in value)
-        for path, cost in record.paths:
-            total -= cost * len(content_at(path, {}, value))
-        for kind, places in record.deep:
-            for place in places:
-                total += sum(self.needed(kind, part) for part in content_at(place, {}, value))
-        return max(0, total)
+        total = _absent(record, value)
+        total -= sum(cost * len(content_at(path, {}, value)) for path, cost in record.paths)
+        return max(0, total) + sum(
+            self.needed(kind, part)
+            for kind, places in record.deep
+            for place in places
+            for part in content_at(place, {}, value)
+        )
+
+
+def _absent(record: _Record, value: Mapping[Any, Any]) -> int:
+    """Returns the need of the fields that a value does not name."""
+    if record.kinds.keys() <= value.keys():
+        return 0
+    return max(0, record.absent - sum(record.costs.get(name, 0) for name in value))
 
 
 def _takes(annotation: Any, value: Any) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from sandbox_runtime.host_costs import FEW_KEYS
-from sandbox_runtime.values.annotations import field_types
+from sandbox_runtime.values.annotations import cached_by_type, field_types
 from sandbox_runtime.values.bounds.conversion_cost import check_effort
 from sandbox_runtime.values.bounds.conversion_errors import check_errors
 from sandbox_runtime.values.bounds.key_collisions import check_keys
@@ -50,19 +50,10 @@ def check_made_keys(annotation: Any, value: Any) -> None:
         _check_below([value] if isinstance(value, _TEXTS) else value, kinds, has_json=has_json)
 
 
+@cached_by_type
 def _has_json(annotation: Any) -> bool:
     """Returns whether a type, or a field of its classes, is a text of JSON that Pydantic parses."""
-    visited: set[str] = set()
-    waiting = [annotation]
-    while waiting:
-        part = waiting.pop()
-        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in visited:
-            continue
-        visited.add(name)
-        if "Json" in name or "Json" in _notes_of(part):
-            return True
-        waiting += parts_of(part)
-    return False
+    return any("Json" in repr(part) or "Json" in _notes_of(part) for part in types_in(annotation))
 
 
 def _notes_of(cls: Any) -> str:
@@ -77,31 +68,11 @@ def _notes_of(cls: Any) -> str:
         return ""
 
 
+@cached_by_type
 def _kinds(annotation: Any) -> tuple[Any, ...]:
     """Returns the types of the keys and elements in a type and its classes' fields, except those with randomized hashes."""
-    try:
-        return _cached_kinds(annotation)
-    except TypeError:  # an unhashable type
-        return _key_kinds(annotation)
-
-
-def _key_kinds(annotation: Any) -> tuple[Any, ...]:
-    kinds: dict[str, Any] = {}
-    visited: set[str] = set()
-    waiting = [annotation]
-    while waiting:
-        part = waiting.pop()
-        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") in visited:
-            continue
-        visited.add(name)
-        for key in _keys_of(part):
-            if not _is_secret(key):
-                kinds[repr(key)] = key
-        waiting += parts_of(part)
-    return tuple(kinds.values())
-
-
-_cached_kinds = functools.lru_cache(maxsize=1024)(_key_kinds)
+    keys = (key for part in types_in(annotation) for key in _keys_of(part) if not _is_secret(key))
+    return tuple({repr(key): key for key in keys}.values())
 
 
 def _keys_of(annotation: Any) -> Iterator[Any]:
@@ -118,7 +89,19 @@ def _is_secret(annotation: Any) -> bool:
     return annotation in _SECRET if isinstance(annotation, type) else False
 
 
-def parts_of(annotation: Any) -> Iterator[Any]:
+def types_in(annotation: Any) -> Iterator[Any]:
+    """Yields the type, and those that it and the fields of its classes consist of, each once."""
+    visited: set[str] = set()
+    waiting = [annotation]
+    while waiting:
+        part = waiting.pop()
+        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") not in visited:
+            visited.add(name)
+            yield part
+            waiting += _parts_of(part)
+
+
+def _parts_of(annotation: Any) -> Iterator[Any]:
     """Yields the types that a type consists of: its arguments, or the fields of its class."""
     if isinstance(annotation, typing.NewType):
         yield annotation.__supertype__

@@ -7,15 +7,14 @@ time in the code that gets it. The type itself has no bound.
 from __future__ import annotations
 
 import collections.abc
-import functools
 from collections import deque
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from sandbox_runtime.host_costs import MAX_DIGITS
-from sandbox_runtime.values.annotations import field_types
-from sandbox_runtime.values.bounds.converted_keys import parts_of
+from sandbox_runtime.values.annotations import cached_by_type, field_types
+from sandbox_runtime.values.bounds.converted_keys import types_in
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 
@@ -56,25 +55,9 @@ def _content(value: Any) -> Iterable[Any]:
     return [getattr(value, name, None) for name in field_types(type(value))]
 
 
+@cached_by_type
 def _has_decimals(annotation: Any) -> bool:
-    try:
-        return _cached_search(annotation)
-    except TypeError:  # an unhashable type
-        return _search(annotation)
-
-
-def _search(annotation: Any) -> bool:
     """Returns whether `Decimal` is among the parts of a type, and of its classes' fields."""
-    visited: set[str] = set()
-    waiting = [annotation]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, type) and issubclass(part, Decimal):
-            return True
-        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") not in visited:
-            visited.add(name)
-            waiting += parts_of(part)
-    return False
-
-
-_cached_search = functools.lru_cache(maxsize=1024)(_search)
+    return any(
+        isinstance(part, type) and issubclass(part, Decimal) for part in types_in(annotation)
+    )
