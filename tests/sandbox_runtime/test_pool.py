@@ -253,7 +253,7 @@ class TestLend:
 class TestEnd:
     def test_idle_sessions_are_closed(self):
         """Sessions without a borrower are closed after a while, and then the maintainer thread ends."""
-        pool = Pool(limits=LIMITS, idle_seconds=0.5)
+        pool = Pool(limits=LIMITS, idle_seconds=3)  # long enough to be seen on a busy machine
         pool.lend().close()
         wait_until(lambda: pool.warm() == 1)
         wait_until(lambda: pool._maintainer is None)
