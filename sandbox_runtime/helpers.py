@@ -20,6 +20,7 @@ from sandbox_runtime.host_costs import (
     SECONDS_PER_MATCHED_BYTE,
     TABLE_CELLS_PER_ENTRY,
 )
+from sandbox_runtime.host_time import counted, uncounted
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
@@ -117,6 +118,7 @@ __all__ = [
     "check_text_effort",
     "classes_in",
     "compression_of",
+    "counted",
     "decoded",
     "decompressed",
     "decompressor",
@@ -147,6 +149,7 @@ __all__ = [
     "start_thread",
     "text_and_note",
     "text_of",
+    "uncounted",
     "url_without_secrets",
     "with_gap",
 ]

@@ -54,6 +54,11 @@ class Limits:
     """Seconds that one search through a lazy text, or counting its characters, may take on the host. After
     that the cell sees TimeoutError with the matches so far."""
 
+    host_seconds: float = 600.0
+    """Seconds of the host's processor time that the calls of one cell may take together: reading and converting what
+    they pass and get, and searching lazy texts and tables. The time of your tools and of LMs does not count. After that
+    each further call of the cell sees TimeoutError; the next cell has as much again."""
+
     start_seconds: float = 60.0
     """Seconds that the process may take to start. Generous: a loaded machine is not an error."""
 

@@ -26,6 +26,7 @@ from dspy_rlm.lms.meter import Meter
 from dspy_rlm.lms.secrets import secrets_of_lm
 from dspy_rlm.lms.tries import HISTORY_IS_OFF
 from dspy_rlm.redaction import cleaned, cleaning
+from sandbox_runtime.helpers import uncounted
 
 
 class _Metered:
@@ -74,7 +75,10 @@ class _Metered:
                         run = functools.partial(run_on_loop, scope)
                         return call_on_a_loop(self, run, prompt, dict(options))
                     call = functools.partial(send, prompt, **options)
-                    return scope.run_abandonable(reachable(call)) if scope.cancellable else call()
+                    if scope.cancellable:
+                        return scope.run_abandonable(reachable(call))
+                    with uncounted():  # an LM may compute in this thread
+                        return call()
                 case Pause(seconds):
                     return scope.sleep(seconds)
 

@@ -66,6 +66,7 @@ from dspy_rlm.terminal.progress import Progress
 from dspy_rlm.tools.secrets import ToolSecrets
 from dspy_rlm.tools.sources import check_loop
 from dspy_rlm.tools.user_tools import host_function
+from dspy_rlm.tools.wrapping import counting
 from dspy_rlm.values.bounded_parsing import bounded_adapter
 from dspy_rlm.window.prompt_window import Room
 from dspy_rlm.window.summaries import summary_predictor
@@ -199,6 +200,7 @@ def prepare(
         *recording_wrappers(context.recorder, config.tools),
         *(repeated if goes_on else []),
         *tracing_wrappers(context, config.tools),
+        counting,
     ]
     # The first turn of a sub-run was charged when it requested its sandbox.
     # The turns of the root are not held back by the calls of its code.

@@ -26,7 +26,7 @@ from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, convert, to_plain
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
 from sandbox_runtime import LazyText
-from sandbox_runtime.helpers import as_error, check_making
+from sandbox_runtime.helpers import as_error, check_making, uncounted
 
 
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
@@ -189,7 +189,10 @@ def _runner(
         return await finish(start(named))
 
     def run(**named: Any) -> Any:
-        result = start(named)
+        with uncounted():  # the time of the user's function is not the cell's
+            return complete(start(named))
+
+    def complete(result: Any) -> Any:
         if inspect.isawaitable(result) or is_async_lazy(result):
             return pending(finish(result))
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dspy_rlm.protocols.middleware import HostFunction
-from sandbox_runtime.helpers import run_in_thread
+from sandbox_runtime.helpers import counted, run_in_thread
 
 # An attribute of our own functions: True if a call returns an awaitable. `functools.wraps` copies it.
 AWAITS = "_dspy_rlm_awaits"
@@ -41,6 +41,17 @@ def awaiting(_name: str, function: HostFunction) -> HostFunction:
         return run_coroutine(result) if inspect.iscoroutine(result) else result
 
     setattr(invoke, AWAITS, False)
+    return invoke
+
+
+def counting(_name: str, function: HostFunction) -> HostFunction:
+    """Wraps the function so that its processor time counts for the cell that calls it (`Limits.host_seconds`)."""
+
+    @functools.wraps(function)
+    def invoke(*args: Any, **kwargs: Any) -> Any:
+        with counted():
+            return function(*args, **kwargs)
+
     return invoke
 
 

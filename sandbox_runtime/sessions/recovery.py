@@ -136,15 +136,16 @@ class RecoverableProcess:
     def run(self, ran: CellRecord, serve: ServeCall) -> Ended:
         """Runs a cell, without a record of it in the log."""
         tools = self._tools
-        return client.run(
-            self.channel,
-            ran.cell,
-            ran.code,
-            serve,
-            tools.is_busy,
-            tools.wait_for_room,
-            tools.accept,
-        )
+        with tools.counting():
+            return client.run(
+                self.channel,
+                ran.cell,
+                ran.code,
+                serve,
+                tools.is_busy,
+                tools.wait_for_room,
+                tools.accept,
+            )
 
     def save(self) -> Checkpoint:
         """Saves the state, which replaces the log. Raises `CheckpointError` if it cannot be saved."""

@@ -17,6 +17,7 @@ from sandbox_runtime.guest.texts.host_calls import TEXT_CALL
 from sandbox_runtime.guest.texts.lazy_text import MAX_READ_CHARS
 from sandbox_runtime.guest.texts.lazy_text import LazyText as CellText
 from sandbox_runtime.guest.texts.table import LazyTable
+from sandbox_runtime.host_time import host_seconds_left
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.texts.arguments import (
     context_lines,
@@ -96,7 +97,11 @@ class TextCalls:
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[Deadline]:
-        deadline = Deadline(self._seconds, self._bound)
+        left = host_seconds_left()
+        if left < self._seconds:
+            deadline = Deadline(round(left, 1), "the rest of Limits.host_seconds")
+        else:
+            deadline = Deadline(self._seconds, self._bound)
         with self._lock:
             self._running.add(deadline)
             deadline.cancelled = self._closed

@@ -14,10 +14,12 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sandbox_runtime.host_time import add_host_seconds
 from sandbox_runtime.texts.deadline import Deadline
 from sandbox_runtime.texts.index import TextIndex, blocks
 from sandbox_runtime.texts.search_worker import HEADER
@@ -147,6 +149,7 @@ class Searcher:
 
     def _ask(self, order: dict[str, Any], data: bytes, deadline: Deadline) -> dict[str, Any]:
         deadline.check()
+        started = time.monotonic()
         process = self._process_for(order)
         remaining = deadline.remaining
         order["seconds"] = (_PATIENCE_SECONDS if remaining is None else remaining) + 1.0
@@ -155,6 +158,7 @@ class Searcher:
             with deadline.ending(process.kill):
                 answer = _exchange(process, head, data)
         except (OSError, EOFError, ValueError) as error:
+            add_host_seconds(time.monotonic() - started)  # it ended without an account
             self._drop(process)
             deadline.check()
             raise ValueError(
@@ -163,6 +167,7 @@ class Searcher:
         except BaseException:
             self._drop(process)
             raise
+        add_host_seconds(answer["cpu_seconds"])
         return answer
 
 

@@ -14,6 +14,7 @@ import os
 import re
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
@@ -338,6 +339,7 @@ def main() -> None:
         # A watchdog: ends this process even if a pattern hangs, and nothing says that the host has been killed.
         faulthandler.dump_traceback_later(order["seconds"], exit=True, file=nowhere)
         answer: dict[str, Any] = {}
+        started = time.process_time()
         try:
             with _ending_with_host():
                 if "plan" in order:
@@ -352,6 +354,7 @@ def main() -> None:
                 "wrong": f"it exceeds the memory or nesting of a search ({type(error).__name__})"
             }
         faulthandler.cancel_dump_traceback_later()
+        answer["cpu_seconds"] = time.process_time() - started
         text = json.dumps(answer, ensure_ascii=False).encode()
         outgoing.write(HEADER.pack(len(text), 0) + text)
         outgoing.flush()

@@ -23,6 +23,7 @@ from sandbox_runtime.buffers import nbytes
 from sandbox_runtime.errors import ValueCrossingError
 from sandbox_runtime.guest.values.zones import ZONE_CALL
 from sandbox_runtime.host_costs import BYTES_PER_CALL, BYTES_PER_PART, MAX_LOST_THREADS
+from sandbox_runtime.host_time import HostTime, counted, uncounted
 from sandbox_runtime.limits import Limits
 from sandbox_runtime.rpc.messages import Answer, ToolDeclaration
 from sandbox_runtime.rpc.sandbox_messages import ToolCall
@@ -69,6 +70,7 @@ class HostTools:
         self._coroutines = Coroutines()
         self._workers = DaemonPool(limits.concurrent_calls, "host-tool", max_lost=MAX_LOST_THREADS)
         self._texts = TextCalls(limits)
+        self._host_time = HostTime(limits.host_seconds)
         self._own: Mapping[str, HostTool] = {TEXT_CALL: self._texts, ZONE_CALL: serve_zone}
         self._registered: dict[str, HostTool] = {}
         self._tools: dict[str, HostTool] = {}
@@ -128,6 +130,11 @@ class HostTools:
         """Returns the declarations that are sent to the sandbox."""
         return declarations(self._registered, self._signatures)
 
+    def counting(self) -> contextlib.AbstractContextManager[object]:
+        """Counts what a new cell takes of the host's processor time, in the thread that runs it and serves its calls."""
+        self._host_time = HostTime(self._limits.host_seconds)
+        return self._host_time.counting()
+
     # ---- A call ----
 
     def serve(self, call: ToolCall, reply: Callable[[Answer], None]) -> Answer | None:
@@ -137,7 +144,9 @@ class HostTools:
             The answer; None if it comes later, through `reply`.
         """
         line = calling_line.set(call.line)
+        host_time = self._host_time
         try:
+            host_time.check()
             if call.tool == TEXT_CALL and call.mode != "wait":
                 raise LookupError("texts answer one call at a time")
             if call.mode == "batch":
@@ -147,9 +156,7 @@ class HostTools:
                 parts = call.arguments
                 size = BYTES_PER_CALL + BYTES_PER_PART * len(parts) + sum(map(nbytes, parts))
                 future = self._start(call.tool, lambda of: self._work(call)(of), size)
-                future.add_done_callback(
-                    lambda done: reply(answer(self._border, call, _outcome(done)))
-                )
+                future.add_done_callback(lambda done: self._reply(reply, call, done, host_time))
                 return None
             work = self._work(call)
             if self._limits.call_seconds is None:
@@ -162,6 +169,16 @@ class HostTools:
             return raised(call, error)
         finally:
             calling_line.reset(line)
+
+    def _reply(
+        self,
+        reply: Callable[[Answer], None],
+        call: ToolCall,
+        done: Future[Any],
+        host_time: HostTime,
+    ) -> None:
+        with host_time.counting():
+            reply(answer(self._border, call, _outcome(done)))
 
     def read_again(self, call: ToolCall) -> Answer | None:
         """Answers a call that reads a text, for a replayed cell; None for other calls."""
@@ -232,10 +249,12 @@ class HostTools:
         self, name: str, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
     ) -> Work:
         """Returns a call with bound arguments. It never raises what would end the host."""
+        clock = counted if name in self._own else uncounted
 
         def work(running: Running | None) -> Any:
             try:
-                result = tool(*args, **kwargs)
+                with clock():
+                    result = tool(*args, **kwargs)
             except BaseException as raised:
                 error = as_error(name, raised)
                 if error is raised:
@@ -347,10 +366,11 @@ class HostTools:
         """Runs a call in a thread, in a copy of this context. `size` is the memory of its arguments."""
         running, own = Running(), Call(self._part_of(), blocks=blocks)
         future: Future[Any] = Future()
+        host_time = self._host_time
 
         def job() -> Any:
             own.check()
-            with self._timed(name, future, running, own), own.current():
+            with host_time.counting(), self._timed(name, future, running, own), own.current():
                 return work(running)
 
         self._workers.submit(job, future)

@@ -1,0 +1,142 @@
+"""The host's processor time that the calls of one cell take: read, convert and search what the cell asks for.
+
+A clock runs in each thread that works for a cell. It stops while the thread runs the program's own functions, whose
+time is theirs. Processor time is that of one thread, so a clock is started and stopped in the same thread.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from contextlib import AbstractContextManager
+
+# A clock that is running is read this often at most: reading it is a system call.
+READ_SECONDS = 0.02
+
+
+class HostTime:
+    """The processor time that one cell has taken from the host, in all threads. Thread-safe."""
+
+    def __init__(self, most: float) -> None:
+        """Starts at 0 of `most` seconds."""
+        self.most = most
+        self._spent = 0.0
+        self._lock = threading.Lock()  # guards `_spent`
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left, without those of running clocks since they were last read; at least 0."""
+        return max(0.0, self.most - self._spent)
+
+    def add(self, seconds: float) -> None:
+        """Adds processor time of the cell that no clock has seen."""
+        with self._lock:
+            self._spent += seconds
+
+    def counting(self) -> AbstractContextManager[object]:
+        """Counts the time of this thread within a `with` block. The clock of an outer cell stops meanwhile."""
+        return _Clock(self, runs=True)
+
+    def check(self) -> None:
+        """Raises `TimeoutError` if the cell has taken all of its time."""
+        clock = _current()
+        if clock is not None and clock.host_time is self:
+            clock.read()
+        if self._spent >= self.most:
+            raise TimeoutError(
+                f"the calls of this cell have taken all of the host's processor time that they may: {self.most:g} s "
+                "(Limits.host_seconds). The next cell has as much again. Search or pass less in one cell"
+            )
+
+
+def counted() -> AbstractContextManager[object]:
+    """Counts the time of this thread within a `with` block, inside of one that is not counted. Nothing without a cell."""
+    return _Clock(_host_time(), runs=True)
+
+
+def uncounted() -> AbstractContextManager[object]:
+    """Does not count the time of this thread within a `with` block: it is that of the program's own function."""
+    return _Clock(_host_time(), runs=False)
+
+
+def host_seconds_left() -> float:
+    """Returns the seconds that the cell has left that this thread works for; infinity without a cell."""
+    clock = _current()
+    if clock is None or clock.host_time is None:
+        return math.inf
+    clock.read(at_once=True)
+    return clock.host_time.left
+
+
+def add_host_seconds(seconds: float) -> None:
+    """Adds processor time that another process has taken for this thread's cell."""
+    host_time = _host_time()
+    if host_time is not None:
+        host_time.add(seconds)
+
+
+class _Clock:
+    """The time of one thread within a block."""
+
+    __slots__ = ("_from", "_looked", "_outer", "_runs", "host_time")
+
+    def __init__(self, host_time: HostTime | None, *, runs: bool) -> None:
+        self.host_time = host_time
+        self._runs = runs and host_time is not None
+        self._outer: _Clock | None = None
+        self._from = self._looked = 0.0
+
+    def __enter__(self) -> None:
+        self._outer = outer = _current()
+        if self.host_time is None:
+            return
+        now = time.thread_time()
+        if outer is not None:
+            outer._stop(now)
+        self._start(now)
+        _clocks.current = self
+
+    def __exit__(self, *_: object) -> None:
+        if self.host_time is None:
+            return
+        now = time.thread_time()
+        self._stop(now)
+        _clocks.current = outer = self._outer
+        if outer is not None:
+            outer._start(now)
+
+    def read(self, *, at_once: bool = False) -> None:
+        """Adds the time since the last reading, unless that was a moment ago."""
+        if not self._runs or (not at_once and time.monotonic() - self._looked < READ_SECONDS):
+            return
+        now = time.thread_time()
+        self._stop(now)
+        self._start(now)
+
+    def _start(self, now: float) -> None:
+        self._from = now
+        if self._runs:
+            self._looked = time.monotonic()
+
+    def _stop(self, now: float) -> None:
+        if self._runs and self.host_time is not None:
+            self.host_time.add(now - self._from)
+
+
+class _Clocks(threading.local):
+    """The innermost clock of each thread."""
+
+    current: _Clock | None = None
+
+
+_clocks = _Clocks()
+
+
+def _current() -> _Clock | None:
+    return _clocks.current
+
+
+def _host_time() -> HostTime | None:
+    clock = _clocks.current
+    return None if clock is None else clock.host_time
