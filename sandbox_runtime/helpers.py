@@ -66,10 +66,9 @@ from sandbox_runtime.values.annotations import (
     is_typed_dict,
 )
 from sandbox_runtime.values.bounds.conversion_cost import EffortError, check_text_effort
-from sandbox_runtime.values.bounds.conversion_errors import check_errors
-from sandbox_runtime.values.bounds.converted_keys import check_made_keys, check_making
+from sandbox_runtime.values.bounds.converted_keys import check_made_keys, check_making, check_tree
 from sandbox_runtime.values.bounds.exponents import check_exponents
-from sandbox_runtime.values.bounds.flags import check_flag
+from sandbox_runtime.values.bounds.flags import check_flag, check_flags
 from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 __all__ = [
@@ -109,13 +108,14 @@ __all__ = [
     "bounded",
     "call_after",
     "call_line",
-    "check_errors",
     "check_exponents",
     "check_flag",
+    "check_flags",
     "check_keys",
     "check_made_keys",
     "check_making",
     "check_text_effort",
+    "check_tree",
     "classes_in",
     "compression_of",
     "counted",

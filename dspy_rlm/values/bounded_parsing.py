@@ -27,7 +27,13 @@ from dspy_rlm.dspy_internals.adapters import (
 )
 from dspy_rlm.values.bool_checks import check_no_bool_as_number
 from dspy_rlm.values.python_text import check_literal, check_marks
-from sandbox_runtime.helpers import EffortError, check_errors, check_made_keys, check_text_effort
+from sandbox_runtime.helpers import (
+    EffortError,
+    check_flags,
+    check_made_keys,
+    check_text_effort,
+    check_tree,
+)
 
 # The longest text that is repaired. A benign text of that length takes 0.4 s.
 MAX_REPAIRED_CHARS = 200_000
@@ -82,8 +88,7 @@ def parsed(value: Any, annotation: Any) -> Any:
     if annotation is str:
         return _text(value)
     tree = check_repairable(value) if isinstance(value, str) else value
-    check_errors(annotation, tree)
-    check_made_keys(annotation, tree)
+    check_tree(annotation, tree)
     try:
         result = parse_value(value, annotation)
     except _FAILURES as error:
@@ -196,8 +201,8 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
                 check_repairable(text)
                 for text in _texts_to_repair(wrapped, signature.output_fields, completion)
             ]
-            for field in signature.output_fields.values():
-                check_made_keys(field.annotation, trees)
+            for name, field in signature.output_fields.items():
+                _check_trees(name, field.annotation, trees)
             return cast("dict[str, Any]", parse(signature, completion))
         except AdapterParseError:
             raise
@@ -222,6 +227,18 @@ def _check_effort(fields: Mapping[str, FieldInfo], completion: str) -> None:
             check_text_effort(field.annotation, completion)
         except EffortError as error:
             raise HardTextError(f"{name}: {error}") from error
+
+
+def _check_trees(name: str, annotation: Any, trees: list[Any]) -> None:
+    """Refuses the values of a reply if building those of a field would cost too much."""
+    try:
+        check_made_keys(annotation, trees)
+        for tree in trees:  # of the field alone, or of all fields
+            check_flags(annotation, tree)
+            if isinstance(tree, dict):
+                check_flags(annotation, tree.get(name))
+    except ValueError as error:
+        raise HardTextError(f"{name}: {error}") from error
 
 
 def _texts_to_repair(

@@ -98,6 +98,32 @@ def field_types(cls: Any) -> dict[str, Any]:
     return {name: notes.get(name, Any) for name in names}
 
 
+def types_in(annotation: Any) -> Iterator[Any]:
+    """Yields the type, and those that it and the fields of its classes consist of, each once."""
+    visited: set[str] = set()
+    waiting = [annotation]
+    while waiting:
+        part = waiting.pop()
+        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") not in visited:
+            visited.add(name)
+            yield part
+            waiting += _parts_of(part)
+
+
+def _parts_of(annotation: Any) -> Iterator[Any]:
+    """Yields the types that a type consists of: its arguments, or the fields of its class."""
+    if isinstance(annotation, typing.NewType):
+        yield annotation.__supertype__
+    elif "TypeAliasType" in (type(annotation).__name__, type(get_origin(annotation)).__name__):
+        alias = annotation if get_origin(annotation) is None else get_origin(annotation)
+        yield alias.__value__
+        yield from get_args(annotation)
+    elif inner := get_args(annotation):
+        yield from (part for part in inner if not isinstance(part, list))
+    elif isinstance(annotation, type):
+        yield from field_types(annotation).values()
+
+
 def classes_in(*annotations: Any) -> list[type]:
     """Returns the classes in some types, except those of the standard library, and the classes of their fields."""
     classes: dict[type, None] = {}

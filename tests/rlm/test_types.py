@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import enum
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pydantic
 import pytest
+from dspy import AdapterParseError
 from dspy.primitives.local_interpreter import LocalInterpreter
 from submitting import parse_outputs
 from typing_extensions import TypedDict
@@ -21,6 +23,7 @@ from typing_extensions import TypedDict
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
 from dspy_rlm.signatures.outputs import ReplyError, typed_outputs
+from dspy_rlm.values.bounded_parsing import careful
 from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
 from sandbox_runtime.host_costs import MAX_FLAG_COMBINATIONS
@@ -539,3 +542,73 @@ class TestFlags:
 
         assert len(wide._value2member_map_) <= MAX_FLAG_COMBINATIONS + 30
         assert typed_outputs(fields, {"answer": [3]})[1] == []
+
+    @pytest.mark.parametrize(
+        "shape", ["model", "dataclass", "typed dict", "key", "nested", "alias"]
+    )
+    def test_flags_inside_of_records_are_checked(self, shape):
+        """Pydantic makes the flags of a field itself."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        cls, wrap = flag_holders(access)[shape]
+        fields = signature({"q": str}, {"answer": list[cls]}).output_fields
+
+        values, problems = typed_outputs(
+            fields, {"answer": [wrap(n) for n in range(10**6, 10**6 + 5_000)]}
+        )
+
+        assert values == {}
+        assert problems
+        assert len(access._value2member_map_) == 3
+        good, problems = typed_outputs(fields, {"answer": [wrap(3)]})
+        assert problems == []
+        assert repr(access.R | access.W) in repr(good)
+
+    def test_flags_in_a_reply_are_checked(self):
+        """A sub-LM is no more to be trusted than a cell."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        cls, _ = flag_holders(access)["model"]
+        task = signature({"q": str}, {"answer": list[cls], "count": int})
+        rows = ", ".join(f'{{"access": {n}}}' for n in range(10**6, 10**6 + 2_000))
+
+        for adapter, reply in (
+            (dspy.JSONAdapter(), f'{{"answer": [{rows}], "count": 1}}'),
+            (dspy.ChatAdapter(), f"[[ ## answer ## ]]\n[{rows}]\n\n[[ ## count ## ]]\n1"),
+        ):
+            with pytest.raises(AdapterParseError, match="no flags of access"):
+                careful(adapter).parse(task, reply)
+
+        assert len(access._value2member_map_) == 3
+
+    def test_numbers_of_another_type_are_no_flags(self):
+        """A number of a union that also takes plain numbers is not checked."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        cls = pydantic.create_model("Row", size=(int, ...), either=(int | access, ...))
+        fields = signature({"q": str}, {"answer": list[cls]}).output_fields
+
+        values, problems = typed_outputs(fields, {"answer": [{"size": 10**9, "either": 10**9}]})
+
+        assert problems == []
+        assert (values["answer"][0].size, values["answer"][0].either) == (10**9, 10**9)
+
+
+def flag_holders(access: Any) -> dict[str, tuple[Any, Any]]:
+    """Returns types with a flag inside, and functions that make the plain data of one."""
+    model = pydantic.create_model("Model", access=(access, ...))
+    alias = pydantic.create_model("Alias", access=(access, pydantic.Field(alias="a")))
+    return {
+        "model": (model, lambda n: {"access": n}),
+        "dataclass": (
+            dataclasses.make_dataclass("Data", [("access", access | None)]),
+            lambda n: {"access": n},
+        ),
+        "typed dict": (
+            TypedDict("Dict", {"access": access}),
+            lambda n: {"access": n},
+        ),
+        "key": (dict[access, int], lambda n: {n: 1}),
+        "nested": (
+            pydantic.create_model("Outer", rows=(list[tuple[str, model]], ...)),
+            lambda n: {"rows": [("x", {"access": n})]},
+        ),
+        "alias": (alias, lambda n: {"a": n}),
+    }

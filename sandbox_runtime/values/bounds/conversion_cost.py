@@ -165,7 +165,7 @@ def parts_of_type(annotation: Any) -> Iterator[Any]:
         return
     inner = get_args(annotation)
     if not inner and isinstance(annotation, type):
-        inner = tuple(_fields(annotation).values())
+        inner = tuple(fields_by_place(annotation).values())
     yield from (
         plain_annotation(part) for part in inner if part is not ... and not isinstance(part, list)
     )
@@ -178,7 +178,7 @@ _OTHERS = ("*",)
 
 
 @functools.lru_cache(maxsize=1024)
-def _fields(cls: Any) -> Mapping[Place, Any]:
+def fields_by_place(cls: Any) -> Mapping[Place, Any]:
     """Returns the types of a record's fields by each name, or path, under which a value may have them."""
     is_record = (
         hasattr(cls, "model_fields")
@@ -264,7 +264,7 @@ class _Counter:
         if origin is None:
             if not isinstance(annotation, type):
                 return 0
-            return self._tries_of_fields(_fields(annotation), value)
+            return self._tries_of_fields(fields_by_place(annotation), value)
         if isinstance(value, Mapping):
             if not (isinstance(origin, type) and issubclass(origin, Mapping)) or len(inner) < 2:
                 return 0

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
 from sandbox_runtime.host_costs import FEW_KEYS
-from sandbox_runtime.values.annotations import cached_by_type, field_types
+from sandbox_runtime.values.annotations import cached_by_type, types_in
 from sandbox_runtime.values.bounds.conversion_cost import check_effort
 from sandbox_runtime.values.bounds.conversion_errors import check_errors
+from sandbox_runtime.values.bounds.flags import check_flags
 from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 _SETS = (set, frozenset, collections.abc.Set)
@@ -34,10 +35,16 @@ _NO_KEY: Any = object()
 
 
 def check_making(annotation: Any, value: Any) -> None:
-    """Raises `ValueError` if converting a value to the type costs too much: tries, errors, or colliding keys."""
+    """Raises `ValueError` if converting a value to the type costs too much: tries, errors, colliding keys, or flags that stay."""
     check_effort(annotation, value)
+    check_tree(annotation, value)
+
+
+def check_tree(annotation: Any, value: Any) -> None:
+    """Does the same, except for the tries: those of a text were estimated before it became a value."""
     check_errors(annotation, value)
     check_made_keys(annotation, value)
+    check_flags(annotation, value)
 
 
 def check_made_keys(annotation: Any, value: Any) -> None:
@@ -87,32 +94,6 @@ def _is_secret(annotation: Any) -> bool:
     if get_origin(annotation) is typing.Literal:
         return True
     return annotation in _SECRET if isinstance(annotation, type) else False
-
-
-def types_in(annotation: Any) -> Iterator[Any]:
-    """Yields the type, and those that it and the fields of its classes consist of, each once."""
-    visited: set[str] = set()
-    waiting = [annotation]
-    while waiting:
-        part = waiting.pop()
-        if (name := f"{part!r} {id(part) if isinstance(part, type) else ''}") not in visited:
-            visited.add(name)
-            yield part
-            waiting += _parts_of(part)
-
-
-def _parts_of(annotation: Any) -> Iterator[Any]:
-    """Yields the types that a type consists of: its arguments, or the fields of its class."""
-    if isinstance(annotation, typing.NewType):
-        yield annotation.__supertype__
-    elif "TypeAliasType" in (type(annotation).__name__, type(get_origin(annotation)).__name__):
-        alias = annotation if get_origin(annotation) is None else get_origin(annotation)
-        yield alias.__value__
-        yield from get_args(annotation)
-    elif inner := get_args(annotation):
-        yield from (part for part in inner if not isinstance(part, list))
-    elif isinstance(annotation, type):
-        yield from field_types(annotation).values()
 
 
 def _check_below(value: Any, kinds: tuple[Any, ...], *, has_json: bool) -> None:

@@ -13,8 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from sandbox_runtime.host_costs import MAX_DIGITS
-from sandbox_runtime.values.annotations import cached_by_type, field_types
-from sandbox_runtime.values.bounds.converted_keys import types_in
+from sandbox_runtime.values.annotations import cached_by_type, field_types, types_in
 
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 
