@@ -116,7 +116,12 @@ class CallPlan:
         """The tokens of a reply to reserve if possible."""
         if self.reply_tokens is not None:
             return self.reply_tokens
-        return LONGEST_REPLY if self.cut_at else ROOM_FOR_A_REPLY
+        return self.longest_reply if self.cut_at else ROOM_FOR_A_REPLY
+
+    @property
+    def longest_reply(self) -> int:
+        """The tokens beyond which a reply that was cut is not asked for again."""
+        return LONGEST_REPLY if self.reply_tokens is None else self.reply_tokens
 
     def needs(self, usual: int | None) -> int:
         """Returns the tokens of a reply without which it waits for other calls. `usual` is the longest so far."""

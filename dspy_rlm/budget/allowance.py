@@ -28,6 +28,9 @@ class Calls(Protocol):
     def charge_llm_calls(self, count: int) -> None:
         """Books calls before they are sent; a batch that does not fit is refused as a whole."""
 
+    def book_llm_calls(self, count: int) -> None:
+        """Books calls that an earlier process made: no limit refuses them."""
+
     def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
         """Refunds calls that were booked and not sent; `replayed` if a cache answered them."""
 
@@ -102,6 +105,10 @@ class Allowance:
         """
         self._charge(count, count)
 
+    def book_llm_calls(self, count: int) -> None:
+        """See `Calls`."""
+        self._book(count, count)
+
     def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
         """See `Calls`."""
         self._give_back(count, count, replayed=replayed)
@@ -123,6 +130,12 @@ class Allowance:
                 self._used -= count
                 self._used_by_code -= by_code
             raise
+
+    def _book(self, count: int, by_code: int) -> None:
+        with self._lock:
+            self._used += count
+            self._used_by_code += by_code
+        self._above.book_llm_calls(count)
 
     def _give_back(self, count: int, by_code: int, *, replayed: bool) -> None:
         with self._lock:
@@ -179,6 +192,10 @@ class Turns:
     def charge_llm_calls(self, count: int) -> None:
         """See `Calls`."""
         self._allowance._charge(count, 0)
+
+    def book_llm_calls(self, count: int) -> None:
+        """See `Calls`."""
+        self._allowance._book(count, 0)
 
     def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
         """See `Calls`."""

@@ -111,6 +111,11 @@ class Ledger:
                 raise too_many_calls(count, left, self.budget.max_llm_calls)
             self._llm_calls += count
 
+    def book_llm_calls(self, count: int) -> None:
+        """Books calls that an earlier process made: no limit refuses them."""
+        with self._lock:
+            self._llm_calls += count
+
     def give_back_llm_calls(self, count: int, *, replayed: bool = False) -> None:
         """Refunds calls that were booked and not sent; `replayed` if a cache answered them."""
         with self._lock:

@@ -14,7 +14,7 @@ TO_THE_LM = " Ask less, or SUBMIT what there is."
 def too_many_calls(count: int, left: int, most: int) -> BudgetExceededError:
     """Returns the error for more sub-LM calls than are left."""
     return BudgetExceededError(
-        f"{count} sub-LM call(s) asked for, {left} of {most} left "
+        f"{count} sub-LM call(s) asked for, {max(left, 0)} of {most} left "
         "(max_llm_calls). Ask fewer, put more into one prompt, or work with code.",
         limit="max_llm_calls",
     )

@@ -84,9 +84,9 @@ class Reading(UsageTracker, HeadersListener):
         """See `HeadersListener`. Reads the cost that a proxy reports."""
         self._proxy_costs.append(_cost_in(headers))
 
-    def give_up(self) -> None:
-        """Marks the usage of a call in flight as unknown."""
-        self._abandoned = self.under_way and not self.billed
+    def give_up(self, candidates: int = 1) -> None:
+        """Marks the usage of a call in flight as unknown; of several candidates, some may be known, but not all."""
+        self._abandoned = self.under_way and (candidates > 1 or not self.billed)
 
     def take(self, outputs: Any) -> Any:
         """Measures the outputs and returns them."""
@@ -98,8 +98,10 @@ class Reading(UsageTracker, HeadersListener):
 
     def tokens(self, name: str) -> int | None:
         """Returns a count of the usage; None if the LM did not report it."""
+        if self._abandoned:
+            return None
         if not self.billed:
-            return None if self._abandoned else 0
+            return 0
         counts = [entry.get(name) for entry in self._entries()]
         known: list[int] = [n for n in counts if _is_count(n)]
         return sum(known) if known and len(known) == len(counts) else None
@@ -112,8 +114,10 @@ class Reading(UsageTracker, HeadersListener):
     @property
     def cost(self) -> float | None:
         """US dollars; None if the price is unknown, or DSPy keeps no history to read it from."""
+        if self._abandoned:
+            return None
         if not self.billed:
-            return None if self._abandoned else 0.0
+            return 0.0
         if self._proxy_costs and None not in self._proxy_costs:
             return float(sum(cost for cost in self._proxy_costs if cost is not None))
         costs: list[Any] = [_cost_of(entry) for entry in self.history]

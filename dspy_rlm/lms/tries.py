@@ -51,6 +51,10 @@ SHORT_SECONDS = 10.0
 # A `Retry-After` beyond this is not waited for, whatever `num_retries` is: the call fails, and says so.
 LONGEST_SECONDS = 600.0
 
+# A reply that was cut has this share of its limit of tokens at least, or something else has cut it. Servers count a few
+# tokens of their own.
+LEAST_SHARE_OF_LIMIT = 0.9
+
 # Shorter prompts fit into the window of any model that is in use, so the table of models is not read for them.
 SHORT_PROMPT_CHARS = 20_000
 
@@ -203,7 +207,7 @@ class Tries:
                 read_fault(failure)
             abandoned = type(failure) is type(self._scope.reason)
             if abandoned or streamed.emitted or may_be_charged(failure):
-                reading.give_up()
+                reading.give_up(place.plan.candidates)
             error = redact_secrets(f"{type(failure).__name__}: {failure}", secrets_of_lm(lm))
             raise
         finally:
@@ -297,7 +301,16 @@ class Tries:
         return False
 
     def _is_cut_by_budget(self, place: Reservation, reading: Reading) -> bool:
-        return place.cuts and reading.ending(place.reply_tokens).is_cut
+        """Returns whether a higher limit would have given a longer reply.
+
+        A server that cuts replies at a lower limit of its own would cut each further one too.
+        """
+        limit = place.reply_tokens
+        if not place.cuts or limit is None or not reading.ending(limit).is_cut:
+            return False
+        count = reading.tokens("completion_tokens")
+        is_cut_here = not count or count >= limit * LEAST_SHARE_OF_LIMIT
+        return is_cut_here and limit < place.plan.longest_reply
 
     def refused(self, error: BudgetExceededError) -> BudgetExceededError:
         """Returns the error for a try that is not admitted."""

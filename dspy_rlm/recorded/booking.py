@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 
 from dspy_rlm.budget.admission import CallPlan
 from dspy_rlm.budget.allowance import Calls
 from dspy_rlm.budget.ledger import Ledger
 from dspy_rlm.budget.token_bounds import Prompt
-from dspy_rlm.errors import BudgetExceededError
 from dspy_rlm.journal.records import CallRecord
 from dspy_rlm.recorded.answers import spent_of
 
@@ -29,5 +27,4 @@ def book(ledger: Ledger, calls: Calls, records: Iterable[CallRecord], least: int
         count += is_sent and (record.is_sub_call or record.depth > 0)
         for spent in spent_of(record):
             ledger.book(CallPlan(record.model, Prompt(()), record.kind, record.depth), spent)
-    with contextlib.suppress(BudgetExceededError):  # the limit is lower than it was
-        calls.charge_llm_calls(max(count, least))
+    calls.book_llm_calls(max(count, least))  # the limit may be lower than it was

@@ -163,6 +163,24 @@ class TestTheyAreNeverFree:
         assert ledger.left()["tokens"] < 100_000 - 1000
         assert ledger.cost() is None
 
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    @pytest.mark.parametrize("fault", [{"status": 504}, {"drop_connection": True}], ids=str)
+    def test_a_lost_candidate_is_not_free(self, fault, asynchronous):
+        """Of several candidates, each may be a request of its own: the usage of those that came is not that of all."""
+        ledger = Ledger(Budget(max_tokens=100_000))
+        with PolicyServer({"lm": lambda _: "x"}) as server:
+            server.fail("lm", Fault(**fault, after=2))
+            lm = metered(
+                server.lm("lm", max_tokens=1000, n=3, temperature=1.0),
+                Meter(ledger, "sub_llm", 0),
+            )
+            with pytest.raises(dspy.LMError):
+                asyncio.run(lm.acall("x")) if asynchronous else lm("x")
+            assert len(server.requests) == 3
+
+        assert ledger.left()["tokens"] <= 100_000 - 3 * 1000
+        assert ledger.cost() is None
+
     @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
     def test_refused_requests_are_free(self, status):
         """A request that its server refused costs nothing."""

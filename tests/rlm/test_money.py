@@ -197,6 +197,46 @@ class TestReplies:
         assert [call.output_tokens for call in result.run.sub_calls] == [8192, 20_000]
         assert result.run.llm_calls == 1
 
+    @pytest.mark.parametrize("limits", [{"max_tokens": 2_000_000}, {"max_cost": 50}])
+    @pytest.mark.parametrize(
+        ("tokens", "asked"),
+        [(4096, [8192]), (8192, [8192, 65_536]), (65_536, [8192, 65_536])],
+        ids=["below the first limit", "at the first limit", "at the longest"],
+    )
+    def test_a_server_that_cuts_by_itself_is_not_asked_for_ever(self, play, limits, tokens, asked):
+        """Its limit is no matter of the budget: the answer is passed on, marked as cut, for one charged call."""
+        seen = []
+
+        def stubborn(request):
+            seen.append(request.most_tokens)
+            return Counted("part", 10, min(tokens, request.most_tokens), "length")
+
+        rlm, _server = play(
+            "q -> a: bool",
+            "answer = sub_llm('?')\nSUBMIT(answer.cut and answer.text == 'part')",
+            sub=stubborn,
+            max_llm_calls=1,
+            prices=PRICES,
+            **limits,
+        )
+        result = rlm(q="")
+
+        assert result.a is True
+        assert seen == asked
+        assert result.run.llm_calls == 1
+
+    def test_a_turn_that_is_always_cut_ends(self, play):
+        """The root LM's reply is taken as it is, too."""
+
+        def stubborn(request):
+            reply = "[[ ## reasoning ## ]]\nr\n\n[[ ## code ## ]]\n```python\nSUBMIT('done')\n```\n\n[[ ## completed ## ]]"
+            return Counted(reply, 10, request.most_tokens, "length")
+
+        rlm, server = play("q -> a", stubborn, max_tokens=2_000_000)
+
+        assert rlm(q="").a == "done"
+        assert len(server.requests) == 2
+
     def test_where_there_is_no_room_for_it_the_code_is_told(self, play):
         """Without room for a retry the code gets an error, not a truncated answer."""
         rlm, _server = play(

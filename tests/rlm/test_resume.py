@@ -337,6 +337,24 @@ class TestWhatFailedIsTriedAgain:
         assert "BudgetExceededError" in again.trajectory[1]["output"]
         assert (again.answer, again.run.llm_calls) == (whole.answer, 8) == ("0", 8)
 
+    def test_a_lower_limit_counts_what_was_called_before(self, play, journal, tmp_path):
+        """The calls of the earlier process are booked, though they are more than the limit now allows."""
+        more = "for n in range(4):\n    print(sub_llm(f'More {n}'))"
+        moves = BATCH[0], more, "SUBMIT(answer=str(BUDGET()['llm_calls']))"
+        rlm, _ = play("text -> answer: str", *moves, sub=echo, journal=journal)
+        rlm(text=TEXT)
+        part = cut(journal, int(0.7 * lines_of(journal)), tmp_path)
+        rlm, server = play(
+            "text -> answer: str", *moves, sub=echo, journal=journal, max_llm_calls=3
+        )
+
+        again = rlm.resume(part)
+
+        assert "BudgetExceededError" in again.trajectory[1]["output"]
+        assert again.answer == "0"
+        assert again.run.llm_calls >= 6
+        assert not server.requests_to("sub")
+
     @pytest.mark.nightly
     def test_time_before_counts(self, play, journal, tmp_path):
         """The seconds of earlier processes count towards `max_seconds`, those between them do not."""
