@@ -149,6 +149,7 @@ def _settings_of_the_process() -> Iterator[None]:
     dspy_rlm.configure(journal=None, live=None, limits_per_model=None)
 
 
+@pytest.mark.sampled(40)
 @pytest.mark.usefixtures("_settings_of_the_process")
 @pytest.mark.parametrize(("page", "name"), EXAMPLES)
 def test_the_examples_print_what_their_comments_say(

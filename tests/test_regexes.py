@@ -300,6 +300,7 @@ def reply_expressions():
     return found
 
 
+@pytest.mark.sampled(24)
 @pytest.mark.parametrize("name", reply_expressions())
 def test_expressions_for_replies_grow_with_the_text(name):
     """The time of each expression that reads replies is linear in the text."""
@@ -472,6 +473,7 @@ def used(expression, *, anchored):
         yield lambda text: expression.sub(text[:0], text)
 
 
+@pytest.mark.sampled(16)
 @pytest.mark.parametrize(("path", "source"), PUMPED, ids=str)
 def test_it_grows_with_the_text(path, source):
     """The time of each expression is linear in the text, in the ways in which it is used."""
@@ -579,6 +581,7 @@ UNITS = [
 ]
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("reader", READERS)
 def test_readers_grow_with_the_text(reader):
     """The time of each reader is linear, including a fence with 20,000 letters and a backtick, once quadratic."""

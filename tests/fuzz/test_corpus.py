@@ -32,6 +32,7 @@ FORM_BYTES, LARGE_FORM_BYTES = 50_000, 200_000
 CASES = [(target, name) for target in TARGETS for name in seeds(target)]
 
 
+@pytest.mark.sampled(80)
 @pytest.mark.parametrize(("target", "name"), CASES, ids=[f"{t}-{n}" for t, n in CASES])
 def test_the_corpus(target, name):
     """Every input of the corpus is handled within the cost that its size allows."""

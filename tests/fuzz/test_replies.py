@@ -141,6 +141,7 @@ def test_any_code_field_is_read(code):
     check_reading(read_code_field(code))
 
 
+@pytest.mark.sampled(120)
 @pytest.mark.parametrize("form", list(forms()), ids=lambda form: f"{form.kind}: {form.name}")
 def test_the_rules_hold_for_every_known_form(form):
     """Each form of the corpus keeps the rules, and so does each beginning of it that a limit of tokens leaves."""

@@ -253,6 +253,7 @@ PLACES = {
 }
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("place", PLACES.values(), ids=PLACES.keys())
 @pytest.mark.parametrize("role", ["root", "sub", "extract", "named"])
 def test_no_place_in_an_lm_keeps_a_secret(tmp_path, place, role):

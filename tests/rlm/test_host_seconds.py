@@ -70,6 +70,7 @@ def burning(count: int) -> Any:
         yield burn(MOST)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_what_our_functions_do_counts(play, call):
     """A cell cannot take the host for ever with calls that are refused, and cost nothing else."""

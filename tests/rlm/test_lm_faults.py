@@ -117,6 +117,7 @@ def test_the_page_has_these_rows():
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.what for row in ROWS])
 class TestFaults:
+    @pytest.mark.sampled(8)
     def test_of_a_sub_lm(self, row, kept):
         """A fault of each request: what code sees, or how the run ends. Code that catches it can go on."""
         fault = Fault(**row.fault, times=None)
@@ -131,6 +132,7 @@ class TestFaults:
             assert result.run.steps[0].output.startswith(name)
         assert requests == (0 if fault.delay_seconds else 1)
 
+    @pytest.mark.sampled(8)
     def test_of_the_root_lm(self, row, kept):
         """A fault of the second turn: the run ends with what it has, or the LM is asked again with the reason."""
         once = row.root.startswith(("asked", "shortened"))

@@ -37,7 +37,7 @@ HARD = {
 MOST_SECONDS = 8.0
 
 
-@pytest.mark.sampled(14)
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 @pytest.mark.parametrize(
     ("chars", "annotation"),
@@ -131,6 +131,7 @@ class Task(dspy.Signature):
     items: list[str] = dspy.OutputField()
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("make", HARD.values(), ids=HARD.keys())
 def test_a_hard_submission_is_refused(make):
     """A hard submission is refused with short problems that name the expected type."""

@@ -41,6 +41,7 @@ def session(kept):
         yield session
 
 
+@pytest.mark.sampled(120)
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.kind}: {form.name}")
 def test_each_form_runs_or_gets_a_message(form, session):
     """The program of a form prints its output in the sandbox; a form without a program gets one message."""
@@ -57,6 +58,7 @@ def test_each_form_runs_or_gets_a_message(form, session):
     assert OUTPUT in result.output
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("case", REAL, ids=range(len(REAL)))
 def test_replies_of_a_real_model_are_read(case):
     """Each reply of a small model is run where it has code, and else gets the right message."""
@@ -103,6 +105,7 @@ QUOTED = [
 ]
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("call", ["SUBMIT", "FINAL", "FINAL_VAR"])
 @pytest.mark.parametrize("text", QUOTED)
 def test_a_quoted_call_that_ends_the_run_is_not_run(text, call):

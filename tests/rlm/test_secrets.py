@@ -439,7 +439,7 @@ HANDLES = {
 }  # fmt: skip
 
 
-@pytest.mark.sampled(21)
+@pytest.mark.sampled(8)
 @pytest.mark.filterwarnings("ignore:(CodeAct|ProgramOfThought) is deprecated")
 @pytest.mark.parametrize("code", HANDLES.values(), ids=HANDLES.keys())
 @pytest.mark.parametrize("preview", [None, lambda _: "the database"])

@@ -183,7 +183,7 @@ class TestServers:
         assert case.cls.__name__ in text
         assert "To fix" not in text
 
-    @pytest.mark.sampled(32)
+    @pytest.mark.sampled(10)
     def test_of_the_root(self, case, kept):
         """An error of the root LM ends the run with its class and what to do; a permanent one is not repeated."""
         with (

@@ -196,6 +196,7 @@ def full_width(text):
 
 
 class TestForms:
+    @pytest.mark.sampled(80)
     @pytest.mark.parametrize("before", BEFORE, ids=ascii)
     @pytest.mark.parametrize("line", OURS)
     def test_nothing_in_front_hides_a_line_of_ours(self, before, line):
@@ -205,6 +206,7 @@ class TestForms:
         assert rendering.replace("\\", "") == f"text\n{before}{line}\nmore".replace("\\", "")
         assert re.search(rf"(?:\A|[\n\r\v\x85\u2028])\\[^=]*{re.escape(line[:3])}", rendering)
 
+    @pytest.mark.sampled(30)
     @pytest.mark.parametrize("line", OURS)
     @pytest.mark.parametrize(
         "written",

@@ -90,6 +90,7 @@ def many(kind: Any, part: Any, count: int) -> Any:
     )
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", WIDE)
 def test_few_characters_for_many_errors(name):
     """What would need hundreds of megabytes is refused in time and memory that its length allows."""

@@ -122,6 +122,7 @@ HONEST: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("annotation", "value"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_keys_that_would_collide_are_refused(annotation, value):
     """Colliding keys are refused, whatever type they are converted from."""

@@ -84,6 +84,7 @@ def session(tmp_path_factory):
 class TestOneCell:
     """The calls of one cell are bounded together."""
 
+    @pytest.mark.sampled(5)
     @pytest.mark.parametrize("kind", CALLS)
     def test_calls_are_refused_in_the_end(self, session, kind):
         """Each way to cost the host time ends with an error that names the limit, and the next cell can call again."""

@@ -229,6 +229,7 @@ def damage(event: Any, chance: random.Random) -> Any:
     return chance.choice(ODD)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("seed", range(60))
 def test_a_damaged_journal_has_a_page_all_the_same(lines: Lines, seed: int):
     """Whatever stands in a journal, its page is one of valid JSON, or it is no journal."""
