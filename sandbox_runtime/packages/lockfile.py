@@ -66,6 +66,24 @@ def read_lock(name: str, data: bytes) -> list[Pin]:
     return unique
 
 
+def hashes_by_name(
+    pins: Iterable[Pin], versions: Mapping[NormalizedName, str]
+) -> dict[NormalizedName, tuple[str, ...]]:
+    """Returns the hashes that a lock file accepts for the file of each package; a package that it lacks is left out.
+
+    Args:
+        pins: The packages of the lock file. One can be there more than once.
+        versions: The version of each package to look up.
+    """
+    accepted: dict[NormalizedName, set[str]] = {}
+    for pin in pins:
+        requirement = Requirement(pin.requirement)
+        name = canonicalize_name(requirement.name)
+        if name in versions and requirement.specifier.contains(versions[name], prereleases=True):
+            accepted.setdefault(name, set()).update(pin.hashes)
+    return {name: tuple(sorted(hashes)) for name, hashes in accepted.items()}
+
+
 def lock_text(packages: Iterable[tuple[str, str]]) -> str:
     """Returns a requirements file with hashes, from requirements and SHA-256s."""
     lines = (f"{requirement} \\\n    --hash=sha256:{digest}\n" for requirement, digest in packages)

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from packaging.utils import NormalizedName, canonicalize_name
+
 from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages import pip_guard
 from sandbox_runtime.packages import pip_shim as pip_for_sandbox
@@ -107,16 +109,21 @@ def report(
 
 def download(
     results: Sequence[SearchResult],
+    accepted: Mapping[NormalizedName, Sequence[str]],
     folder: Path,
     workshop: Path,
     sources: Sequence[str],
     place: str,
 ) -> None:
-    """Downloads exactly the files of pip's report, checked against their hashes."""
+    """Downloads the files of pip's report. pip checks that each has one of the accepted hashes of its package."""
     pins = workshop / "pins.txt"
     lines = [
-        f"{f'{one.name} @ {one.url}' if one.direct else f'{one.name}=={one.version}'} "
-        f"--hash=sha256:{one.sha256}"
+        " ".join(
+            [
+                f"{one.name} @ {one.url}" if one.direct else f"{one.name}=={one.version}",
+                *(f"--hash={each}" for each in accepted[canonicalize_name(one.name)]),
+            ]
+        )
         for one in results
     ]
     pins.write_text(_requirements_text(lines), encoding="utf-8")

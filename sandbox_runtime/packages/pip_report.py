@@ -47,6 +47,8 @@ class SearchResult:
     url: str
     file: str
     sha256: str
+    """That of its file as the package index states it: pip repeats it unchecked. If the index states none, that of
+    the file which pip fetched."""
     requested: bool
     """True if the user named it, False if only another package requires it."""
     direct: bool

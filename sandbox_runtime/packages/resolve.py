@@ -24,6 +24,8 @@ from sandbox_runtime.errors import PackageError
 from sandbox_runtime.packages import wheels
 from sandbox_runtime.packages.lockfile import (
     MAX_LOCK_BYTES,
+    Pin,
+    hashes_by_name,
     is_wheel_address,
     needed_here,
     read_lock,
@@ -51,10 +53,11 @@ from sandbox_runtime.packages.store import (
     Package,
     PackageSet,
     cache_folder,
+    check_hashes,
+    check_lock,
     digest_of,
     keep,
     remembered,
-    verify,
 )
 
 __all__ = ["Package", "PackageSet", "Wanted", "resolve"]
@@ -82,10 +85,12 @@ def resolve(
     key = [FORMAT, PLATFORM, PYTHON_VERSION, *request.lines]
     note = root / f"request-{digest_of(key)}.json"
     if not refresh and (cached := remembered(note)) is not None:
-        return cached
+        return _held_to_lock(cached, request)
     try:
         with staging(root) as workshop:
-            resolved = _resolve(request, note, workshop, place_of(distribution))
+            resolved = _held_to_lock(
+                _resolve(request, note, workshop, place_of(distribution)), request
+            )
             names = ", ".join(f"{item.name} {item.version}" for item in resolved.packages)
             record("packages.resolved", packages=names, locked=request.locked)
             return resolved
@@ -101,11 +106,16 @@ class _Request:
     """Requirements in a canonical order and spelling."""
 
     lines: tuple[str, ...]
-    locked: bool
-    """True if the lines are those of a lock file, with hashes."""
-
     addresses: tuple[str, ...]
     """The URLs of the requirements that name one."""
+
+    pins: tuple[Pin, ...] = ()
+    """The packages of the lock file, if the lines are those of one."""
+
+    @property
+    def locked(self) -> bool:
+        """True if the lines are those of a lock file, with hashes."""
+        return bool(self.pins)
 
 
 def _checked(requirements: Wanted) -> _Request:
@@ -130,7 +140,7 @@ def _checked(requirements: Wanted) -> _Request:
     if not checked:
         raise PackageError("packages names no package.")
     addresses = tuple(one.url for one in checked.values() if one.url)
-    return _Request(tuple(sorted(checked)), False, addresses)
+    return _Request(tuple(sorted(checked)), addresses)
 
 
 def _locked(path: Path) -> _Request:
@@ -139,9 +149,19 @@ def _locked(path: Path) -> _Request:
             data = file.read(MAX_LOCK_BYTES + 1)
     except OSError as error:
         raise PackageError(f"Cannot read {path}: {error.strerror}.") from error
-    pins = read_lock(path.name, data)
+    pins = tuple(read_lock(path.name, data))
     addresses = (Requirement(pin.requirement).url for pin in pins)
-    return _Request(tuple(pin.line for pin in pins), True, tuple(one for one in addresses if one))
+    return _Request(tuple(pin.line for pin in pins), tuple(one for one in addresses if one), pins)
+
+
+def _held_to_lock(found: PackageSet, request: _Request) -> PackageSet:
+    """Returns the set, every wheel of which has a hash of the lock file, if the request is one.
+
+    The cache is no authority on this: a set is compared whether it is new or was there.
+    """
+    if request.locked:
+        check_lock(found, request.pins)
+    return found
 
 
 def _resolve(request: _Request, note: Path, workshop: Path, place: str) -> PackageSet:
@@ -152,8 +172,9 @@ def _resolve(request: _Request, note: Path, workshop: Path, place: str) -> Packa
         )
     results = as_named(results, request.addresses)
     folder = workshop / "set"
-    download(results, folder, workshop, sources, place)
-    packages = [_package(one, folder) for one in results]
+    accepted = _accepted_hashes(results, request)
+    download(results, accepted, folder, workshop, sources, place)
+    packages = [_package(one, folder, accepted) for one in results]
     libraries = fetch_libraries(results, listed, place, folder)
     own = _requested(results, request)
     try:
@@ -176,6 +197,26 @@ def _resolve(request: _Request, note: Path, workshop: Path, place: str) -> Packa
         "bundle": bundle,
     }
     return keep(workshop, note, manifest)
+
+
+def _accepted_hashes(
+    results: Sequence[SearchResult], request: _Request
+) -> Mapping[NormalizedName, Sequence[str]]:
+    """Returns the hashes that the file of each package may have.
+
+    With a lock file these are its own. pip's report has what the package index states, which says nothing about the
+    file that pip has compared with the lock file.
+    """
+    if not request.locked:
+        return {canonicalize_name(one.name): (f"sha256:{one.sha256}",) for one in results}
+    versions = {canonicalize_name(one.name): one.version for one in results}
+    accepted = hashes_by_name(request.pins, versions)
+    if missing := versions.keys() - accepted.keys():
+        raise PackageError(
+            f"pip would install {', '.join(sorted(missing))}, which the lock file does not have. Write "
+            "the lock file anew."
+        )
+    return accepted
 
 
 def _requested(results: Sequence[SearchResult], request: _Request) -> set[NormalizedName]:
@@ -255,11 +296,12 @@ def _ask_sources(
     return again, sources, locked
 
 
-def _package(one: SearchResult, folder: Path) -> Package:
-    """Returns the downloaded wheel of a package, verified against pip's report."""
+def _package(
+    one: SearchResult, folder: Path, accepted: Mapping[NormalizedName, Sequence[str]]
+) -> Package:
+    """Returns the downloaded wheel of a package, which has one of the accepted hashes."""
     path = folder / one.file
     if not path.is_file():
         raise PackageError(f"pip did not fetch {one.file}.")
-    size = path.stat().st_size
-    verify(path, size, one.sha256)
-    return Package(one.name, one.version, one.file, size, one.sha256)
+    digest = check_hashes(path, accepted[canonicalize_name(one.name)])
+    return Package(one.name, one.version, one.file, path.stat().st_size, digest)

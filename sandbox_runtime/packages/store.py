@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ from packaging.utils import canonicalize_name
 
 from sandbox_runtime.engine import assets
 from sandbox_runtime.errors import PackageError
-from sandbox_runtime.packages.lockfile import lock_text
+from sandbox_runtime.packages.lockfile import Pin, hashes_by_name, lock_text
 
 BUNDLE_FILE = "packages.bundle"
-FORMAT = 2  # of the cache; sets of format 1 were resolved without `pip_guard.py`
+# Of the cache. Sets of format 1 were resolved without `pip_guard.py`; those of a lock file in format 2 were held to
+# the hashes that the package index stated.
+FORMAT = 3
 
 # Beside a set are the images that have it imported; if none can be built, a file says so.
 IMAGE, NO_IMAGE = ".image", ".none"
 
 _MANIFEST = "manifest.json"
+_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +148,50 @@ def verify(path: Path, size: int, digest: str) -> None:
         ) from error
     if not same:
         raise PackageError(f"{path} is damaged: its hash does not match. {assets.PACKAGES_FIX}")
+
+
+def check_hashes(path: Path, accepted: Collection[str]) -> str:
+    """Compares a wheel with the hashes that it may have, such as `sha512:...`, of which one must match.
+
+    Returns:
+        Its SHA-256.
+
+    Raises:
+        PackageError: It has none of them, or cannot be read.
+    """
+    kinds = {"sha256", *(one.partition(":")[0] for one in accepted)}
+    digests = {kind: hashlib.new(kind) for kind in kinds}
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                for digest in digests.values():
+                    digest.update(chunk)
+    except OSError as error:
+        raise PackageError(
+            f"Cannot read {path}: {error.strerror}. {assets.PACKAGES_FIX}"
+        ) from error
+    sha256 = digests["sha256"].hexdigest()
+    if not any(f"{kind}:{digest.hexdigest()}" in accepted for kind, digest in digests.items()):
+        raise PackageError(
+            f"{path.name} is not mounted: its SHA-256 is {sha256}, and it has none of the hashes that the lock "
+            "file or the package index states. If you trust this file, write the lock file anew; otherwise "
+            f"choose another package index. {assets.PACKAGES_FIX}"
+        )
+    return sha256
+
+
+@functools.lru_cache(maxsize=64)
+def check_lock(packages: PackageSet, pins: tuple[Pin, ...]) -> None:
+    """Compares every wheel of a set with the hashes of a lock file: once per process.
+
+    Raises:
+        PackageError: A wheel has none of the hashes, or its package is not in the lock file.
+    """
+    versions = {canonicalize_name(one.name): one.version for one in packages.packages}
+    accepted = hashes_by_name(pins, versions)
+    for package in packages.packages:
+        hashes = accepted.get(canonicalize_name(package.name), ())
+        check_hashes(packages.folder / package.file, hashes)
 
 
 def keep(workshop: Path, note: Path, manifest: Mapping[str, Any]) -> PackageSet:

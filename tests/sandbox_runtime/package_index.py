@@ -30,11 +30,12 @@ def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 class PackageIndex:
-    """A package index over HTTP; `add` puts a file into it, `requests` has the requested paths."""
+    """A package index over HTTP; `add` puts a file into it, `serve_in_turn` lets it cheat, `requests` has the requested paths."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[str] = []
+        self.turns: dict[str, list[bytes]] = {}
         index = self
 
         class Pages(http.server.SimpleHTTPRequestHandler):
@@ -43,7 +44,16 @@ class PackageIndex:
 
             def do_GET(self):
                 index.requests.append(self.path)
-                super().do_GET()
+                contents = index.turns.get(self.path)
+                if contents is None:
+                    return super().do_GET()
+                content = contents.pop(0) if len(contents) > 1 else contents[0]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                self.wfile.write(content)
+                return None
 
             def log_message(self, *args):
                 pass
@@ -64,6 +74,10 @@ class PackageIndex:
         with (folder / "index.html").open("a") as page:
             page.write(f'<a href="{path.name}#sha256={digest}">{path.name}</a>\n')
         return target
+
+    def serve_in_turn(self, path: Path, *contents: bytes) -> None:
+        """Serves other contents for a file of the index: one for each request, the last for all further ones."""
+        self.turns[f"/{path.relative_to(self.folder).as_posix()}"] = list(contents)
 
     def close(self) -> None:
         self.server.shutdown()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.server
 import json
 import threading
@@ -203,6 +204,28 @@ class TestIndexes:
         assert mine in [sent for _, sent in here]
         assert there
         assert not [sent for _, sent in there if sent]
+
+    @pytest.mark.nightly  # `test_lock_files.py` has the same with a page of links
+    def test_a_json_page_with_the_hash_of_another_file(self, index, tmp_path, monkeypatch):
+        """With a lock file the hashes of the page do not count, whatever the server sends first."""
+        good = make_wheel(tmp_path, "thing").read_bytes()
+        other = make_wheel(tmp_path, "thing", files={"thing.py": "VERSION = 'EVIL'"})
+        sent = iter([good])
+
+        def answer(path: str) -> Answer:
+            if path.endswith(".whl"):
+                body = next(sent, other.read_bytes())
+                return 200, {"Content-Type": "application/zip", "Cache-Control": "no-store"}, body
+            return 200, {"Content-Type": JSON_PAGE}, page(other, f"/{other.name}")
+
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(f"thing==1.0 --hash=sha256:{hashlib.sha256(good).hexdigest()}\n")
+        with server(answer) as (url, _):
+            monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple/")
+            with pytest.raises(PackageError) as caught:
+                resolve(lock)
+
+        assert "HASH" in str(caught.value).upper()
 
     @pytest.mark.nightly
     def test_a_content_disposition_with_another_name(self, index, tmp_path, monkeypatch):

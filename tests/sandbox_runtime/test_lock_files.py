@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
 import pytest
 from package_index import sha256
-from resolving import refusal_of
+from resolving import refusal, refusal_of
 
 from sandbox_runtime import (
     Completed,
@@ -16,9 +18,132 @@ from sandbox_runtime import (
     __main__,
     open_session,
 )
+from sandbox_runtime.packages import pip_shim as pip_for_sandbox
 from sandbox_runtime.packages import resolve as packages
 from sandbox_runtime.packages import store as package_sets
-from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, read_lock
+from sandbox_runtime.packages.lockfile import MAX_LOCK_BYTES, Pin, hashes_by_name, read_lock
+
+
+def pylock(name: str, file: str, kind: str, digest: str) -> str:
+    """A lock file of PEP 751 for one package with one wheel."""
+    return (
+        f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "{name}"\nversion = "1.0"\n'
+        f'wheels = [{{name = "{file}", url = "https://i.invalid/{file}", hashes = {{{kind} = "{digest}"}}}}]\n'
+    )
+
+
+class TestHostileIndex:
+    """Only the lock file's own hashes count, whatever an index states and in which order it serves its files."""
+
+    @pytest.fixture
+    def cheating(self, index, wheel):
+        """Puts a package into the index that serves a good file once, then the one whose hash it states."""
+
+        def add(name: str, *requires: str) -> bytes:
+            good = wheel(name, "1.0", *requires).read_bytes()
+            other = wheel(name, "1.0", *requires, files={f"{name}.py": "VERSION = 'EVIL'\n"})
+            digest, data = sha256(other), other.read_bytes()
+            index.serve_in_turn(index.add(other, digest), good, data)
+            return good
+
+        return add
+
+    @pytest.mark.sampled(2)
+    @pytest.mark.parametrize("kind", ["sha256", "sha384", "sha512"])
+    @pytest.mark.parametrize("name", ["requirements.txt", "pylock.toml"])
+    def test_it_states_the_hash_of_another_file(self, cheating, tmp_path, name, kind):
+        """pip repeats the index's hash in its report, also after it has compared the file with the lock file."""
+        digest = hashlib.new(kind, cheating("thing")).hexdigest()
+        lock = tmp_path / name
+        lock.write_text(
+            f"thing==1.0 --hash={kind}:{digest}\n"
+            if name.endswith(".txt")
+            else pylock("thing", "thing-1.0-py3-none-any.whl", kind, digest)
+        )
+
+        assert "HASH" in refusal_of(lock).upper()
+        assert not [*package_sets.cache_folder().glob("*-*")]
+
+    def test_it_cheats_with_a_dependency_of_another_spelling(
+        self, cheating, index, wheel, tmp_path
+    ):
+        """Every package of the lock file is compared, by its normalized name."""
+        thing = index.add(wheel("thing", "1.0", "Inner_Part"))
+        inner = hashlib.sha512(cheating("inner_part")).hexdigest()
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(
+            f"Thing==1.0 --hash=sha256:{sha256(thing)}\nINNER.part==1.0 --hash=sha512:{inner}\n"
+        )
+
+        assert "HASH" in refusal_of(lock).upper()
+
+    def test_without_a_lock_file_it_decides(self, cheating):
+        """A file with another hash than the index states is not used; the index could have stated its hash."""
+        cheating("thing")
+
+        assert "HASH" in refusal("thing").upper()
+
+    def test_an_honest_one(self, index, wheel, tmp_path):
+        """Names of another spelling, and hashes that are not SHA-256, lead to the same file."""
+        thing = index.add(wheel("thing_one"))
+        digest = hashlib.sha512(thing.read_bytes()).hexdigest()
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(f"Thing.One==1.0 --hash=sha512:{digest} --hash=sha256:{'1' * 64}\n")
+
+        [package] = packages.resolve(lock).packages
+
+        assert package.sha256 == sha256(thing)
+
+    def test_an_address_with_a_hash_of_its_own(self, index, wheel, tmp_path):
+        """pip takes a hash in an address for one of the lock file's; the files are compared without pip too."""
+        path = index.add(wheel("mine"))
+        lock = tmp_path / "requirements.txt"
+        address = f"{index.url}mine/{path.name}#sha256={sha256(path)}"
+        lock.write_text(f"mine @ {address} --hash=sha256:{'1' * 64}\n")
+
+        message = refusal_of(lock)
+
+        assert f"{path.name} is not mounted: its SHA-256 is {sha256(path)}" in message
+
+    @pytest.mark.parametrize("kind", ["sha256", "sha512"])
+    def test_a_set_in_the_cache_is_compared_too(self, resolved, index, tmp_path, kind):
+        """What an entry of the cache leads to must have the lock file's hashes."""
+        found = packages.resolve([resolved])
+        [wheel] = found.folder.glob("*.whl")
+        digest = hashlib.new(kind, wheel.read_bytes()).hexdigest()
+        lock = tmp_path / "requirements.txt"
+
+        def remember(line: str) -> Path:
+            lock.write_text(line)
+            key = [
+                *(package_sets.FORMAT, pip_for_sandbox.PLATFORM),
+                *(pip_for_sandbox.MARKERS["python_full_version"], line),
+            ]
+            note = package_sets.cache_folder() / f"request-{package_sets.digest_of(key)}.json"
+            note.write_text(json.dumps({"set": found.key}))
+            return lock
+
+        assert packages.resolve(remember(f"thing==1.0 --hash={kind}:{digest}")) == found
+        for line in (
+            f"thing==1.0 --hash={kind}:{'1' * len(digest)}",
+            f"other==1.0 --hash={kind}:{digest}",
+            f"thing==2.0 --hash={kind}:{digest}",
+        ):
+            assert "is not mounted" in refusal_of(remember(line))
+
+    def test_which_hashes_count(self):
+        """Those of all lines for the package's version and for its address, and of no other line."""
+        pins = [
+            Pin("Thing_One==1.0", ("sha256:a",)),
+            Pin("thing.one==1.0", ("sha256:b", "sha512:c")),
+            Pin("thing-one==2.0", ("sha256:d",)),
+            Pin("thing-one @ https://i.invalid/x.whl", ("sha256:e",)),
+            Pin("thing==1.0", ("sha256:f",)),
+        ]
+
+        found = hashes_by_name(pins, {"thing-one": "1.0", "another": "1.0"})
+
+        assert found == {"thing-one": ("sha256:a", "sha256:b", "sha256:e", "sha512:c")}
 
 
 class TestLockFile:

@@ -530,6 +530,23 @@ class TestPyodidesDistribution:
 
         assert "hash" in message.lower()
 
+    def test_a_lock_file_decides_about_its_files_too(self, distribution, index, tmp_path):
+        """A wheel of the distribution with another hash than the user's lock file has is not used."""
+        folder, url = distribution
+        [own] = folder.glob("other-*.whl")
+        good = tmp_path / "good.whl"
+        shutil.copy(own, good)
+        with zipfile.ZipFile(good, "a") as archive:
+            archive.writestr("more.py", "")
+        index.serve_in_turn(own, good.read_bytes(), own.read_bytes())
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(f"other==3.0 --hash=sha256:{sha256(good)}\n")
+
+        with pytest.raises(PackageError) as caught:
+            packages.resolve(lock, distribution=url)
+
+        assert "HASH" in str(caught.value).upper()
+
     def test_a_download_that_breaks_off(self, tmp_path):
         """An interrupted download is an error like any other failure."""
 
