@@ -53,6 +53,8 @@ _MODULE = re.compile(r"([A-Za-z]\w*)(?:/__init__\.py|\.py|(?:\.[\w-]+)*\.so)")
 _END = struct.Struct("<4s4H2LH")  # the end-of-central-directory record
 _END_SIGNATURE, _ZIP64_SIGNATURE, _ZIP64_BYTES = b"PK\5\6", b"PK\6\7", 20
 _MOST_COMMENT = 65_535
+# An entry of the central directory: its size without its three texts, and where it has their lengths.
+_ENTRY_BYTES, _ENTRY_LENGTHS_AT, _ENTRY_LENGTHS = 46, 28, struct.Struct("<3H")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +80,20 @@ def write_bundle(
     """
     with contextlib.ExitStack() as stack:
         files: dict[str, tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
-        total = 0
+        total = entries = 0
         for path, folder in [
             *((path, MOUNT_FOLDER) for path in wheels),
             *((path, LIBRARY_FOLDER) for path in libraries),
         ]:
             archive = stack.enter_context(_open(path))
+            entries += len(archive.infolist())
+            if entries > MAX_FILES:
+                raise ValueError(f"it has more than {MAX_FILES:,} files")
             for info, name in _listed(archive):
                 total += info.file_size
                 files[f"{folder}/{name}"] = archive, info
             if total > MAX_BUNDLE_BYTES:
                 raise ValueError(f"it takes more than {MAX_BUNDLE_BYTES:,} bytes unpacked")
-            if len(files) > MAX_FILES:
-                raise ValueError(f"it has more than {MAX_FILES:,} files")
         _check_folders(files)
         paths = sorted(files)
         index = json.dumps([[path, files[path][1].file_size] for path in paths]).encode()
@@ -184,6 +187,10 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     with archive:
         if any(info.compress_type not in _METHODS for info in archive.infolist()):
             raise ValueError(f"{path.name} is packed by another method than wheels are")
+        if len(set(archive.namelist())) < len(archive.infolist()):
+            raise ValueError(f"{path.name} lists a file twice")
+        for info in archive.infolist():
+            info.comment = info.extra = b""  # up to 128 kB for each entry, which nothing reads
         expanded = sum(info.file_size for info in archive.infolist())
         if expanded > max(SMALL_BYTES, MAX_EXPANSION * path.stat().st_size):
             raise ValueError(
@@ -203,24 +210,42 @@ def _unpacking(name: str) -> Iterator[None]:
 
 
 def _check_directory(path: Path) -> None:
-    """Checks the size of an archive's central directory, which `zipfile` reads as a whole."""
+    """Checks the size of an archive's central directory, which `zipfile` reads as a whole, and counts its entries.
+
+    `zipfile` reads as many entries as there are, whatever number the archive states.
+    """
     with path.open("rb") as file:
         size = path.stat().st_size
         file.seek(max(0, size - _END.size - _MOST_COMMENT - _ZIP64_BYTES))
+        end_at = file.tell()
         end = file.read()
-    # Located as by the module `zipfile`: at the very end, else the last one before a comment.
-    at = len(end) - _END.size
-    if at < 0 or end[at : at + 4] != _END_SIGNATURE or end[-2:] != b"\0\0":
-        at = end.rfind(_END_SIGNATURE)
-    if at < 0 or len(end) - at < _END.size:
-        raise ValueError(f"{path.name} cannot be unpacked: it is not a zip archive")
-    count, length = _END.unpack_from(end, at)[4:6]
-    zip64 = end[max(0, at - _ZIP64_BYTES) : at].startswith(_ZIP64_SIGNATURE)
-    if zip64 or count > MAX_FILES or length > MAX_DIRECTORY_BYTES:
+        # Located as by the module `zipfile`: at the very end, else the last one before a comment.
+        at = len(end) - _END.size
+        if at < 0 or end[at : at + 4] != _END_SIGNATURE or end[-2:] != b"\0\0":
+            at = end.rfind(_END_SIGNATURE)
+        if at < 0 or len(end) - at < _END.size:
+            raise ValueError(f"{path.name} cannot be unpacked: it is not a zip archive")
+        count, length = _END.unpack_from(end, at)[4:6]
+        zip64 = end[max(0, at - _ZIP64_BYTES) : at].startswith(_ZIP64_SIGNATURE)
+        many = zip64 or count > MAX_FILES or length > MAX_DIRECTORY_BYTES
+        if not many and length > MAX_FILES * _ENTRY_BYTES:
+            file.seek(max(0, end_at + at - length))
+            many = _has_many_entries(file.read(length))
+    if many:
         raise ValueError(
             f"{path.name} lists more than {MAX_FILES:,} files, or in more than "
             f"{MAX_DIRECTORY_BYTES:,} bytes"
         )
+
+
+def _has_many_entries(directory: bytes) -> bool:
+    """Returns whether a central directory has more than `MAX_FILES` entries, by their lengths alone."""
+    at = 0
+    for _ in range(MAX_FILES):
+        if at + _ENTRY_BYTES > len(directory):
+            return False
+        at += _ENTRY_BYTES + sum(_ENTRY_LENGTHS.unpack_from(directory, at + _ENTRY_LENGTHS_AT))
+    return at < len(directory)
 
 
 def _listed(archive: zipfile.ZipFile) -> Iterator[tuple[zipfile.ZipInfo, str]]:

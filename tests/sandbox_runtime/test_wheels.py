@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 from package_index import sha256
 
 from sandbox_runtime.packages import wheels
+
+
+def repeat_entries(path: Path, count: int) -> None:
+    """Lists the first file of an archive several times, but states the same number of files as before."""
+    data = path.read_bytes()
+    at = data.rfind(b"PK\5\6")
+    *_, number, length, start, _ = struct.unpack("<4s4H2LH", data[at : at + 22])
+    directory = data[start : start + length]
+    first = directory[: directory.find(b"PK\1\2", 4)]
+    directory = first * (count - 1) + directory
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, number, number, len(directory), start, 0)
+    path.write_bytes(data[:start] + directory + end)
 
 
 class TestBundle:
@@ -102,6 +116,69 @@ class TestBombs:
 
         with pytest.raises(ValueError, match="in more than 16,777,216 bytes"):
             wheels.metadata_of(path)
+
+    def test_more_files_than_the_archive_states(self, wheel):
+        """The entries are counted in the directory itself: `zipfile` reads them all, whatever number is stated."""
+        path = wheel("thing")
+        repeat_entries(path, wheels.MAX_FILES + 1)
+
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match="lists more than 65,535 files"):
+                wheels.metadata_of(path)
+            assert tracemalloc.get_traced_memory()[1] < 2 * wheels.MAX_DIRECTORY_BYTES
+        finally:
+            tracemalloc.stop()
+
+    def test_as_many_files_as_there_may_be(self, wheel, monkeypatch):
+        """The bound is the last number that is accepted, also of entries with names and texts of other lengths."""
+        monkeypatch.setattr(wheels, "MAX_FILES", 5)
+        files = {f"thing/{'x' * number}.py": "" for number in range(2)}
+
+        assert wheels.metadata_of(wheel("thing", files=files)).name == "thing"
+        with pytest.raises(ValueError, match="lists more than 5 files"):
+            wheels.metadata_of(wheel("thing", files={**files, "more.py": ""}))
+
+    def test_a_file_twice(self, wheel, tmp_path):
+        """Two entries of one name are refused before anything of either is read."""
+        path = wheel("thing")
+        repeat_entries(path, 2)
+
+        for read in (
+            lambda: wheels.write_bundle(tmp_path / "bundle", [path]),
+            lambda: wheels.metadata_of(path),
+            lambda: wheels.top_level_modules(path),
+        ):
+            with pytest.raises(
+                ValueError, match=r"thing-1\.0-py3-none-any\.whl lists a file twice"
+            ):
+                read()
+
+    def test_many_wheels_with_the_same_files(self, wheel, tmp_path, monkeypatch):
+        """The entries of all wheels count, not only the paths that they have together."""
+        monkeypatch.setattr(wheels, "MAX_FILES", 11)
+        paths = [wheel("thing", f"{n}.0", files={"a.py": "", "b.py": ""}) for n in range(3)]
+
+        assert wheels.write_bundle(tmp_path / "bundle", paths[:2])[0] > 0
+        with pytest.raises(ValueError, match="more than 11 files"):
+            wheels.write_bundle(tmp_path / "bundle", paths)
+
+    def test_texts_beside_the_files(self, tmp_path):
+        """The comments of entries are not kept while a bundle of many wheels is written."""
+        paths = [tmp_path / f"thing{number}-1.0-py3-none-any.whl" for number in range(8)]
+        for path in paths:
+            with zipfile.ZipFile(path, "w") as archive:
+                for number in range(100):
+                    info = zipfile.ZipInfo(f"{number}.py")
+                    info.comment = b"x" * 60_000
+                    archive.writestr(info, "")
+
+        tracemalloc.start()
+        try:
+            wheels.write_bundle(tmp_path / "bundle", paths)
+            assert tracemalloc.get_traced_memory()[1] < 24_000_000
+        finally:
+            tracemalloc.stop()
 
     def test_a_bundle_is_never_in_memory(self, tmp_path):
         """Whatever its size on disk, one chunk at a time is in memory."""
