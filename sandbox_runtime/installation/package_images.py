@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,6 +23,10 @@ from sandbox_runtime.limits import Limits
 from sandbox_runtime.packages.store import IMAGE, NO_IMAGE, PackageSet
 from sandbox_runtime.sandbox import Completed, Failed
 from sandbox_runtime.sessions.session import Session
+
+# All imports for one image together, in which whoever opens the session waits: as long as two cells with the usual
+# limits. Packages that take longer are imported by the cells that need them.
+IMAGE_SECONDS = 2 * Limits.cell_seconds
 
 
 def with_packages(
@@ -104,24 +109,35 @@ def _keep_image(engine: Engine, packages: PackageSet) -> Path | None:
 
 def _make_package_image(engine: Engine, packages: PackageSet, built: Path) -> None:
     """Imports the packages, saves the interpreter's memory, and starts another from it."""
+    latest = time.monotonic() + IMAGE_SECONDS
     with Session(engine, Limits()) as session:
-        imported = [name for name in packages.imports if _imports(session, name)]
+        imported = [name for name in packages.imports if _imports(session, name, latest)]
         built.write_bytes(assets.join_image(session.checkpoint().files))
     mounted = _with_image(Mounted((packages.bundle, packages.bundle_bytes)), built)
     try:
         with Session(dataclasses.replace(engine, packages=mounted), Limits()) as session:
             for name in imported:
-                if not _imports(session, name):
+                if not _imports(session, name, latest):
                     raise _NoImageError(f"{name} does not work in a session from an image.")
     except SandboxStartError as error:
         raise SandboxError(f"No session can be started from the image: {error}") from error
 
 
-def _imports(session: Session, module: str) -> bool:
-    """Imports a module. One that cannot be imported in the sandbox fails when a cell imports it."""
+def _imports(session: Session, module: str, latest: float) -> bool:
+    """Imports a module. One that cannot be imported in the sandbox fails when a cell imports it.
+
+    Raises:
+        _NoImageError: It ended the process or was interrupted, or the time for all imports is over.
+    """
+    if time.monotonic() >= latest:
+        raise _NoImageError(
+            f"The imports for an image take more than {IMAGE_SECONDS:g} s; {module} was next."
+        )
     result = session.run_cell(f"__import__({module!r})")
     if isinstance(result, Failed) and session.restarts:
         raise _NoImageError(f"The sandbox ended when it imported {module}: {result.message}")
+    if isinstance(result, Failed) and result.error_type == "CellTimeoutError":
+        raise _NoImageError(f"The import of {module} was interrupted: {result.message}")
     return isinstance(result, Completed)
 
 

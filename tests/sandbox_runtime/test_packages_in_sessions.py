@@ -13,6 +13,7 @@ from sandbox_runtime import (
     CheckpointError,
     Completed,
     Failed,
+    Limits,
     Pool,
     SandboxStartError,
     Session,
@@ -163,6 +164,36 @@ class TestSession:
         assert [path.name for path in found.folder.glob(f"{assets.engine_key()}-*")] == [name]
         resolve_packages([resolved], refresh=True)
         assert [path.suffix for path in found.folder.glob(f"{assets.engine_key()}-*")] == [".image"]
+
+    def test_slow_imports_together_have_one_deadline(self, index, wheel, opened, monkeypatch):
+        """After it no further module is imported for an image; the file that records it has the reason."""
+        index.add(wheel("thing", files={f"m{number}.py": "" for number in range(9)}))
+        monkeypatch.setattr(package_images, "IMAGE_SECONDS", 0, raising=False)
+        cells = []
+
+        class Counting(Session):
+            def run_cell(self, code, /):
+                cells.append(code)
+                return super().run_cell(code)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(package_images, "Session", Counting)
+            found = resolve_packages(["thing"])
+
+        assert cells == []
+        [note] = found.folder.glob("*.none")
+        assert "take more than 0 s; m0 was next" in note.read_text()
+        assert opened(packages=found).run_cell("import m8; m8.__name__") == Completed("'m8'\n")
+
+    def test_one_that_is_interrupted_is_the_last(self, index, wheel, monkeypatch):
+        """The first import that is interrupted ends the attempt: the next ones could take as long."""
+        index.add(wheel("thing", files={f"m{number}.py": "while True: pass" for number in "123"}))
+        monkeypatch.setattr(package_images, "Limits", lambda: Limits(cell_seconds=0.5))
+
+        found = resolve_packages(["thing"])
+
+        [note] = found.folder.glob("*.none")
+        assert "The import of m1 was interrupted" in note.read_text()
 
     @pytest.mark.nightly  # `test_what_fails_once_is_tried_again` is the same path with a cheaper failure
     def test_one_that_ends_the_process(self, index, wheel, opened):
