@@ -243,18 +243,17 @@ class HostTools:
             except TypeError as error:
                 self.refusals.record("tool.refused", tool=name, reason=str(error))
                 raise TypeError(f"{name}{signature}: {error}") from None
-        return self._call_of(name, tool, args, kwargs)
+        work = self._call_of(name, tool, args, kwargs)
+        return _clocked(counted if name in self._own else uncounted, work)
 
     def _call_of(
         self, name: str, tool: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
     ) -> Work:
         """Returns a call with bound arguments. It never raises what would end the host."""
-        clock = counted if name in self._own else uncounted
 
         def work(running: Running | None) -> Any:
             try:
-                with clock():
-                    result = tool(*args, **kwargs)
+                result = tool(*args, **kwargs)
             except BaseException as raised:
                 error = as_error(name, raised)
                 if error is raised:
@@ -306,6 +305,12 @@ class HostTools:
             future.add_done_callback(lambda _: over.set() if batch.over else None)
 
         def work(_: Running | None) -> None:
+            with (
+                uncounted()
+            ):  # once for all of them: reading a clock takes as long as a tenth of a short call
+                take_items()
+
+        def take_items() -> None:
             nonlocal left
             is_first = True
             while not batch.over:
@@ -350,7 +355,7 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = self._call_of(name, tool, *item)
+            work = _clocked(uncounted, self._call_of(name, tool, *item))
             self._start(name, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
@@ -428,6 +433,16 @@ def _arguments(call: ToolCall, arguments: Any) -> tuple[list[Any], dict[str, Any
         if type(args) is list and type(kwargs) is dict:
             return args, kwargs
     raise TypeError(f"{call.tool}() was called without arguments to read")
+
+
+def _clocked(clock: Callable[[], contextlib.AbstractContextManager[object]], work: Work) -> Work:
+    """Returns the work as one that runs within a clock of the host's time."""
+
+    def run(running: Running | None) -> Any:
+        with clock():
+            return work(running)
+
+    return run
 
 
 def _outcome(future: Future[Any]) -> Outcome:
