@@ -107,7 +107,8 @@ class RunEndedError(RLMError):
 
 
 class JobStoppedError(RLMError):
-    """The job that the run is a part of has stopped: its `max_cost` is used up. Nothing was sent, and the run can be resumed."""
+    """The job that the run is a part of has stopped: its `max_cost` is used up, or cannot be kept. Nothing was sent, and the
+    run can be resumed."""
 
 
 class JobError(RLMError):

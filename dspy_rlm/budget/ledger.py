@@ -23,6 +23,7 @@ from dspy_rlm.budget.call_bounds import CallBounds
 from dspy_rlm.budget.call_queue import CallQueue, Reservation, Verdict
 from dspy_rlm.budget.refusals import price_unknown, too_expensive, too_late, too_many_calls
 from dspy_rlm.errors import BudgetExceededError, PriceUnknownError
+from dspy_rlm.reports.booked import has_no_other
 from dspy_rlm.reports.report import UNDER_WAY, Call, Usage, added
 
 # The share of the time that is held back for the extraction.
@@ -298,7 +299,7 @@ class Ledger:
                 raise too_expensive(self.budget, self._spent, need, beyond_doubt=True)
             if in_flight:
                 return Verdict.WAITS_FOR_ROOM
-        if not prompt.is_priced and not all(other.prompt.is_priced for other in in_flight):
+        if not has_no_other(prompt.is_priced, (other.prompt.is_priced for other in in_flight)):
             return Verdict.WAITS_FOR_A_PRICE
         reservation.reply_tokens, reservation.amount = reply, bound(reply)
         return Verdict.SENT

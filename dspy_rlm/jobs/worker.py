@@ -38,7 +38,7 @@ class ForwardingQuota:
         self._futures: dict[int, Future[Lease]] = {}
 
     def take(
-        self, model: str, tokens: int, cost: float, *, first: bool = False, requests: int = 1
+        self, model: str, tokens: int, cost: float | None, *, first: bool = False, requests: int = 1
     ) -> Future[Lease]:
         """See `Quota.take`."""
         future: Future[Lease] = Future()

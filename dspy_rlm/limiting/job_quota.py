@@ -1,7 +1,8 @@
 """The quota of a job in one process: evenly spaced requests, and a cap on the cost that is never exceeded.
 
 Knows no LM: calls state the tokens that they expect, and the upper bound of their cost. A call whose bound does not fit
-beside those in flight waits for them; one that can never fit is refused.
+beside those in flight waits for them; one that can never fit is refused. Calls without a bound are sent one at a time, as
+long as there is room for the dearest one so far; once one of them has no cost either, nothing more is granted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 
 from dspy_rlm.errors import JobStoppedError, SignatureError
-from dspy_rlm.limiting.quota import Lease, Rate
+from dspy_rlm.limiting.quota import Lease, Rate, UnpricedError
+from dspy_rlm.reports.booked import booked, has_no_other
 from sandbox_runtime.helpers import start_thread
 
 # Sums of dollars differ in their last digits by the order of the summands.
@@ -104,6 +106,8 @@ class JobQuota:
         self._changed = threading.Condition()  # guards everything below
         self._spent = spent
         self._has_unknown = False
+        self._unpriced = ""  # the model of a call that had neither a cost nor a bound
+        self._dearest: dict[str, float] = {}  # the cost of a call, by model
         self._ids = itertools.count(1)
         self._waiting: dict[str, deque[_Request]] = {}
         self._held: dict[int, Lease] = {}
@@ -112,7 +116,7 @@ class JobQuota:
 
     @property
     def spent(self) -> float:
-        """US dollars that the job has spent; calls of unknown cost count at their bound."""
+        """US dollars that the job has spent; calls of unknown cost count at their bound, if there is one."""
         return self._spent
 
     @property
@@ -122,15 +126,15 @@ class JobQuota:
 
     @property
     def reserved(self) -> float:
-        """The upper bound in US dollars of the calls in flight."""
+        """The upper bound in US dollars of the calls in flight; for one without a bound, the dearest one so far."""
         with self._changed:
-            return sum(lease.cost for lease in self._held.values())
+            return self._reserved()
 
     def take(
         self,
         model: str,
         tokens: int,
-        cost: float,
+        cost: float | None,
         *,
         first: bool = False,
         requests: int = 1,
@@ -158,11 +162,20 @@ class JobQuota:
                 if pace:
                     pace.undo(lease)
             else:
-                self._spent += lease.cost if cost is None else cost
-                self._has_unknown = self._has_unknown or cost is None
+                self._book(lease, cost)
                 if pace and tokens is not None:
                     pace.correct(lease, tokens)
         self._grant()
+
+    def _book(self, lease: Lease, cost: float | None) -> None:
+        amount = booked(cost, lease.cost)
+        self._has_unknown = self._has_unknown or cost is None
+        if amount is not None:
+            self._spent += amount
+        elif self.limits_cost:
+            self._unpriced = lease.model
+        if cost is not None:
+            self._dearest[lease.model] = max(self._dearest.get(lease.model, 0.0), cost)
 
     def book(self, cost: float) -> None:
         """Books money that was spent without a lease, such as by an earlier process."""
@@ -204,8 +217,8 @@ class JobQuota:
                 self.settle(request.lease, tokens=None, cost=None, sent=False)
         for request in refused:
             with contextlib.suppress(InvalidStateError):
-                request.future.set_exception(_too_expensive(self.max_cost, request.lease))
-        if refused and not was_closed:
+                request.future.set_exception(self._refusal(request.lease))
+        if self.is_closed and not was_closed:
             self.on_refusal()
 
     def _granted(self, granted: list[_Request], refused: list[_Request]) -> float | None:
@@ -218,7 +231,7 @@ class JobQuota:
                 request = queue[0]
                 if request.future.cancelled():
                     queue.popleft()
-                elif self.is_closed:
+                elif self.is_closed or self._unpriced:
                     refused.append(queue.popleft())
                 elif pace is not None and pace.at() > now:
                     times.append(pace.at())
@@ -240,8 +253,24 @@ class JobQuota:
     def _fits(self, lease: Lease) -> bool:
         if self.max_cost is None:
             return True
-        held = sum(other.cost for other in self._held.values())
-        return self._spent + held + lease.cost <= self.max_cost + _ROUNDING
+        used = self._spent + self._reserved()
+        if not lease.is_priced and not used < self.max_cost:
+            return False
+        if not has_no_other(lease.is_priced, (other.is_priced for other in self._held.values())):
+            return False
+        return used + self._expected(lease) <= self.max_cost + _ROUNDING
+
+    def _reserved(self) -> float:
+        return sum(map(self._expected, self._held.values()))
+
+    def _expected(self, lease: Lease) -> float:
+        """Returns what is reserved for a call: its bound, else the cost of the dearest one of its model so far."""
+        return self._dearest.get(lease.model, 0.0) if lease.cost is None else lease.cost
+
+    def _refusal(self, lease: Lease) -> JobStoppedError:
+        if self._unpriced:
+            return _price_unknown(self._unpriced)
+        return _too_expensive(self.max_cost, lease.model, self._expected(lease))
 
     def _work(self) -> None:
         """Grants requests at their times, until none waits for its time."""
@@ -268,8 +297,15 @@ def checked_rate(model: str, rate: Rate) -> Rate:
     return rate
 
 
-def _too_expensive(max_cost: float | None, lease: Lease) -> JobStoppedError:
+def _too_expensive(max_cost: float | None, model: str, cost: float) -> JobStoppedError:
     return JobStoppedError(
-        f"The job's max_cost=${max_cost:,.6g} has no room for another call of {lease.model} "
-        f"(at most ${lease.cost:,.4g})."
+        f"The job's max_cost=${max_cost:,.6g} has no room for another call of {model} (at most ${cost:,.4g})."
+    )
+
+
+def _price_unknown(model: str) -> JobStoppedError:
+    return UnpricedError(
+        f"A call of {model!r} had no known cost and no bound, so the job's max_cost cannot be kept. Give the price of the "
+        f"model to the RLM: prices={{{model!r}: (dollars for a million tokens of prompts, of replies)}}. With a price, its "
+        "server has to report the tokens of each reply. Or leave max_cost out."
     )

@@ -14,9 +14,14 @@ from typing import Protocol
 import dspy
 
 from dspy_rlm.concurrency.waiting import wait_async, wait_blocking
+from dspy_rlm.errors import JobStoppedError
 
 # The setting of DSPy that holds the quota of the job that a run is a part of.
 SETTING = "rlm_quota"
+
+
+class UnpricedError(JobStoppedError):
+    """The job has stopped, because a call had neither a cost nor a bound, so that its `max_cost` cannot be kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +48,16 @@ class Lease:
     tokens: int = 0
     """The tokens that were expected."""
 
-    cost: float = 0.0
-    """The upper bound in US dollars that is reserved."""
+    cost: float | None = None
+    """The upper bound in US dollars that is reserved; None: nothing bounds the cost."""
 
     holder: str = ""
     """The worker that has it; see `Quota.forget`."""
+
+    @property
+    def is_priced(self) -> bool:
+        """True if there is an upper bound of the cost."""
+        return self.cost is not None
 
 
 class Quota(Protocol):
@@ -57,19 +67,20 @@ class Quota(Protocol):
     """True if calls must state an upper bound of their cost."""
 
     def take(
-        self, model: str, tokens: int, cost: float, *, first: bool = False, requests: int = 1
+        self, model: str, tokens: int, cost: float | None, *, first: bool = False, requests: int = 1
     ) -> Future[Lease]:
         """Requests a lease, and returns its future. Cancelling the future withdraws the request.
 
         Args:
             model: The name of the model, as in `dspy.LM`.
             tokens: The expected tokens of prompts and replies.
-            cost: The upper bound of the cost in US dollars; 0 if `limits_cost` is false.
+            cost: The upper bound of the cost in US dollars; None if nothing bounds it, or `limits_cost` is false.
             first: True for turns of root runs, whose sub-calls wait for them.
             requests: The number of requests: a worker may take some in advance.
 
         The future raises:
             JobStoppedError: `max_cost` has no room for it, however the calls in flight end.
+            UnpricedError: `max_cost` cannot be kept: a call before it had neither a cost nor a bound.
         """
 
     def settle(
@@ -80,7 +91,7 @@ class Quota(Protocol):
         Args:
             lease: The lease.
             tokens: The actual tokens; None: as expected.
-            cost: The actual cost; None: unknown, so it counts at its bound.
+            cost: The actual cost; None: unknown, so it counts at its bound. Without a bound, nothing more is granted.
             sent: False if nothing was sent, or a cache answered.
         """
 
@@ -92,6 +103,14 @@ class LeaseRequest:
         self.granted = granted
         self._quota = quota
         self._is_settled = False
+
+    @property
+    def bound(self) -> float:
+        """The upper bound of the cost in US dollars; 0 without one, and before it is granted."""
+        if not self.granted.done() or self.granted.cancelled() or self.granted.exception():
+            return 0.0
+        cost = self.granted.result().cost
+        return 0.0 if cost is None else cost
 
     def wait(self) -> None:
         """Blocks until the call may be sent, or the request is left.

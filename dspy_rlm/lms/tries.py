@@ -138,7 +138,7 @@ class Tries:
     def leased(self, quota: Quota, place: Reservation) -> Iterator[LeaseRequest]:
         """Yields a lease of the job for the next try, to be waited for. It is settled with the try."""
         tokens = self._arguments.chars // CHARS_A_TOKEN + USUAL_REPLY_TOKENS
-        cost = self._most_expensive(place) if quota.limits_cost else 0.0
+        cost = self._most_expensive(place) if quota.limits_cost else None
         granted = quota.take(self._arguments.model, tokens, cost, first=self._meter.is_turn_of_root)
         self._lease = lease = LeaseRequest(quota, granted)
         try:
@@ -151,14 +151,17 @@ class Tries:
                 self._meter.tree.cancel(error)
             raise
 
-    def _most_expensive(self, place: Reservation) -> float:
-        """Returns an upper bound of the cost of the next try: no tokenizer has more tokens than the text has bytes."""
+    def _most_expensive(self, place: Reservation) -> float | None:
+        """Returns an upper bound of the cost of the next try: no tokenizer has more tokens than the text has bytes.
+
+        None if the price is unknown.
+        """
         if self._meter.ledger.budget.max_cost is not None and place.amount.cost:
             return place.amount.cost
         prompt = self._arguments.content().bytes
         price = self._price(prompt)
         replies = (place.plan.reply_tokens or LONGEST_REPLY) * place.plan.candidates
-        return 0.0 if price is None else float(price.of(prompt * place.plan.candidates, replies))
+        return None if price is None else float(price.of(prompt * place.plan.candidates, replies))
 
     def _plan(self) -> CallPlan:
         meter, arguments, model = self._meter, self._arguments, self._lm._described
@@ -193,7 +196,8 @@ class Tries:
     def sending(self, place: Reservation, streamed: Any) -> Iterator[Reading]:
         """Books one try. The caller passes the outputs to the reading. `streamed.emitted` tells of parts that came before."""
         meter, lm = self._meter, self._lm
-        self._log.sent(place.amount.tokens, place.amount.cost)
+        bound = self._lease.bound if self._lease is not None else 0.0
+        self._log.sent(place.amount.tokens, max(place.amount.cost, bound))
         reading = Reading(dspy.settings.usage_tracker)
         began, error = time.monotonic(), ""
         # The entry of the history says what a reply costs and how it ended. Where the program wants no history, only this
@@ -225,7 +229,10 @@ class Tries:
         cost = reading.cost
         budget = meter.ledger.budget
         own = budget.price(model)
-        if budget.is_metered and reading.counts_nothing:  # so limits count by bytes
+        limits_cost = meter.quota is not None and meter.quota.limits_cost
+        if (
+            budget.is_metered or limits_cost
+        ) and reading.counts_nothing:  # so limits count by bytes
             tokens, cost = (None, None), None
         if own is not None and reading.billed:
             known = [count for count in tokens if count is not None]

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-from dspy_rlm.errors import JobStoppedError
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.limiting.quota import Lease, Rate
 
@@ -27,7 +26,7 @@ BLOCK_SECONDS = 0.1
 _BLOCKS_AT_ONCE = 4
 
 # Model, tokens, cost, first.
-Wish = tuple[str, int, float, bool]
+Wish = tuple[str, int, float | None, bool]
 # Lease, tokens, cost, sent.
 Settlement = tuple[Lease, int | None, float | None, bool]
 
@@ -62,7 +61,7 @@ class QuotaProcess:
             model: block_of(rate.rpm) for model, rate in self._rates.items()
         }
 
-    async def take(self, wishes: list[Wish], holder: str) -> list[Lease | str | None]:
+    async def take(self, wishes: list[Wish], holder: str) -> list[Lease | BaseException | None]:
         """Returns what was granted once at least one wish was, and a little later.
 
         Args:
@@ -70,8 +69,8 @@ class QuotaProcess:
             holder: The name of the worker.
 
         Returns:
-            For each wish a lease, the text of the error with which it was refused, or None if it was not granted in time: one may
-            wait for the money of another that is to be returned here.
+            For each wish a lease, the error with which it was refused, or None if it was not granted in time: one may wait for
+            the money of another that is to be returned here.
         """
         await self._seeded.wait()
         quota = self._quota
@@ -101,12 +100,12 @@ class QuotaProcess:
             self._granted -= {lease for lease in self._granted if lease.holder == holder}
 
 
-def _answer(future: Future[Lease]) -> Lease | str | None:
+def _answer(future: Future[Lease]) -> Lease | BaseException | None:
     """Returns what has become of a wish; one without an answer is withdrawn."""
     if future.cancel():
         return None
     error = future.exception()
-    return future.result() if error is None else str(error)
+    return future.result() if error is None else error
 
 
 def block_of(requests_per_minute: float | None) -> int:
@@ -132,7 +131,7 @@ class WorkerQuota:
         self._is_settling = False
 
     def take(
-        self, model: str, tokens: int, cost: float, *, first: bool = False, requests: int = 1
+        self, model: str, tokens: int, cost: float | None, *, first: bool = False, requests: int = 1
     ) -> Future[Lease]:
         """See `Quota.take`."""
         future: Future[Lease] = Future()
@@ -187,9 +186,8 @@ class WorkerQuota:
                 except InvalidStateError:  # withdrawn meanwhile
                     self.settle(lease, tokens=None, cost=None, sent=False)
                 continue
-            refusal = JobStoppedError(lease) if isinstance(lease, str) else lease
             with contextlib.suppress(InvalidStateError):
-                future.set_exception(refusal)
+                future.set_exception(lease)
         self._send(model)
 
     def _send_settlements(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dspy_rlm.errors import JobStoppedError
-from dspy_rlm.limiting.quota import Rate
+from dspy_rlm.limiting.quota import Rate, UnpricedError
 from dspy_rlm.ray.quota import MOST_LEASES, QuotaProcess, WorkerQuota, block_of
 
 
@@ -132,6 +132,14 @@ class TestMoney:
             quota.take("m", 10, 0.5).result(60)
 
         assert beat(actor)[2]
+
+    def test_a_call_without_cost_and_bound_stops_the_job(self, opened):
+        """The reason reaches the worker: a price is missing, not money."""
+        _, quota = opened(max_cost=1.0)
+        quota.settle(quota.take("m", 10, None).result(60), tokens=None, cost=None)
+
+        with pytest.raises(UnpricedError, match="prices="):
+            quota.take("m", 10, 0.1).result(60)
 
     def test_calls_of_one_block_can_wait_for_the_money_of_each_other(self, opened):
         """The one that was granted is sent, and what it gives back is enough for the next."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dspy_rlm import JobStoppedError, Rate, SignatureError
 from dspy_rlm.limiting.job_quota import JobQuota
+from dspy_rlm.limiting.quota import UnpricedError
 
 
 def sent_at(quota, clock, count, model="m", tokens=0):
@@ -138,6 +139,61 @@ class TestMoney:
 
         assert quota.spent == 0.6
         assert not quota.is_exact
+
+    def test_calls_without_a_bound_are_sent_one_at_a_time(self):
+        """Each says what it has cost before the next one is sent; calls with a bound go beside it."""
+        quota = JobQuota(max_cost=1.0)
+        first, second = quota.take("m", 0, None), quota.take("other", 0, None)
+        assert first.done()
+        assert not second.done()
+        assert quota.take("priced", 0, 0.1).done()
+
+        quota.settle(first.result(), tokens=1, cost=0.2)
+
+        assert second.done()
+        assert quota.spent == 0.2
+
+    def test_without_a_cap_no_bound_is_needed(self):
+        """Nothing waits, and the sum is that of the known costs."""
+        quota = JobQuota()
+        first, second = quota.take("m", 0, None), quota.take("m", 0, None)
+        quota.settle(first.result(0), tokens=1, cost=None)
+        quota.settle(second.result(0), tokens=1, cost=0.2)
+
+        assert quota.take("m", 0, None).done()
+        assert (quota.spent, quota.is_exact) == (0.2, False)
+
+    def test_a_call_without_a_bound_needs_room_for_the_dearest_one(self):
+        """There is no better bound than what such calls have cost."""
+        quota = JobQuota(max_cost=1.0)
+        for _ in range(3):
+            quota.settle(quota.take("m", 0, None).result(0), tokens=1, cost=0.3)
+
+        with pytest.raises(JobStoppedError, match=r"max_cost=\$1"):
+            quota.take("m", 0, None).result(0)
+
+        assert quota.spent == pytest.approx(0.9)
+
+    def test_a_call_without_cost_and_bound_ends_the_job(self):
+        """It must not count as nothing: no other call is sent, and the reason is not that the money is used up."""
+        quota, refusals = JobQuota(max_cost=1.0), []
+        quota.on_refusal = lambda: refusals.append(1)
+        lease, waiting = quota.take("m", 0, None).result(0), quota.take("m", 0, None)
+        quota.settle(lease, tokens=None, cost=None)
+
+        for refused in (waiting, quota.take("m", 0, None), quota.take("priced", 0, 0.1)):
+            with pytest.raises(UnpricedError, match=r"prices=\{'m'"):
+                refused.result(0)
+
+        assert refusals == []
+        assert not quota.is_exact
+
+    def test_a_call_that_was_not_sent_says_nothing(self):
+        """A run that has ended gives its lease back, and a cache costs nothing."""
+        quota = JobQuota(max_cost=1.0)
+        quota.settle(quota.take("m", 0, None).result(0), tokens=None, cost=None, sent=False)
+
+        assert quota.take("m", 0, None).done()
 
     def test_leases_of_a_dead_worker_are_settled(self):
         """Otherwise its money would be reserved forever."""
