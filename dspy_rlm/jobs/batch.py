@@ -27,12 +27,13 @@ from dspy_rlm.jobs.identity import check_identity, identity_of
 from dspy_rlm.jobs.job_journal import STATUSES, JobJournal
 from dspy_rlm.jobs.local_engine import LocalEngine
 from dspy_rlm.jobs.object_folder import ObjectFolder, is_object
+from dspy_rlm.jobs.recorded_costs import prices_of
 from dspy_rlm.jobs.results.job_report import FILE as REPORT_FILE
 from dspy_rlm.jobs.results.job_report import FINISHED, INTERRUPTED, NO_MONEY, JobReport
 from dspy_rlm.jobs.results.output import check_format, write_lance, write_result
 from dspy_rlm.jobs.results.progress import Observer, observer_of
 from dspy_rlm.jobs.rows import Key, Source, count_of, rows_of
-from dspy_rlm.jobs.unfinished import spent_by_unfinished
+from dspy_rlm.jobs.unfinished import Unfinished, spent_by_unfinished
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.limiting.quota import Rate
 from dspy_rlm.rlm import RLM
@@ -77,7 +78,7 @@ def batch(
         key: The column that names a row, or a function of the row. None: a digest of the inputs.
         engine: "local": in this process. "ray", or the address of a cluster: on Ray. Or an engine of your own.
         concurrency: Rows at the same time. None: as many as there are sandboxes.
-        max_cost: US dollars for the whole job, earlier calls included. It is never exceeded.
+        max_cost: US dollars for the whole job, earlier calls included. It is never exceeded, if the models have prices.
         rates: Requests and tokens per minute by model, named as in `dspy.LM`, for the whole job.
         attempts: Tries of a row whose LM cannot be reached, or whose process dies.
         resume: Go on with what is in `out`. False: it must be a new folder.
@@ -90,7 +91,8 @@ def batch(
         The report. Iterate over it for the rows.
 
     Raises:
-        JobError: The job cannot begin, or every row would fail in the same way; says why. Its `report` has what there is.
+        JobError: The job cannot begin, or every row would fail in the same way, or `max_cost` cannot be kept; says why. Its
+            `report` has what there is.
         InputError: `rows` is no source of rows, or lacks an input of the signature.
         LMNotConfiguredError: There is no LM, or one has no key.
         PriceUnknownError: `max_cost` cannot be kept: the price of an LM is unknown.
@@ -111,8 +113,8 @@ def batch(
         if stored is not None:
             _send_identity(stored)
         journal = JobJournal(folder, stored.keep if stored else None)
-        spent = journal.totals.cost + spent_by_unfinished(folder / "runs", journal)
-        quota = JobQuota(rates, max_cost, spent)
+        unfinished = spent_by_unfinished(folder / "runs", journal, prices_of(program.rlm))
+        quota = JobQuota(rates, max_cost, _spent_before(journal, unfinished, max_cost))
         driver = Driver(
             *(source, count_of(rows), worker, program, journal, quota, options, observer),
             runs=folder / "runs",
@@ -150,7 +152,7 @@ def batch(
             duplicates=driver.duplicates,
             unfinished=driver.unfinished,
             cost=quota.spent,
-            cost_is_exact=quota.is_exact and journal.totals.is_exact,
+            cost_is_exact=quota.is_exact and journal.totals.is_exact and unfinished.is_exact,
             llm_calls=journal.totals.llm_calls,
             seconds=round(time.monotonic() - began, 3),
             errors=dict(driver.errors.most_common()),
@@ -164,6 +166,23 @@ def batch(
             except OSError as failed:
                 error = error or JobError(f"The job cannot be written: {failed}")
     return _reported(report, error)
+
+
+def _spent_before(journal: JobJournal, unfinished: Unfinished, max_cost: float | None) -> float:
+    """Returns the US dollars of earlier processes.
+
+    Raises:
+        JobError: There is a limit, and nothing bounds what a row has cost.
+    """
+    unbounded = journal.totals.unbounded + unfinished.unbounded
+    if max_cost is not None and unbounded:
+        remedy = "Leave max_cost out, or begin in another folder."
+        if unfinished.unbounded:
+            remedy = f"Give the price of each model to the RLM by prices=. {remedy}"
+        raise JobError(
+            f"max_cost=${max_cost:g} cannot be kept: nothing says what {unbounded:,} row(s) of this folder have cost. {remedy}"
+        )
+    return max(journal.totals.cost + unfinished.cost, journal.totals.spent)
 
 
 def _written(

@@ -15,15 +15,25 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 from dspy_rlm.errors import JobError
-from dspy_rlm.jobs.engine import Engine, Outcome, Program, Row, Verdict, WorkerDiedError
+from dspy_rlm.jobs.engine import (
+    Engine,
+    Outcome,
+    Program,
+    Row,
+    Verdict,
+    WorkerDiedError,
+    key_digest,
+)
 from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.recorded_costs import prices_of, spent_by_run
 from dspy_rlm.jobs.results.job_report import FINISHED, NO_MONEY
 from dspy_rlm.jobs.results.progress import JobProgress, Observer, ProgressLine
 from dspy_rlm.jobs.row_run import clean, forget_run, journal_of
-from dspy_rlm.jobs.unfinished import spent_by_run
 from dspy_rlm.limiting.job_quota import JobQuota
+from dspy_rlm.reports.report import added
 from sandbox_runtime.helpers import DaemonPool
 
 # The pause before another attempt at a row whose LM could not be reached; it doubles, up to a limit.
@@ -39,6 +49,12 @@ CLEANED_AFTER_SECONDS = 10.0
 
 # The last of them are removed after this time, which their last fsync takes.
 LAST_SYNC_SECONDS = 0.3
+
+# The reason for which a job with a limit stops at a row that nothing bounds.
+NO_PRICE = (
+    "nothing says what a call of theirs costs, so max_cost cannot be kept. Give the price of each model to the RLM by "
+    "prices=, or leave max_cost out"
+)
 
 # An observer sees the progress at least so often.
 TICK_SECONDS = 1.0
@@ -91,7 +107,9 @@ class Driver:
         self._active: set[str] = set()  # the keys of rows that were read and have not ended
         self._reader = DaemonPool(1, "rlm-rows", idle_seconds=None)
         self._is_stopping = False
+        self._prices = prices_of(program.rlm)
         self._spent_by_rows = 0.0
+        self._priced = 0  # the rows in that sum
         self._unreached = self._ended = 0
         self._running: dict[asyncio.Task[None], Row] = {}
         self._has_stopped = asyncio.Event()
@@ -132,6 +150,8 @@ class Driver:
             await self._stop_rows()
             self._reader.close()
             await self._engine.close()
+            with contextlib.suppress(OSError):  # a full disk, which is said where a row ends
+                self._journal.note_spent(self._spent)
             if self._ended and self._runs is not None and self._runs.exists():
                 await asyncio.sleep(LAST_SYNC_SECONDS)
                 await asyncio.to_thread(clean, self._runs)
@@ -198,7 +218,7 @@ class Driver:
     @property
     def _row_cost(self) -> float | None:
         """The cost that a row is expected to have; None if nothing is known."""
-        return self._spent_by_rows / self.done if self.done else None
+        return self._spent_by_rows / self._priced if self._priced else None
 
     # ---- One row ----
 
@@ -209,18 +229,25 @@ class Driver:
         deaths = attempt = past.deaths[row.key]
         alone = deaths > 0 or row.key in past.suspects
         try:
+            money = _RowMoney(self._journal.amount_of(key_digest(row.key)))
+            if self._has_run(row):
+                money.book(await self._recorded(row))
             while True:
                 if deaths >= tries:
-                    await self._give_up(row, deaths, attempt)
+                    await self._give_up(row, deaths, attempt, money.total)
                     return
                 attempt += 1
                 self._journal.begin(row.key, attempt)
+                money.begin(goes_on=self._has_run(row))
                 try:
                     outcome = await self._engine.run(row, alone=alone)
                 except WorkerDiedError:
                     self._journal.died(row.key)
                     deaths, alone = deaths + 1, True
+                    if self._has_run(row):
+                        money.book(await self._recorded(row))
                     continue
+                money.book(outcome.amount)
                 if outcome.verdict is Verdict.AGAIN and attempt < tries and not self._is_stopping:
                     await self._pause(attempt)
                     continue
@@ -229,7 +256,11 @@ class Driver:
                     reason = NO_MONEY if outcome.verdict is Verdict.UNFINISHED else outcome.error
                     self._stopper(reason)()
                     return
-                await self._end(row, outcome, attempt)
+                if money.total is None and self._quota.limits_cost:
+                    self._leave(row)
+                    self._stopper(NO_PRICE)()
+                    return
+                await self._end(row, outcome, attempt, money.total)
                 return
         except asyncio.CancelledError:
             self._leave(row)
@@ -237,18 +268,30 @@ class Driver:
         except OSError as error:
             raise JobError(f"The journal of the job cannot be written: {error}") from error
 
-    async def _give_up(self, row: Row, deaths: int, attempts: int) -> None:
-        """Ends a row whose processes died, with the money that its journal says it spent."""
-        cost = 0.0
-        if self._runs is not None:
-            cost = await asyncio.to_thread(spent_by_run, journal_of(self._runs, row.key))
-        error = f"WorkerDiedError: its process died {deaths} times while it ran"
-        await self._end(row, Outcome("given_up", error=error, cost=cost), attempts)
+    @property
+    def _spent(self) -> float:
+        """The US dollars of the whole job; 0 without a limit, as nothing bounds its calls."""
+        return self._quota.spent if self._quota.limits_cost else 0.0
 
-    async def _end(self, row: Row, outcome: Outcome, attempts: int) -> None:
+    def _has_run(self, row: Row) -> bool:
+        """Returns whether a row has a journal, from which its next attempt goes on."""
+        return self._runs is not None and journal_of(self._runs, row.key).exists()
+
+    async def _recorded(self, row: Row) -> float | None:
+        """Returns the money that the row's journal says was spent; None if nothing bounds it."""
+        path = journal_of(cast("Path", self._runs), row.key)
+        return await asyncio.to_thread(spent_by_run, path, self._prices)
+
+    async def _give_up(self, row: Row, deaths: int, attempts: int, amount: float | None) -> None:
+        """Ends a row whose processes died, with the money that it has spent."""
+        error = f"WorkerDiedError: its process died {deaths} times while it ran"
+        outcome = Outcome("given_up", error=error, cost=amount, booked=amount)
+        await self._end(row, outcome, attempts, amount)
+
+    async def _end(self, row: Row, outcome: Outcome, attempts: int, amount: float | None) -> None:
         """Writes a row that has ended, and forgets what would be needed to go on with it."""
         again = outcome.verdict is Verdict.AGAIN
-        line = outcome.line(row, attempts)
+        line = {**outcome.line(row, attempts), "booked": amount, "spent": self._spent}
         steps = outcome.trajectory if self._options.trajectories else None
         await self._journal.add(line, steps, again=again)
         if self._runs is not None and not again:
@@ -258,7 +301,9 @@ class Driver:
                 await asyncio.to_thread(clean, self._runs, CLEANED_AFTER_SECONDS)
         self._active.discard(row.key)
         self.done += 1
-        self._spent_by_rows += outcome.cost or 0.0
+        if amount is not None:
+            self._spent_by_rows += amount
+            self._priced += 1
         if outcome.error:
             self.errors[outcome.error.partition(":")[0]] += 1
         self._unreached = self._unreached + 1 if again else 0
@@ -325,6 +370,25 @@ class Driver:
         while self._observer is not None:
             await asyncio.sleep(TICK_SECONDS)
             self._show()
+
+
+class _RowMoney:
+    """The money of one row, over all its attempts. No I/O."""
+
+    def __init__(self, total: float | None) -> None:
+        """`total` is what the row had taken when it ended for now; 0 for a new one, None if nothing bounds it."""
+        self.total = total
+        self._before: float | None = 0.0
+
+    def begin(self, *, goes_on: bool) -> None:
+        """Begins an attempt. With `goes_on`, its amounts include those of the attempts before."""
+        if not goes_on:
+            self._before = self.total
+
+    def book(self, amount: float | None) -> None:
+        """Books what the present attempt has taken so far. The total never shrinks."""
+        total = added(self._before, amount)
+        self.total = total if self.total is None or total is None else max(self.total, total)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:

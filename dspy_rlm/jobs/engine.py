@@ -72,6 +72,10 @@ class Outcome:
     cost: float | None = 0.0
     """US dollars, all attempts in the row's own journal included; None if unknown."""
 
+    booked: float | None = None
+    """The same as the job's quota has it: calls of unknown cost count at their bound. None if one has no bound, and from
+    an engine of your own that has no quota."""
+
     llm_calls: int = 0
     """LM calls that the run's code caused."""
 
@@ -84,6 +88,11 @@ class Outcome:
 
     verdict: Verdict = Verdict.FINAL
 
+    @property
+    def amount(self) -> float | None:
+        """The US dollars that the row counts as; None if nothing bounds them."""
+        return self.cost if self.booked is None else self.booked
+
     def line(self, row: Row, attempts: int) -> dict[str, Any]:
         """Returns the line of the job's journal for the row."""
         return {
@@ -93,6 +102,7 @@ class Outcome:
             "error": self.error,
             "outputs": dict(self.outputs),
             "cost": self.cost,
+            "booked": self.amount,
             "llm_calls": self.llm_calls,
             "iterations": self.iterations,
             "seconds": round(self.seconds, 3),

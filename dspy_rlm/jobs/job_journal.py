@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -31,13 +32,16 @@ from dspy_rlm.jobs.engine import key_digest
 from dspy_rlm.journal.lines import dumped, loaded
 
 # A row that was begun, and neither left nor ended in the same part, was there when the process of that part died.
-_BEGUN, _DIED, _LEFT, _ENDED = "begin", "died", "left", "row"
+_BEGUN, _DIED, _LEFT, _ENDED, _SPENT = "begin", "died", "left", "row", "spent"
 
 STATUSES = ("submitted", "extracted", "partial", "failed", "given_up")
 
 # Statuses of rows that are tried again with `retry_failed`.
 FAILED = frozenset({"failed", "given_up"})
 
+
+# Sums of dollars differ in their last digits by the order of the summands.
+_ROUNDING = 1e-9
 
 # A part of a job whose parts are copied as objects ends after so many bytes: it is sent again with each row that ends.
 KEPT_PART_BYTES = 256 * 1024
@@ -54,6 +58,14 @@ class Totals:
     """Rows by status."""
 
     cost: float = 0.0
+    """US dollars; calls of unknown cost count at their bounds."""
+
+    unbounded: int = 0
+    """Rows with a call that has neither a cost nor a bound. They are not in the sum."""
+
+    spent: float = 0.0
+    """US dollars that an earlier process had booked at its last line, also for rows that have not ended."""
+
     is_exact: bool = True
     llm_calls: int = 0
     suspects: set[str] = dataclasses.field(default_factory=set)
@@ -75,7 +87,9 @@ class JobJournal:
         self._index: dict[bytes, int] = {}
         self._numbers, self._files, self._offsets = array("q"), array("q"), array("q")
         self._statuses = array("b")
-        self._open_again: dict[bytes, tuple[float, int]] = {}  # with the cost and the calls so far
+        # With what they have taken so far, in dollars and in calls.
+        self._open_again: dict[bytes, tuple[float | None, int]] = {}
+        self._begun_anew: set[bytes] = set()  # rows that had ended, with `retry_failed`
         now = time.time_ns()  # parts are read in the order of their names
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
         self._name = f"{stamp}.{now % 10**9:09d}Z-{os.getpid()}"
@@ -102,14 +116,19 @@ class JobJournal:
             kind, key = line.get("e"), str(line.get("key"))
             if kind == _BEGUN:
                 own.add(key)
+                if self.is_closed(key_digest(key)):
+                    self._begun_anew.add(key_digest(key))
             elif kind == _DIED:
                 totals.deaths[key] += 1
             elif kind == _LEFT:
                 own.discard(key)
+            elif kind == _SPENT:
+                totals.spent = max(totals.spent, float(line.get("cost", 0.0)))
             elif kind == _ENDED:
                 for keys in running.values():
                     keys.discard(key)
                 totals.deaths.pop(key, None)
+                totals.spent = max(totals.spent, float(line.get("spent", 0.0)))
                 self._count(key_digest(key), line)
                 self._place(key_digest(key), line, at, offset)
 
@@ -118,21 +137,29 @@ class JobJournal:
         totals = self.totals
         if (before := self._index.get(digest)) is not None:
             totals.counts[STATUSES[self._statuses[before]]] -= 1
-        cost, calls = self._open_again.get(digest, (0.0, 0))
+        so_far, calls = self._open_again.get(digest, (0.0, 0))
         totals.counts[str(line.get("status"))] += 1
-        totals.cost += float(line.get("cost") or 0.0) - cost
-        totals.is_exact = totals.is_exact and line.get("cost") is not None
+        amount, cost = _amount(line), line.get("cost")
+        totals.unbounded += (amount is None) - (so_far is None)
+        totals.cost += 0.0 if amount is None else amount
+        totals.cost -= 0.0 if so_far is None else so_far
+        if amount is None or cost is None or not math.isclose(amount, cost, abs_tol=_ROUNDING):
+            totals.is_exact = False
         totals.llm_calls += int(line.get("llm_calls") or 0) - calls
 
     # ---- Keys ----
 
-    def has_cost_of(self, digest: bytes) -> bool:
-        """Returns whether the cost of a row, by the digest of its key, is counted here: it has ended, if only for now."""
-        return digest in self._index
+    def amount_of(self, digest: bytes) -> float | None:
+        """Returns the US dollars of a row that has ended for now, by the digest of its key; None if nothing bounds them.
+
+        0 for any other row: its next run is one of its own.
+        """
+        return self._open_again.get(digest, (0.0, 0))[0]
 
     def is_closed(self, digest: bytes) -> bool:
-        """Returns whether a row, by the digest of its key, has ended and is not tried again by itself."""
-        return digest in self._index and digest not in self._open_again
+        """Returns whether a row, by the digest of its key, has ended, is not tried again by itself, and was not begun anew."""
+        known = digest in self._index
+        return known and digest not in self._open_again and digest not in self._begun_anew
 
     def has_ended_here(self, key: str) -> bool:
         """Returns whether this process has ended a row."""
@@ -157,7 +184,11 @@ class JobJournal:
                     files[at] = self._parts[at].open("rb")
                 files[at].seek(self._offsets[index])
                 line = loaded(files[at].readline())
-                yield {name: value for name, value in line.items() if name not in ("e", "again")}
+                yield {
+                    name: value
+                    for name, value in line.items()
+                    if name not in ("e", "again", "spent")
+                }
         finally:
             for file in files.values():
                 file.close()
@@ -169,9 +200,9 @@ class JobJournal:
         self._offsets.append(offset)
         self._statuses.append(STATUSES.index(str(line["status"])))
         self._open_again.pop(digest, None)
+        self._begun_anew.discard(digest)
         if line.get("again"):
-            cost, calls = float(line.get("cost") or 0.0), int(line.get("llm_calls") or 0)
-            self._open_again[digest] = cost, calls
+            self._open_again[digest] = _amount(line), int(line.get("llm_calls") or 0)
 
     # ---- Writing ----
 
@@ -186,6 +217,11 @@ class JobJournal:
     def leave(self, key: str) -> None:
         """Says that a row was stopped, and is not the reason for whatever happens next."""
         self._write({"e": _LEFT, "key": key})
+
+    def note_spent(self, cost: float) -> None:
+        """Notes the US dollars of the whole job, those of rows that have not ended included."""
+        if self._open:
+            self._write({"e": _SPENT, "cost": cost})
 
     async def add(
         self, line: Mapping[str, Any], trajectory: Any = None, *, again: bool = False
@@ -301,6 +337,12 @@ class _Part:
         if self.handle >= 0:
             os.close(self.handle)
         self.handle = -1
+
+
+def _amount(line: Mapping[str, Any]) -> float | None:
+    """Returns the US dollars that a row counts as; None if nothing bounds them. Lines of earlier versions have the cost only."""
+    amount = line["booked"] if "booked" in line else line.get("cost")
+    return None if amount is None else float(amount)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

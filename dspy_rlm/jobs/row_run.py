@@ -6,6 +6,7 @@ goes on from there: what was answered is not paid again.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import dataclasses
@@ -20,10 +21,12 @@ from pydantic_core import to_jsonable_python
 
 from dspy_rlm.errors import InputError, JobStoppedError, RunPausedError
 from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict, key_digest
+from dspy_rlm.jobs.recorded_costs import prices_of, spent_by_run
+from dspy_rlm.jobs.row_quota import RowQuota
 from dspy_rlm.journal.errors import JournalError
-from dspy_rlm.limiting.quota import SETTING, Quota
+from dspy_rlm.limiting.quota import SETTING, Quota, UnpricedError
 from dspy_rlm.lms.faults import is_passing, is_permanent
-from dspy_rlm.reports.report import RunReport
+from dspy_rlm.reports.report import RunReport, added
 from sandbox_runtime import SandboxDiedError, SandboxStartError
 
 # The beginning of the names of folders of rows that have ended.
@@ -43,14 +46,22 @@ async def run_row(program: Program, row: Row, quota: Quota) -> Outcome:
     """
     if row.problem:
         return Outcome("failed", error=row.problem)
-    began = time.monotonic()
+    began, before, own = time.monotonic(), await _spent_before(program, row), RowQuota(quota)
     try:
-        with _settings(program, quota):
+        with _settings(program, own):
             prediction = await _predicted(program, row)
     except Exception as error:  # noqa: BLE001 - a failed run is a row
-        return _failed(error, program, time.monotonic() - began)
+        booked = added(before, own.booked)
+        return _failed(error, program, time.monotonic() - began, booked)
     outputs = {name: prediction[name] for name in program.rlm.signature.output_fields}
-    return _outcome(prediction.run, outputs)
+    return dataclasses.replace(_outcome(prediction.run, outputs), booked=added(before, own.booked))
+
+
+async def _spent_before(program: Program, row: Row) -> float | None:
+    """Returns the money in the row's journal, if it has one; None if a part of it has no bound."""
+    if program.runs is None or not (path := journal_of(program.runs, row.key)).exists():
+        return 0.0
+    return await asyncio.to_thread(spent_by_run, path, prices_of(program.rlm))
 
 
 async def _predicted(program: Program, row: Row) -> dspy.Prediction:
@@ -85,23 +96,26 @@ def _outcome(
         run.status,
         to_jsonable_python(dict(outputs), fallback=str, serialize_unknown=True),
         error,
-        run.cost if run.cost is not None else run.cost_at_most,
-        run.llm_calls,
-        run.iterations,
-        run.seconds,
-        tuple(run.trajectory),
-        verdict,
+        cost=run.cost if run.cost is not None else run.cost_at_most,
+        llm_calls=run.llm_calls,
+        iterations=run.iterations,
+        seconds=run.seconds,
+        trajectory=tuple(run.trajectory),
+        verdict=verdict,
     )
 
 
-def _failed(error: Exception, program: Program, seconds: float) -> Outcome:
+def _failed(error: Exception, program: Program, seconds: float, booked: float | None) -> Outcome:
     text = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARS]
     run: RunReport | None = getattr(error, "run", None)
     verdict = _verdict(error)
     if run is None:
-        return Outcome("failed", error=text, seconds=seconds, verdict=verdict)
+        return Outcome(
+            "failed", error=text, cost=booked, booked=booked, seconds=seconds, verdict=verdict
+        )
     names = program.rlm.signature.output_fields
-    return _outcome(run, {name: run.partial_outputs.get(name) for name in names}, text, verdict)
+    outputs = {name: run.partial_outputs.get(name) for name in names}
+    return dataclasses.replace(_outcome(run, outputs, text, verdict), booked=booked)
 
 
 def _verdict(error: Exception) -> Verdict:
@@ -111,6 +125,8 @@ def _verdict(error: Exception) -> Verdict:
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    if any(isinstance(one, UnpricedError) for one in causes):
+        return Verdict.STOPS_JOB
     if any(isinstance(one, JobStoppedError) for one in causes):
         return Verdict.UNFINISHED
     if any(is_permanent(one) for one in causes):

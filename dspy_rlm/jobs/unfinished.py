@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.recorded_costs import Prices, money_of_run
 from dspy_rlm.jobs.row_run import clean
-from dspy_rlm.journal import load
-from dspy_rlm.journal.errors import JournalError
 
 
-def spent_by_unfinished(runs: Path, journal: JobJournal) -> float:
-    """Returns the US dollars of rows that have not ended; calls of unknown cost count as nothing.
+@dataclasses.dataclass
+class Unfinished:
+    """The money of rows that have not ended."""
+
+    cost: float = 0.0
+    """US dollars; calls of unknown cost count at what was reserved for them."""
+
+    unbounded: int = 0
+    """Rows with a call that has neither a cost nor a bound. They are not in the sum."""
+
+    is_exact: bool = True
+    """True if the cost of every call is known."""
+
+
+def spent_by_unfinished(runs: Path, journal: JobJournal, prices: Prices) -> Unfinished:
+    """Returns the money of rows that have not ended, beyond what the job's journal has of those that ended for now.
 
     Removes the journals of those that have: the process ended before it could.
     """
     clean(runs)
-    total = 0.0
+    found = Unfinished()
     for path in runs.glob("*/run.jsonl"):
         try:
             digest = bytes.fromhex(path.parent.name)
@@ -25,16 +39,11 @@ def spent_by_unfinished(runs: Path, journal: JobJournal) -> float:
             continue
         if journal.is_closed(digest):
             shutil.rmtree(path.parent, ignore_errors=True)
-        elif not journal.has_cost_of(digest):
-            total += spent_by_run(path)
-    return total
-
-
-def spent_by_run(path: Path) -> float:
-    """Returns the US dollars of the calls in a row's journal; 0 without one."""
-    try:
-        calls = load(path).calls()
-    except (JournalError, OSError):
-        return 0.0
-    attempts = (attempt for call in calls for attempt in call.attempts)
-    return sum(attempt.cost or 0.0 for attempt in attempts if not attempt.cached)
+        elif (counted := journal.amount_of(digest)) is not None:
+            money = money_of_run(path, prices)
+            found.is_exact = found.is_exact and money.is_exact
+            if money.amount is None:
+                found.unbounded += 1
+            else:
+                found.cost += max(money.amount - counted, 0.0)
+    return found

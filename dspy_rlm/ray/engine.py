@@ -86,8 +86,8 @@ class RayEngine:
         if self._workers is None:
             raise RuntimeError("The engine has not been started.")
         outcome: Outcome = await self._workers.call_once("row", row, alone=alone)
-        if self._quota_actor is None and outcome.cost:
-            self._quota.book(outcome.cost)
+        if self._quota_actor is None and outcome.amount is not None:
+            self._quota.book(outcome.amount)
         if outcome.verdict is Verdict.UNFINISHED:
             self._quota.close()
         return outcome

@@ -26,8 +26,9 @@ from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
 from dspy_rlm.jobs.identity import check_identity, identity_of
 from dspy_rlm.jobs.job_journal import JobJournal
 from dspy_rlm.jobs.object_folder import is_object
+from dspy_rlm.jobs.recorded_costs import prices_of, spent_by_run
 from dspy_rlm.jobs.results.columns import arrow_schema, fitted, record_of_line
-from dspy_rlm.jobs.row_run import forget_run, run_row
+from dspy_rlm.jobs.row_run import forget_run, journal_of, run_row
 from dspy_rlm.jobs.rows import Key, rows_of
 from dspy_rlm.journal.lines import loaded
 from dspy_rlm.limiting.job_quota import JobQuota
@@ -153,7 +154,9 @@ class Rows:
         deaths = self._ended.deaths[row.key]
         if deaths >= self._attempts:
             error = f"WorkerDiedError: its process died {deaths} times while it ran"
-            return await self._written(row, Outcome("given_up", error=error), deaths)
+            amount = await asyncio.to_thread(self._recorded, row)
+            outcome = Outcome("given_up", error=error, cost=amount, booked=amount)
+            return await self._written(row, outcome, deaths)
         attempt = deaths
         while True:
             attempt += 1
@@ -168,6 +171,13 @@ class Rows:
                 raise JobError(f"Every other row would fail in the same way: {outcome.error}")
             if outcome.verdict is not Verdict.AGAIN or attempt >= self._attempts:
                 return await self._written(row, outcome, attempt)
+
+    def _recorded(self, row: Row) -> float | None:
+        """Returns the money that the row's journal says was spent; None if nothing bounds it."""
+        if self._program.runs is None:
+            return 0.0
+        path = journal_of(self._program.runs, row.key)
+        return spent_by_run(path, prices_of(self._program.rlm))
 
     async def _written(self, row: Row, outcome: Outcome, attempts: int) -> dict[str, Any]:
         line = outcome.line(row, attempts)

@@ -33,7 +33,8 @@ class FakeEngine:
             await asyncio.sleep(0)
             result = self.work(row, alone=alone)
             outcome = await result if inspect.isawaitable(result) else result
-            self.quota.book(outcome.cost)
+            if outcome.cost is not None:
+                self.quota.book(outcome.cost)
             return outcome
         finally:
             self.now -= 1

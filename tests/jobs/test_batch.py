@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 
 import dspy
 import pytest
@@ -12,9 +13,12 @@ import dspy_rlm
 from dspy_rlm.jobs.batch import _engine
 from dspy_rlm.jobs.binding import bound
 from dspy_rlm.jobs.engine import Program, Row, Verdict
+from dspy_rlm.jobs.job_journal import JobJournal
+from dspy_rlm.jobs.recorded_costs import prices_of, spent_by_run
 from dspy_rlm.jobs.row_run import journal_of, run_row
+from dspy_rlm.jobs.unfinished import spent_by_unfinished
 from dspy_rlm.limiting.job_quota import JobQuota
-from dspy_rlm.testing import Action, Fault, PolicyServer, scripted
+from dspy_rlm.testing import Action, Counted, Fault, PolicyServer, scripted
 from tests.thrifty_pool import ThriftyPool
 
 STEPS = (
@@ -22,6 +26,9 @@ STEPS = (
     Action("Ask.", "mark = sub_llm('one word')"),
     Action("Done.", "SUBMIT(answer=text.upper() + mark)"),
 )
+
+# Dollars for a million tokens.
+PRICES = {"root": (100.0, 100.0), "sub": (100.0, 100.0)}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +47,9 @@ def server():
 
 @pytest.fixture
 def rlm(server, pool):
-    rlm = dspy_rlm.RLM("text: str -> answer: str", pool=pool, sub_lm=server.lm("sub"))
+    rlm = dspy_rlm.RLM(
+        "text: str -> answer: str", pool=pool, sub_lm=server.lm("sub"), prices={"sub": (1.0, 4.0)}
+    )
     rlm.set_lm(server.lm("gpt-4o-mini"))
     return rlm
 
@@ -155,6 +164,115 @@ class TestRow:
         run()
 
         assert run(text="other").outputs == {"answer": "OTHER!"}
+
+
+@pytest.fixture
+def job(pool, tmp_path):
+    """Runs a job of so many rows on a server with the models `root` and `sub`."""
+
+    def job(server, count, prices=PRICES, engine="auto", **options):
+        lms = [
+            server.lm(name, engine=engine, max_tokens=most)
+            for name, most in (("root", 200), ("sub", 20))
+        ]
+        rlm = dspy_rlm.RLM("text: str -> answer: str", pool=pool, sub_lm=lms[1], prices=prices)
+        rlm.set_lm(lms[0])
+        rows = [{"id": i, "text": f"t{i}"} for i in range(count)]
+        return dspy_rlm.batch(rlm, rows, out=tmp_path / "job", key="id", **options)
+
+    return job
+
+
+class TestUnknownMoney:
+    """What has no known cost is never free: it counts at its bound, or ends the job."""
+
+    def test_a_model_without_a_price_ends_the_job_after_one_call(self, job):
+        """An engine that is not DSPy's own may know its price, so the first answer says it. With `prices=` the job goes on."""
+        models = {"root": scripted(*STEPS), "sub": lambda _: "!"}
+        with PolicyServer(models) as server:
+            with pytest.raises(dspy_rlm.JobError, match="prices=") as stopped:
+                job(server, 3, prices=None, engine="litellm", max_cost=5.0)
+            assert len(server.requests) == 1
+            assert stopped.value.report.rows == 0
+
+            with pytest.raises(dspy_rlm.JobError, match=r"max_cost=\$5 cannot be kept"):
+                job(server, 3, prices=None, engine="litellm", max_cost=5.0)
+            assert len(server.requests) == 1
+
+            report = job(server, 3, engine="litellm", max_cost=5.0)
+
+            assert report.counts == {"submitted": 3}
+            assert len(server.requests) == 3 * 4
+        assert report.cost == pytest.approx(sum(row["cost"] for row in report))
+
+    def test_costs_in_headers_are_waited_for(self, job):
+        """A proxy reports each cost with its answer: such calls go one at a time, so the job ends in time."""
+        under_way, most = [], []
+
+        def dear(player):
+            def play(request):
+                under_way.append(1)
+                most.append(len(under_way))
+                reply = player(request)
+                under_way.pop()
+                return Counted(reply, 10, 10, cost=0.05)
+
+            return play
+
+        models = {"root": dear(scripted(*STEPS)), "sub": dear(lambda _: "!")}
+        with PolicyServer(models) as server:
+            report = job(server, 6, prices=None, engine="litellm", max_cost=0.32)
+
+            assert len(server.requests) == 6
+        assert set(most) == {1}
+        assert report.stopped_by == "max_cost"
+        assert report.cost == pytest.approx(0.3)
+
+    def test_rows_with_lost_answers_count_in_later_calls(self, job):
+        """Their cost is unknown, and each call of the job must find what those before have booked."""
+        code = "try:\n    sub_llm('one word')\nexcept Exception:\n    pass\nSUBMIT(answer='x')"
+        models = {"root": scripted(Action("Ask.", code)), "sub": lambda _: "!"}
+        with PolicyServer(models) as server:
+            server.fail("sub", Fault(status=504, message="gateway timeout", times=None))
+            reports = [job(server, count, max_cost=1.0) for count in (2, 4, 100)]
+
+            lost = len(server.requests_to("sub"))
+        first, second, last = reports
+        assert [report.stopped_by for report in reports] == ["finished", "finished", "max_cost"]
+        assert second.cost == pytest.approx(2 * first.cost, rel=0.01)
+        assert lost * 20 * 100 / 1e6 < last.cost <= 1.0
+        assert not any(report.cost_is_exact for report in reports)
+
+    def test_a_row_of_a_dead_process_counts_what_was_reserved(self, run, server, rlm, tmp_path):
+        """One answer was lost, and the process was killed while it waited for another one."""
+        server.fail("sub", Fault(status=504, message="gateway timeout", times=1))
+        quota = JobQuota(max_cost=100.0)
+        assert run(quota=quota).booked == pytest.approx(quota.spent)
+        prices = prices_of(rlm)
+        assert spent_by_run(run.journal, prices) == pytest.approx(quota.spent)
+        lines = run.journal.read_bytes().splitlines(keepends=True)
+        events = [json.loads(line) for line in lines]
+        sent = [at for at, event in enumerate(events) if event["e"] == "sent"]
+
+        run.journal.write_bytes(b"".join(lines[: sent[3] + 1]))  # as SIGKILL leaves it
+
+        found = spent_by_unfinished(tmp_path / "runs", JobJournal(tmp_path), prices)
+        known = [event["cost"] for event in events[: sent[3]] if event["e"] == "attempt"]
+        assert known[2] is None
+        bounds = [events[at]["reserved"][1] for at in sent[2:4]]
+        assert found.unbounded == 0
+        assert found.cost == pytest.approx(sum(known[:2]) + sum(bounds))
+
+    def test_a_server_that_counts_nothing_is_not_free(self, job):
+        """A usage of zero says that it does not count, so the calls of a job count at their bounds."""
+        root = scripted(*STEPS)
+        models = {"root": lambda request: Counted(root(request), 0, 0), "sub": lambda _: "!"}
+        with PolicyServer(models) as server:
+            report = job(server, 20, max_cost=2.0)
+
+        assert report.stopped_by == "max_cost"
+        assert 0 < report.cost <= 2.0
+        assert not report.cost_is_exact
 
 
 class TestProgram:

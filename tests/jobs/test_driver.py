@@ -201,6 +201,18 @@ class TestAttempts:
         assert report.counts == {"submitted": 3}
         assert {row["attempts"] for row in report} == {2}
 
+    def test_a_row_takes_what_all_its_attempts_have_taken(self, run, tmp_path):
+        """Also of an engine without journals of runs, where each attempt begins anew."""
+        verdicts = iter((Verdict.AGAIN, Verdict.FINAL))
+
+        def work(row, **_):
+            return outcome(verdict=next(verdicts))
+
+        report = run(1, FakeEngine(work), max_cost=1.0)
+
+        assert report.cost == pytest.approx(0.02)
+        assert JobJournal(tmp_path / "job").totals.cost == pytest.approx(0.02)
+
     def test_after_all_attempts_it_fails_for_now(self, run):
         """A later call tries it again by itself: the row is not to blame."""
         away = {"1"}
@@ -303,6 +315,26 @@ class TestMoney:
         assert report.counts == {"submitted": 2}
         assert report.unfinished >= 1
         assert JobJournal(tmp_path / "job").totals.suspects == set()
+
+    def test_a_row_that_nothing_bounds_stops_a_job_with_a_cap(self, run, tmp_path):
+        """It stays open: once there is a price, it goes on."""
+        engine = FakeEngine(lambda row, **_: outcome(cost=None), concurrency=1)
+
+        with pytest.raises(dspy_rlm.JobError, match="prices=") as stopped:
+            run(3, engine, max_cost=1.0)
+
+        assert (stopped.value.report.rows, stopped.value.report.unfinished) == (0, 1)
+
+    def test_a_cap_needs_bounds_of_what_was_paid_without_one(self, run):
+        """Earlier calls count for `max_cost`, so it cannot be kept if nothing bounds them. Without a cap the job goes on."""
+        unbounded = FakeEngine(lambda row, **_: outcome(cost=None))
+        run(1, unbounded)
+
+        with pytest.raises(dspy_rlm.JobError, match=r"max_cost=\$1 cannot be kept"):
+            run(2, max_cost=1.0)
+
+        report = run(2)
+        assert (report.counts, report.cost_is_exact) == ({"submitted": 2}, False)
 
     def test_an_unknown_price_is_found_before_the_first_row(self, run, rlm):
         """A cap that cannot be kept is no cap."""

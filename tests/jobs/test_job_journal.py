@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from dspy_rlm.jobs.engine import key_digest
 from dspy_rlm.jobs.job_journal import KEPT_PART_BYTES, JobJournal
 
 
@@ -91,6 +92,37 @@ class TestTotals:
         assert +totals.counts == {"submitted": 1}
         assert (totals.cost, totals.llm_calls) == (pytest.approx(0.7), 3)
 
+    def test_a_row_counts_as_what_was_booked_for_it(self, tmp_path):
+        """A lost answer has no known cost, and the quota has booked its bound."""
+        write(tmp_path, line("a", cost=None, booked=0.75), line("b", cost=0.5, booked=0.5))
+
+        totals = JobJournal(tmp_path).totals
+
+        assert (totals.cost, totals.unbounded, totals.is_exact) == (1.25, 0, False)
+
+    def test_a_row_that_nothing_bounds_is_not_free(self, tmp_path):
+        """It is counted apart, until it goes on and its amount is known."""
+        write(tmp_path, line("a", cost=None, booked=None), again={"a"})
+        assert JobJournal(tmp_path).totals.unbounded == 1
+
+        write(tmp_path, line("a", cost=0.5, booked=0.5))
+
+        totals = JobJournal(tmp_path).totals
+        assert (totals.cost, totals.unbounded) == (0.5, 0)
+
+    def test_what_the_whole_job_had_booked_is_the_least(self, tmp_path):
+        """Rows without a journal of their own, such as on another node, were paid too."""
+        write(tmp_path, line("a", spent=0.5))
+        journal = JobJournal(tmp_path)
+        journal.begin("b", 1)
+        journal.note_spent(0.9)
+        journal.close()
+
+        assert JobJournal(tmp_path).totals.spent == 0.9
+        assert [set(row) for row in JobJournal(tmp_path).rows()] == [
+            {"key", "number", "status", "cost", "llm_calls", "t"}
+        ]
+
     def test_a_row_that_was_run_anew_counts_twice(self, tmp_path):
         """With `retry_failed` both runs are paid, and the row is one row."""
         write(tmp_path, line("a", status="failed"))
@@ -123,6 +155,16 @@ class TestKeys:
         assert journal.is_done("a")
         assert not journal.is_done("a", retry_failed=True)
         assert journal.is_done("b", retry_failed=True)
+
+    def test_a_row_that_was_begun_anew_is_not_closed(self, tmp_path):
+        """With `retry_failed` it has a run again, of which the money is not in its line."""
+        write(tmp_path, line("a", status="failed"), line("b", status="failed"))
+        write(tmp_path, begun=("a",))
+
+        journal = JobJournal(tmp_path)
+
+        assert [journal.is_closed(key_digest(key)) for key in "ab"] == [False, True]
+        assert journal.is_done("a")
 
     def test_rows_of_a_dead_process_are_suspects(self, tmp_path):
         """They were begun, and neither left nor ended."""
