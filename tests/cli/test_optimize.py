@@ -5,6 +5,7 @@ The LMs are the scripted policies of `benchmarks.counting`: scores say what reac
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -19,12 +20,14 @@ import dspy
 import pytest
 from command_line import COMMAND, Run, environment
 
+import dspy_rlm
 from benchmarks.counting import KEYWORD, make_server
 from dspy_rlm.cli.exit_codes import CommandError
 from dspy_rlm.cli.optimizing.metrics import explained, likeness
 from dspy_rlm.cli.optimizing.plan import divided, planned
+from dspy_rlm.cli.optimizing.purse import Purse, PurseEmptyError, counted
 from dspy_rlm.comparing.intervals import compared
-from dspy_rlm.testing import Fault, PolicyServer
+from dspy_rlm.testing import Action, Fault, PolicyServer, scripted
 
 PROGRAM = """\
 import dspy
@@ -65,6 +68,84 @@ def options(server: PolicyServer, *more: str) -> list[str]:
         "--model", "openai/root", "--reflection-model", "openai/replace", "--api-base", server.base_url,
         "--threads", "1", "--max-runs", "25", *more,
     ]  # fmt: skip
+
+
+class TestPurse:
+    """What a run has cost and nobody knows counts as the most that it may have been."""
+
+    CODE = "try:\n    sub_llm('one word')\nexcept Exception:\n    pass\nSUBMIT(answer='x')"
+
+    @pytest.fixture
+    def server(self) -> Iterator[PolicyServer]:
+        models = {"root": scripted(Action("Ask.", self.CODE)), "sub": lambda _: "!"}
+        with PolicyServer(models) as server:
+            yield server
+
+    @pytest.fixture
+    def rlm(self, server: PolicyServer) -> dspy_rlm.RLM:
+        """An RLM whose runs cost about a tenth of a dollar, with 100 dollars for a million tokens."""
+        rlm = dspy_rlm.RLM(
+            "q -> answer: str",
+            interpreter_factory=dspy.LocalInterpreter,
+            sub_lm=server.lm("sub", max_tokens=20),
+            prices={"root": (100.0, 100.0), "sub": (100.0, 100.0)},
+            max_cost=0.6,
+        )
+        rlm.set_lm(server.lm("root", max_tokens=200))
+        return rlm
+
+    def test_a_lost_answer_counts_at_its_bound(self, server, rlm, tmp_path):
+        """The sum of all bounds stays within the limit, and the next process begins with it."""
+        server.fail("sub", Fault(status=504, message="gateway timeout", times=None))
+        purse = Purse(2.0, tmp_path / "spent.jsonl")
+        module, runs = counted(rlm, purse), []
+
+        with contextlib.suppress(PurseEmptyError):
+            runs.extend(module(q=str(number)).run for number in range(100))
+
+        assert purse.refused == 1
+        assert {run.cost for run in runs} == {None}
+        assert purse.spent == pytest.approx(sum(run.cost_at_most for run in runs))
+        assert 2.0 - 0.6 < purse.spent <= 2.0
+        assert Purse(2.0, tmp_path / "spent.jsonl").before == pytest.approx(purse.spent)
+
+    def test_without_a_bound_all_that_was_reserved_counts(self, tmp_path):
+        """Also of a run that failed without a report."""
+        purse = Purse(1.0, tmp_path / "spent.jsonl")
+
+        class Failing(dspy_rlm.RLM):
+            def forward(self, /, *arguments, **inputs):
+                raise RuntimeError("no report")
+
+        module = counted(Failing("q -> answer", max_cost=0.4), purse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                module.forward(q="?")
+        with pytest.raises(PurseEmptyError):
+            module.forward(q="?")
+
+        assert purse.spent == pytest.approx(0.8)
+        assert (purse.failed, purse.refused) == (2, 1)
+
+    def test_a_wrong_input_costs_nothing(self, rlm, tmp_path):
+        """No LM was called."""
+        purse = Purse(1.0, tmp_path / "spent.jsonl")
+
+        with pytest.raises(dspy_rlm.InputError):
+            counted(rlm, purse)(nothing="?")
+
+        assert purse.spent == 0.0
+
+    def test_once_nothing_bounds_an_amount_the_purse_is_empty(self, tmp_path):
+        """The limit could not be kept. Without a limit, runs go on."""
+        limited, free = Purse(1.0, tmp_path / "a"), Purse(None, tmp_path / "b")
+        for purse in (limited, free):
+            purse.ended(None)
+
+        assert (limited.spent, limited.is_empty) == (None, True)
+        with pytest.raises(PurseEmptyError), limited.run(0.01):
+            pass
+        assert not free.is_empty
 
 
 class TestOptimize:

@@ -1,7 +1,8 @@
 """The money and the runs of a whole optimization, counted over all processes that worked on it.
 
 A run is refused, before anything is sent, once its upper bound no longer fits the limit: its own `max_cost`,
-else the cost of the most expensive run so far.
+else the cost of the most expensive run so far. A run of unknown cost counts at its bound, else as all that was reserved for it.
+Once nothing bounds an amount, no run fits any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any, ClassVar
 
 import dspy
 
-from dspy_rlm.errors import RLMError
+from dspy_rlm.errors import InputError, RLMError
+from dspy_rlm.reports.booked import booked
+from dspy_rlm.reports.report import RunReport
 from dspy_rlm.rlm import RLM
 
 
@@ -59,7 +62,7 @@ class Purse:
 
     @property
     def spent(self) -> float | None:
-        """US dollars of this process; None if a part is unknown."""
+        """US dollars of this process, with bounds of what is unknown; None if nothing bounds a part of it."""
         with self._lock:
             return None if self._unknown else sum(self._amounts.values())
 
@@ -77,6 +80,8 @@ class Purse:
     def _fits(self, amount: float) -> bool:
         if self._limit is None:
             return True
+        if self._unknown:
+            return False
         spent = self.before + sum(self._amounts.values())
         return spent + self._held + self._reserved + amount <= self._limit
 
@@ -92,8 +97,8 @@ class Purse:
                     file.write(json.dumps({"what": what, "cost": cost}) + "\n")
 
     @contextmanager
-    def run(self, max_cost: float | None) -> Iterator[None]:
-        """Reserves the most that one run may cost, while it runs.
+    def run(self, max_cost: float | None) -> Iterator[float | None]:
+        """Reserves the most that one run may cost, while it runs, and yields it; None if nothing is known of that.
 
         Raises:
             PurseEmptyError: The limit does not allow it.
@@ -106,17 +111,18 @@ class Purse:
             self._reserved += amount
             self.runs += 1
         try:
-            yield
+            yield amount or None
         finally:
             with self._lock:
                 self._reserved -= amount
 
-    def ended(self, cost: float | None, error: Exception | None = None) -> None:
-        """Books a run."""
+    def ended(self, cost: float | None, error: BaseException | None = None) -> None:
+        """Books a run. A `cost` of None: nothing bounds it."""
         self.pay("runs", cost)
         with self._lock:
-            self._dearest = max(self._dearest, cost or 0.0)
-            if error is not None:
+            if cost is not None:
+                self._dearest = max(self._dearest, cost)
+            if isinstance(error, Exception):
                 self.failed += 1
                 self.error = self.error or error
 
@@ -133,19 +139,26 @@ class _Counting:
             PurseEmptyError: The limit of the optimization does not allow the run.
             KeyboardInterrupt: Ctrl-C has ended the run.
         """
-        with self.purse.run(self.budget.max_cost):  # type: ignore[attr-defined]
+        with self.purse.run(self.budget.max_cost) as reserved:  # type: ignore[attr-defined]
             try:
                 prediction: dspy.Prediction = super().forward(*arguments, **inputs)  # type: ignore[misc]
-            except Exception as error:
-                report = getattr(error, "run", None)
-                self.purse.ended(
-                    None if report is None else report.cost_at_most or report.cost, error
-                )
+            except BaseException as error:
+                # With a wrong input, nothing was sent.
+                is_sent = not isinstance(error, InputError)
+                amount = _amount(getattr(error, "run", None), reserved) if is_sent else 0.0
+                self.purse.ended(amount, error)
                 raise
-        self.purse.ended(prediction.run.cost)
+            self.purse.ended(_amount(prediction.run, reserved))
         if prediction.run.stopped_by == "interrupted":
             raise KeyboardInterrupt
         return prediction
+
+
+def _amount(run: RunReport | None, reserved: float | None) -> float | None:
+    """Returns the US dollars that a run counts as: its cost, its bound, or what was reserved for it."""
+    if run is None:
+        return reserved
+    return booked(booked(run.cost, run.cost_at_most), reserved)
 
 
 def counted(module: RLM, purse: Purse) -> RLM:

@@ -146,7 +146,7 @@ def _module_and_lm(options: argparse.Namespace) -> tuple[RLM, dspy.LM]:
 
 
 def _check_prices(module: RLM, lms: list[dspy.LM]) -> None:
-    """Raises `CommandError` for a limit in dollars that cannot be kept: calls of unknown cost do not count."""
+    """Raises `CommandError` for a limit in dollars that cannot be kept: a call of unknown cost needs a bound."""
     models = module._config.models
     for lm in [*lms, *(models.by_name.values() if models else ())]:
         facts = bounds_of(lm, module.budget)
@@ -191,7 +191,8 @@ def _optimized(work: _Work, options: argparse.Namespace, notes: Notes) -> dict[s
             )
         if purse.failed == len(work.parts.held_out) and purse.error is not None:
             raise purse.error
-        purse.hold((purse.spent or 0.0) * _KEPT_FOR_MEASURING)
+        if (spent := purse.spent) is not None:  # else no run fits any more
+            purse.hold(spent * _KEPT_FOR_MEASURING)
         purse.max_runs = purse.runs + work.runs.most
         notes.info(
             f"Before: {sum(before) / len(before):.2f}. Optimizing with at most {work.runs.most} runs."
