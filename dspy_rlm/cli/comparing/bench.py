@@ -22,7 +22,7 @@ from dspy_rlm.cli.comparing.run import (
     progress,
     ready_made,
 )
-from dspy_rlm.cli.exit_codes import BUDGET, COMPLETE
+from dspy_rlm.cli.exit_codes import BUDGET, COMPLETE, CommandError
 from dspy_rlm.cli.notes import Notes
 from dspy_rlm.comparing.compare import compare
 from dspy_rlm.comparing.items import length_of
@@ -118,4 +118,17 @@ def _rows(folder: Path, name: str) -> Path:
 
 
 def _spent(folder: Path, name: str) -> float:
-    return sum(row.cost or 0.0 for row in read_rows(_rows(folder, name)))
+    """Returns what the rows of a task have cost.
+
+    Raises:
+        CommandError: The cost of a row is unknown.
+    """
+    costs = [row.cost for row in read_rows(_rows(folder, name))]
+    known = [cost for cost in costs if cost is not None]
+    if len(known) < len(costs):
+        raise CommandError(
+            f"The cost of a row in {_rows(folder, name)} is unknown, so --max-cost cannot be kept. Go on without --max-cost, "
+            "or in another folder.",
+            BUDGET,
+        )
+    return sum(known)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from dspy_rlm.budget.budget import Price
+from dspy_rlm.reports.report import added
 from dspy_rlm.reports.text import dollars
 
 # Tokens of a reply of a direct call, and of a prompt without its inputs.
@@ -92,8 +93,8 @@ def bill_text(
     max_cost: float | None,
 ) -> str:
     """Returns the expected bill: a line for each system, the sum, and the limit."""
-    lines, total = [], 0.0
-    unknown = False
+    lines: list[str] = []
+    total: float | None = 0.0
     for name in systems:
         tokens = expected(name, lengths)
         cost = None if tokens is None else cost_of(tokens, root, sub)
@@ -103,11 +104,10 @@ def bill_text(
             amount = tokens.root_in + tokens.root_out + tokens.sub_in + tokens.sub_out
             price = "price unknown" if cost is None else f"about {dollars(cost)}"
             lines.append(f"  {name}: about {amount:,.0f} tokens, {price}")
-        unknown = unknown or cost is None
-        total += cost or 0.0
+        total = added(total, cost)
     count = len(lengths)
     lines.insert(0, f"Expected bill for {count:,} item{'' if count == 1 else 's'} a system:")
-    lines.append(f"  sum: {'unknown' if unknown else f'about {dollars(total)}'}")
+    lines.append(f"  sum: {'unknown' if total is None else f'about {dollars(total)}'}")
     lines.append(
         "  at most: nothing limits it; --max-cost would"
         if max_cost is None
