@@ -22,9 +22,9 @@ from pydantic_core import to_jsonable_python
 from dspy_rlm.errors import InputError, JobStoppedError, RunPausedError
 from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict, key_digest
 from dspy_rlm.jobs.recorded_costs import prices_of, spent_by_run
-from dspy_rlm.jobs.row_quota import RowQuota
 from dspy_rlm.journal.errors import JournalError
 from dspy_rlm.limiting.quota import SETTING, Quota, UnpricedError
+from dspy_rlm.limiting.row_quota import RowQuota
 from dspy_rlm.lms.faults import is_passing, is_permanent
 from dspy_rlm.reports.report import RunReport, added
 from sandbox_runtime import SandboxDiedError, SandboxStartError

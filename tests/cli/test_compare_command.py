@@ -11,7 +11,8 @@ from command_line import Run
 
 from dspy_rlm.cli.comparing.bill import bill_text, expected
 from dspy_rlm.cli.comparing.published import COLUMNS, PAPER, SUITES
-from dspy_rlm.comparing.rows import read_rows
+from dspy_rlm.cli.exit_codes import BUDGET
+from dspy_rlm.comparing.rows import Row, RowFile, read_rows
 from dspy_rlm.testing import PolicyServer, fields
 
 PROGRAM = """\
@@ -134,6 +135,18 @@ class TestBench:
             assert f'<a href="{part.task}.html">' in page
             assert len(read_rows(folder / "bench-paper-mini" / f"{part.task}.rows.jsonl")) == 1
         assert set(json.loads(again.stdout)["tasks"]) == {one.task for one in SUITES["paper-mini"]}
+
+    def test_a_row_of_unknown_cost_makes_the_limit_void(self, folder, run_here: Run, flags):
+        """It is not free, so a limit over all tasks could not be kept. Nothing is sent."""
+        task = SUITES["paper-mini"][-1].task
+        rows = RowFile(folder / "bench-paper-mini" / f"{task}.rows.jsonl")
+        rows.add([Row("item", 0, "direct", "setup", 10, cost=None)])
+        rows.close()
+
+        done = run_here("bench", *SMALL, *flags, "--max-cost", "5")
+
+        assert done.returncode == BUDGET
+        assert f"The cost of a row in bench-paper-mini/{task}.rows.jsonl is unknown" in done.stderr
 
     def test_a_dry_run_prints_the_bill_of_all_tasks(self, folder, run_here: Run, flags):
         """Nothing is sent or written."""
