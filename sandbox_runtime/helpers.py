@@ -20,7 +20,7 @@ from sandbox_runtime.host_costs import (
     SECONDS_PER_MATCHED_BYTE,
     TABLE_CELLS_PER_ENTRY,
 )
-from sandbox_runtime.host_time import counted, uncounted
+from sandbox_runtime.host_time import counted, counted_for_cell, uncounted
 from sandbox_runtime.isolation.bounded_python import Ended, ProcessBounds, run_python
 from sandbox_runtime.open import ready_packages
 from sandbox_runtime.redaction.redact import (
@@ -119,6 +119,7 @@ __all__ = [
     "classes_in",
     "compression_of",
     "counted",
+    "counted_for_cell",
     "decoded",
     "decompressed",
     "decompressor",

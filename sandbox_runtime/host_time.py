@@ -9,7 +9,12 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # A clock that is running is read this often at most: reading it is a system call.
 READ_SECONDS = 0.02
@@ -58,6 +63,23 @@ def counted() -> AbstractContextManager[object]:
 def uncounted() -> AbstractContextManager[object]:
     """Does not count the time of this thread within a `with` block: it is that of the program's own function."""
     return _Clock(_host_time(), runs=False)
+
+
+def counted_for_cell(work: Callable[P, T]) -> Callable[P, T]:
+    """Returns the work, whose time counts for the cell that this thread works for, in whatever thread it runs.
+
+    It raises `TimeoutError` if the cell has taken all of its time. Without a cell it is the work itself.
+    """
+    host_time = _host_time()
+    if host_time is None:
+        return work
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with host_time.counting():
+            host_time.check()
+            return work(*args, **kwargs)
+
+    return run
 
 
 def host_seconds_left() -> float:

@@ -155,7 +155,8 @@ class HostTools:
                 # Arguments wait in encoded form: decoded, they may be many times as large.
                 parts = call.arguments
                 size = BYTES_PER_CALL + BYTES_PER_PART * len(parts) + sum(map(nbytes, parts))
-                future = self._start(call.tool, lambda of: self._work(call)(of), size)
+                work = _checked(host_time, lambda running: self._work(call)(running))
+                future = self._start(call.tool, work, size)
                 future.add_done_callback(lambda done: self._reply(reply, call, done, host_time))
                 return None
             work = self._work(call)
@@ -287,13 +288,14 @@ class HostTools:
         each item to a thread would take longer than such a call.
         """
         tool: Any = self._tools.get(name)
-        batch = Call(self._part_of())
+        batch, host_time = Call(self._part_of()), self._host_time
         numbers, lock = itertools.count(), threading.Lock()
         started: list[Future[Any]] = []
         over, left = threading.Event(), len(items)
 
         def run(at: int) -> Outcome:
             try:
+                host_time.check()
                 with Call(batch).current():
                     return True, self._call_of(name, tool, *items[at])(Running())
             except (Exception, CancelledError) as error:  # noqa: BLE001 - a tool may raise anything
@@ -355,7 +357,8 @@ class HostTools:
             if batch.over:
                 places.release()
                 break
-            work = _clocked(uncounted, self._call_of(name, tool, *item))
+            call = self._call_of(name, tool, *item)
+            work = _checked(self._host_time, _clocked(uncounted, call))
             self._start(name, work).add_done_callback(functools.partial(end, at))
         for _ in range(most):
             places.acquire()
@@ -441,6 +444,16 @@ def _clocked(clock: Callable[[], contextlib.AbstractContextManager[object]], wor
     def run(running: Running | None) -> Any:
         with clock():
             return work(running)
+
+    return run
+
+
+def _checked(host_time: HostTime, work: Work) -> Work:
+    """Returns the work as one that is refused once its cell has taken all of the host's time."""
+
+    def run(running: Running | None) -> Any:
+        host_time.check()
+        return work(running)
 
     return run
 

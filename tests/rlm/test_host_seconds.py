@@ -100,6 +100,49 @@ def test_what_the_users_functions_do_does_not_count(play):
     assert rlm(q="?").answer == "done done done"
 
 
+def test_refused_rows_of_a_batch_count(play):
+    """Rows with a large shared input that the budget refuses are prepared in threads of their own, and cost nothing else."""
+    rlm, server = play(
+        "q -> answer",
+        "big = 'word ' * 200_000\n"
+        + UNTIL_REFUSED.format(
+            call="predict_batched('a, b -> c', [{'a': f'{i} {n}'} for n in range(8)], b=big)"
+        ),
+        limits=Limits(host_seconds=MOST),
+        max_tokens=100_000,
+        max_iterations=1,
+    )
+
+    assert "Limits.host_seconds" in rlm(q="?").answer
+    assert not server.requests_to("sub")
+
+
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("limits", [{}, {"call_seconds": 60}], ids=["plain", "timed"])
+@pytest.mark.parametrize(
+    "call", ["predict.batched(items)", "[await c for c in calls()]"], ids=["batched", "awaited"]
+)
+def test_items_of_one_batch_are_bounded(play, limits, call):
+    """One call with many items is checked before each of them."""
+    code = f"""
+items = ['a: ' + 'list[' * 40 + 'int' + ']' * 40 + f' -> b{{i}}: no{{i}}' for i in range(1500)]
+def calls():
+    started = [asyncio.ensure_future(predict.aio(item)) for item in items]
+    return [settled(one) for one in started]
+async def settled(one):
+    try:
+        return await one
+    except Exception as error:
+        return error
+import asyncio
+results = {call}
+SUBMIT(str(sum(isinstance(one, TimeoutError) for one in results)))
+"""
+    rlm, _ = play("q -> answer", code, limits=Limits(host_seconds=MOST, **limits), max_iterations=1)
+
+    assert int(rlm(q="?").answer) > 0
+
+
 class ComputingLM(dspy.utils.DummyLM):
     """An LM that computes in the thread that calls it, as one in this process does."""
 
