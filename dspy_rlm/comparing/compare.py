@@ -16,7 +16,7 @@ from dspy_rlm.comparing.advice import MARGIN
 from dspy_rlm.comparing.items import Metric, source_of
 from dspy_rlm.comparing.measuring import measure
 from dspy_rlm.comparing.result import ComparisonResult
-from dspy_rlm.comparing.rows import Row, RowFile, read_rows
+from dspy_rlm.comparing.rows import Row, RowFile, last_rows, read_all_rows
 from dspy_rlm.comparing.running import Job, Purse, run_jobs
 from dspy_rlm.comparing.systems import models_of, setup_of, systems_of
 from dspy_rlm.errors import InputError
@@ -78,8 +78,8 @@ def compare(
         file: Where rows are kept. The same call goes on with the rows that are missing, and with those in which a server
             failed; a row counts for the settings that it was measured with.
         threads: Rows at once.
-        max_cost: US dollars of all rows, those of earlier calls with the same file too. No row begins that is likely to
-            exceed it.
+        max_cost: US dollars of all rows, those of earlier calls with the same file too, also where an item was measured again.
+            No row begins that is likely to exceed it, and none after one of unknown cost.
         max_seconds: Wall time after which no row begins. Those in flight are waited for.
         prices: US dollars per million tokens of prompts and of replies, by model, where DSPy knows none.
         length: A function of the inputs that returns their tokens; by default characters are counted, four a token.
@@ -110,8 +110,7 @@ def compare(
     with _opened(file) as (earlier, record):
         for row in earlier:
             purse.book(row)
-            if not row.is_of_server:
-                rows[row.key] = row
+        rows.update((row.key, row) for row in last_rows(earlier) if not row.is_of_server)
         missing = [job for job in jobs if _key(job) not in rows]
 
         def keep(row: Row) -> None:
@@ -147,7 +146,7 @@ def _key(job: Job) -> tuple[str, str, str]:
 
 @contextlib.contextmanager
 def _opened(file: AnyPath | None) -> Iterator[tuple[list[Row], Callable[[Iterable[Row]], None]]]:
-    """Yields the rows of a file and the function that adds some. No other process can use the file meanwhile."""
+    """Yields all rows of a file and the function that adds some. No other process can use the file meanwhile."""
     if file is None:
         yield [], lambda _: None
         return
@@ -161,7 +160,7 @@ def _opened(file: AnyPath | None) -> Iterator[tuple[list[Row], Callable[[Iterabl
             f"Another process is writing {path}. Wait for it, or name another file."
         ) from error
     try:
-        earlier = read_rows(path)
+        earlier = read_all_rows(path)
         rows = RowFile(path)
         try:
             yield earlier, rows.add

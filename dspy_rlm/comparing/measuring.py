@@ -42,6 +42,8 @@ class Totals:
     input_tokens: int | None = 0
     output_tokens: int | None = 0
     cost: float | None = 0.0
+    uncounted: set[str] = dataclasses.field(default_factory=set)
+    """Models with an answer whose tokens the server has not counted."""
 
 
 class _Entries(list[Any]):
@@ -54,14 +56,19 @@ class _Entries(list[Any]):
         self.totals = Totals()
 
     def append(self, entry: Any) -> None:
-        """Adds an entry up. Entries without usage are answers from a cache."""
+        """Adds an entry up. One whose server has counted no tokens has an unknown cost, unless a cost is stated."""
         usage = entry.get("usage") or {}
+        tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        model, cost = str(entry.get("model")), entry.get("cost")
         with self._lock:
-            if not usage:
+            if _is_cached(entry):
                 self.totals.cached += 1
                 return
-            tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            cost = _priced(self._prices, str(entry.get("model")), tokens, entry.get("cost"))
+            if not tokens[0] and not _is_discounted(usage):
+                # LiteLLM states zeros, and a cost of zero, for a reply without usage.
+                tokens, cost = (None, None), cost or None
+                self.totals.uncounted.add(model)
+            cost = _priced(self._prices, model, tokens, cost)
             self.totals.calls += 1
             self.totals.input_tokens = added(self.totals.input_tokens, tokens[0])
             self.totals.output_tokens = added(self.totals.output_tokens, tokens[1])
@@ -161,14 +168,40 @@ def _spent(entries: Totals, report: RunReport | None, prices: Budget) -> Totals:
         return entries
     total = Totals()
     for usage in report.usage:
-        tokens = usage.input_tokens, usage.output_tokens
-        cost = _priced(prices, usage.model, tokens, usage.cost)
+        tokens, cost = (usage.input_tokens, usage.output_tokens), usage.cost
+        if usage.model in entries.uncounted:
+            tokens, cost = (None, None), cost or None
+        cost = _priced(prices, usage.model, tokens, cost)
         total.calls += usage.calls
         total.cached += usage.cached
         total.input_tokens = added(total.input_tokens, tokens[0])
         total.output_tokens = added(total.output_tokens, tokens[1])
         total.cost = added(total.cost, cost)
     return total
+
+
+def _is_cached(entry: Mapping[str, Any]) -> bool:
+    """Returns whether DSPy says that its cache has answered.
+
+    It marks the entry or the response, or leaves out the usage that the reply states.
+    """
+    if entry.get("usage"):
+        return False
+    response = entry.get("response")
+    if entry.get("cache_hit") or getattr(response, "cache_hit", False):
+        return True
+    replies = response if isinstance(response, (list, tuple)) else (response,)
+    usages = [getattr(reply, "usage", None) for reply in replies]
+    return any(
+        getattr(usage, name, None) is not None
+        for usage in usages
+        for name in ("input_tokens", "output_tokens", "total_tokens")
+    )
+
+
+def _is_discounted(usage: Mapping[str, Any]) -> bool:
+    details = usage.get("prompt_tokens_details")
+    return isinstance(details, Mapping) and bool(details.get("cached_tokens"))
 
 
 def _priced(
@@ -178,6 +211,8 @@ def _priced(
     own, (sent, received) = prices.price(model), tokens
     if own is None:
         return cost
+    if own.is_free:
+        return 0.0
     return None if sent is None or received is None else own.of(sent, received)
 
 

@@ -72,7 +72,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The item, the system and its settings: one row at most counts for each."""
+        """The item, the system and its settings: one row at most is a result for each. The money of all rows counts."""
         return self.item, self.system, self.setup
 
     @property
@@ -106,7 +106,21 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(Row))
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Returns the rows of a file, the last one of each key; none if there is no such file.
+    """Returns the rows of a file that count as results: the last one of each key; none if there is no such file.
+
+    Raises:
+        InputError: The file is something else.
+    """
+    return last_rows(read_all_rows(path))
+
+
+def last_rows(rows: Iterable[Row]) -> list[Row]:
+    """Returns the last row of each key."""
+    return list({row.key: row for row in rows}.values())
+
+
+def read_all_rows(path: Path) -> list[Row]:
+    """Returns all rows of a file, also those that were measured again: each has cost money. Without a file there are none.
 
     Raises:
         InputError: The file is something else.
@@ -116,15 +130,14 @@ def read_rows(path: Path) -> list[Row]:
     lines = path.read_bytes().split(b"\n")
     if lines[0].strip() and not _is_header(lines[0]):
         raise InputError(f"{path} is not the file of a comparison. Name another one.")
-    rows: dict[tuple[str, str, str], Row] = {}
+    rows: list[Row] = []
     for line in lines[1:]:
         try:
             values = json.loads(line)
-            row = Row(**{name: value for name, value in values.items() if name in _FIELDS})
+            rows.append(Row(**{name: value for name, value in values.items() if name in _FIELDS}))
         except (ValueError, TypeError, AttributeError):
             continue  # unfinished, or empty
-        rows[row.key] = row
-    return list(rows.values())
+    return rows
 
 
 def _is_header(line: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,25 @@ class TestBench:
 
         assert done.returncode == BUDGET
         assert f"The cost of a row in bench-paper-mini/{task}.rows.jsonl is unknown" in done.stderr
+
+    @pytest.mark.parametrize("cost", [None, 2.5], ids=["unknown", "known"])
+    def test_the_money_of_a_row_that_was_measured_again_counts(
+        self, folder, run_here: Run, flags, cost
+    ):
+        """The row that replaces it is free, and what was paid before stays paid."""
+        tasks = [part.task for part in SUITES["paper-mini"]]
+        for task in tasks:
+            rows = RowFile(folder / "bench-paper-mini" / f"{task}.rows.jsonl")
+            down = Row("item", 0, "direct", "setup", 10, cost=cost, failure="LMServerError")
+            rows.add([down, dataclasses.replace(down, cost=0.0, failure="")])
+            rows.close()
+
+        done = run_here("bench", *SMALL, *flags, "--max-cost", "5")
+
+        assert done.returncode == BUDGET, done.stderr
+        assert ("is unknown, so --max-cost cannot be kept" in done.stderr) == (cost is None)
+        for task in tasks:
+            assert len(read_rows(folder / "bench-paper-mini" / f"{task}.rows.jsonl")) == 1
 
     def test_a_dry_run_prints_the_bill_of_all_tasks(self, folder, run_here: Run, flags):
         """Nothing is sent or written."""

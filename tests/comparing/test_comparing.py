@@ -7,20 +7,23 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
+from dspy import lm15
 
 import dspy_rlm
 from dspy_rlm import Directory, TextFile, compare
+from dspy_rlm.budget.budget import Budget
 from dspy_rlm.comparing.items import as_texts
-from dspy_rlm.comparing.measuring import score_of
+from dspy_rlm.comparing.measuring import _Entries, score_of
 from dspy_rlm.comparing.result import ComparisonResult
-from dspy_rlm.comparing.rows import read_rows
+from dspy_rlm.comparing.rows import read_all_rows, read_rows
 from dspy_rlm.comparing.systems import setup_of, systems_of
 from dspy_rlm.errors import InputError
-from dspy_rlm.testing import Action, Fault, PolicyServer, fields, scripted
+from dspy_rlm.testing import Action, Counted, Fault, PolicyServer, fields, scripted
 
 PRICES = {"openai/reader": (1.0, 2.0), "openai/root": (1.0, 2.0)}
 
@@ -67,6 +70,23 @@ def breaks(text: str) -> dspy.Prediction:
     if text.endswith(("1", "3")):
         raise RuntimeError("no luck")
     return dspy.Prediction(answer=text.split()[-1])
+
+
+def replies_with(usage: dict[str, int] | None, answer: str = "w0") -> Fault:
+    """A server that states this usage, or none, with each reply."""
+    text = f"[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]"
+    choice = {
+        "index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}
+    }  # fmt: skip
+    body = {
+        "id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]
+    }  # fmt: skip
+    return Fault(
+        status=200, body=json.dumps(body | ({"usage": usage} if usage else {})), times=None
+    )
+
+
+NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 class TestRows:
@@ -157,6 +177,60 @@ class TestRows:
         assert (first.rows[0].calls, again.rows[0].calls) == (1, 0)
         assert (again.rows[0].cached, again.rows[0].cost) == (1, 0.0)
         assert "1 of 1 LM calls were answered by a cache" in str(again)
+
+    @pytest.mark.parametrize("usage", [None, NO_TOKENS], ids=["none", "zeros"])
+    def test_an_answer_without_usage_has_an_unknown_cost(self, server, reader, usage):
+        """It is no answer of a cache: a server that counts no tokens may charge for them. A free price stays free."""
+        server.fail("reader", replies_with(usage))
+
+        def measured(**options: Any) -> Any:
+            return compare(items(1), ["direct"], exact, signature="text -> answer", **options).rows[
+                0
+            ]
+
+        row, free = measured(prices=PRICES), measured(prices={"openai/reader": (0.0, 0.0)})
+
+        assert (row.score, row.calls, row.cached) == (1.0, 1, 0)
+        assert (row.cost, row.input_tokens, row.output_tokens) == (None, None, None)
+        assert (free.calls, free.cached, free.cost) == (1, 0, 0.0)
+
+    def test_an_rlm_whose_server_counts_no_tokens_has_an_unknown_cost(self):
+        """Its report has no tokens of such calls, and a price of one's own makes nothing of them."""
+        code = "```python\nSUBMIT(answer=text.split()[-1])\n```"
+        text = f"[[ ## reasoning ## ]]\nx\n\n[[ ## code ## ]]\n{code}\n\n[[ ## completed ## ]]"
+        with PolicyServer({"root": lambda _: Counted(text, 0, 0)}) as server:
+            rlm = dspy_rlm.RLM("text -> answer")
+            rlm.set_lm(server.lm("root"))
+            (row,) = compare(items(1), {"rlm": rlm}, exact, prices=PRICES).rows
+
+        assert (row.score, row.calls, row.cached) == (1.0, 1, 0)
+        assert (row.cost, row.tokens) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("entry", "is_cached"),
+        [
+            ({"response": SimpleNamespace(usage={}, cache_hit=True)}, True),
+            ({"response": {"answers": {}}, "cache_hit": True}, True),
+            (
+                {"response": SimpleNamespace(usage=lm15.Usage(input_tokens=3, output_tokens=1))},
+                True,
+            ),
+            ({"response": (SimpleNamespace(usage=lm15.Usage(input_tokens=3)),) * 2}, True),
+            ({"response": SimpleNamespace(usage=lm15.Usage())}, False),
+            ({"response": {"answers": {}}, "cache_hit": False}, False),
+            ({"response": ()}, False),
+            ({"response": None}, False),
+        ],
+        ids=["marked", "entry", "native", "several", "nothing", "sent", "empty", "none"],
+    )
+    def test_a_cache_has_answered_only_if_dspy_says_so(self, entry, is_cached):
+        """DSPy marks the response or the entry, or leaves out the usage that its reply states."""
+        entries = _Entries(Budget(prices=PRICES))
+
+        entries.append({"model": "openai/reader", "usage": {}, "cost": 0.5, **entry})
+
+        assert (entries.totals.cached, entries.totals.calls) == (is_cached, not is_cached)
+        assert entries.totals.cost == (0.0 if is_cached else None)
 
     def test_a_file_of_a_folder_is_not_read_through_a_link(self, tmp_path):
         """A system without a sandbox does not get what is put in a file's place after it was listed."""
@@ -311,6 +385,44 @@ class TestBudget:
         again = compare(items(6), ["direct"], exact, max_cost=limit, **options)
 
         assert (len(again.rows), again.stopped_by) == (2, "max_cost")
+
+    def test_rows_that_are_measured_again_have_cost_money(self, tmp_path, server, reader):
+        """Each line of the file counts for the limit; the last one of an item is its result."""
+
+        class Two(dspy.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.paid, self.down = (
+                    dspy.Predict("text -> answer"),
+                    dspy.Predict("text -> answer"),
+                )
+                self.down.set_lm(server.lm("root"))
+
+            def forward(self, text: str) -> dspy.Prediction:
+                self.paid(text=text)
+                return self.down(text=text)
+
+        server.fail("root", Fault(status=500, times=None))
+        file = tmp_path / "rows.jsonl"
+        options: dict[str, Any] = {"prices": PRICES, "file": file, "threads": 1}
+        first = compare(items(1), {"two": Two()}, exact, **options)
+        limit = first.cost * 2.5
+
+        for _ in range(4):
+            last = compare(items(1), {"two": Two()}, exact, max_cost=limit, **options)
+
+        assert (len(last.rows), last.stopped_by) == (0, "max_cost")
+        assert [row.cost for row in read_all_rows(file)] == [first.cost] * 2
+        assert len(read_rows(file)) == 1
+
+    def test_an_answer_without_usage_stops_a_comparison_with_a_limit(self, server, reader):
+        """Its cost is not known to be nothing."""
+        server.fail("reader", replies_with(None))
+        options: dict[str, Any] = {"prices": PRICES, "max_cost": 1.0, "threads": 1}
+
+        result = compare(items(5), ["direct"], exact, signature="text -> answer", **options)
+
+        assert (len(result.rows), result.stopped_by) == (1, "price unknown")
 
     def test_an_unknown_price_stops_a_comparison_with_a_limit(self, reader):
         """A limit in dollars that cannot be kept is not ignored."""

@@ -27,7 +27,7 @@ from dspy_rlm.cli.notes import Notes
 from dspy_rlm.comparing.compare import compare
 from dspy_rlm.comparing.items import length_of
 from dspy_rlm.comparing.result import ComparisonResult
-from dspy_rlm.comparing.rows import read_rows
+from dspy_rlm.comparing.rows import read_all_rows
 from dspy_rlm.terminal.escaping import log_plainly, show_exactly
 
 FORMAT, VERSION = "dspy-rlm/bench", 1
@@ -118,12 +118,12 @@ def _rows(folder: Path, name: str) -> Path:
 
 
 def _spent(folder: Path, name: str) -> float:
-    """Returns what the rows of a task have cost.
+    """Returns what all rows of a task have cost, also those that were measured again.
 
     Raises:
         CommandError: The cost of a row is unknown.
     """
-    costs = [row.cost for row in read_rows(_rows(folder, name))]
+    costs = [row.cost for row in read_all_rows(_rows(folder, name))]
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(costs):
         raise CommandError(
