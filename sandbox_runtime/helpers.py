@@ -68,7 +68,7 @@ from sandbox_runtime.values.annotations import (
 from sandbox_runtime.values.bounds.conversion_cost import EffortError, check_text_effort
 from sandbox_runtime.values.bounds.converted_keys import check_made_keys, check_making, check_tree
 from sandbox_runtime.values.bounds.exponents import check_exponents
-from sandbox_runtime.values.bounds.flags import check_flag, check_flags
+from sandbox_runtime.values.bounds.flags import FlagError, bounded_flags, unbounded_flags
 from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "Deadline",
     "EffortError",
     "Ended",
+    "FlagError",
     "LeftOut",
     "Loan",
     "ProcessBounds",
@@ -106,11 +107,10 @@ __all__ = [
     "as_error",
     "blocks_its_cell",
     "bounded",
+    "bounded_flags",
     "call_after",
     "call_line",
     "check_exponents",
-    "check_flag",
-    "check_flags",
     "check_keys",
     "check_made_keys",
     "check_making",
@@ -150,6 +150,7 @@ __all__ = [
     "start_thread",
     "text_and_note",
     "text_of",
+    "unbounded_flags",
     "uncounted",
     "url_without_secrets",
     "with_gap",

@@ -25,7 +25,13 @@ from dspy_rlm.signatures.signature_errors import (
 from dspy_rlm.values.conversion import TypeRules
 from dspy_rlm.values.previews import DEFAULT_RULES, MAX_PROBLEMS, NAME_CHARS, problem_of
 from sandbox_runtime import LazyText
-from sandbox_runtime.helpers import abridged, annotation_text, check_making, in_one_line
+from sandbox_runtime.helpers import (
+    abridged,
+    annotation_text,
+    bounded_flags,
+    check_making,
+    in_one_line,
+)
 
 # The fields that every prediction of ours has besides the outputs.
 RESULT_NAMES = frozenset({"trajectory", "final_reasoning", "run"})
@@ -195,7 +201,8 @@ def _validated(field: FieldInfo, value: Any) -> Any:
         adapter = pydantic.TypeAdapter(annotation, config=config)
     except pydantic.errors.PydanticUserError:  # a type with a configuration of its own
         adapter = pydantic.TypeAdapter(annotation)
-    return adapter.validate_python(value)
+    with bounded_flags(annotation):
+        return adapter.validate_python(value)
 
 
 def _conversation(value: Any, inputs: Collection[str]) -> Any:

@@ -26,7 +26,14 @@ from dspy_rlm.tools.wrapping import AWAITS, by_name, is_async
 from dspy_rlm.values.conversion import TypeRules, convert, to_plain
 from dspy_rlm.values.previews import DEFAULT_RULES, problems_of, staying
 from sandbox_runtime import LazyText
-from sandbox_runtime.helpers import as_error, check_making, uncounted
+from sandbox_runtime.helpers import (
+    FlagError,
+    as_error,
+    bounded_flags,
+    check_making,
+    unbounded_flags,
+    uncounted,
+)
 
 
 def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunction:
@@ -73,12 +80,12 @@ def host_function(tool: dspy.Tool, rules: TypeRules = DEFAULT_RULES) -> HostFunc
         sent = {_DSPYS_NAMES.get(name, name): value for name, value in named.items()}
         if awaits:
             return awaited(checked.acall(**sent), named)
-        with explained(named):
+        with explained(named), bounded_flags(*types.values()):
             result = checked(**sent)
         return result.awaitable if isinstance(result, _Pending) else result
 
     async def awaited(coroutine: Awaitable[Any], named: Mapping[str, Any]) -> Any:
-        with explained(named):
+        with explained(named), bounded_flags(*types.values()):
             return await coroutine
 
     @contextlib.contextmanager
@@ -186,10 +193,11 @@ def _runner(
         raise error
 
     async def arun(**named: Any) -> Any:
-        return await finish(start(named))
+        with unbounded_flags():
+            return await finish(start(named))
 
     def run(**named: Any) -> Any:
-        with uncounted():  # the time of the user's function is not the cell's
+        with uncounted(), unbounded_flags():  # the time of the user's function is not the cell's
             return complete(start(named))
 
     def complete(result: Any) -> Any:
@@ -306,8 +314,9 @@ def _problem_with_call(
     types: Mapping[str, Any], named: Mapping[str, Any], error: ValueError, rules: TypeRules
 ) -> str:
     """Returns what DSPy found wrong with the arguments; empty for an error of the tool itself."""
-    if isinstance(error, pydantic.ValidationError):
-        if error.title != "Wrapper":  # the name of the model that DSPy validates with
+    if isinstance(error, (pydantic.ValidationError, FlagError)):
+        # "Wrapper" is the name of the model that DSPy validates with.
+        if isinstance(error, pydantic.ValidationError) and error.title != "Wrapper":
             return ""
         for name, value in named.items():
             try:

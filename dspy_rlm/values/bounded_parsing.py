@@ -29,7 +29,8 @@ from dspy_rlm.values.bool_checks import check_no_bool_as_number
 from dspy_rlm.values.python_text import check_literal, check_marks
 from sandbox_runtime.helpers import (
     EffortError,
-    check_flags,
+    FlagError,
+    bounded_flags,
     check_made_keys,
     check_text_effort,
     check_tree,
@@ -90,7 +91,8 @@ def parsed(value: Any, annotation: Any) -> Any:
     tree = check_repairable(value) if isinstance(value, str) else value
     check_tree(annotation, tree)
     try:
-        result = parse_value(value, annotation)
+        with bounded_flags(annotation):
+            result = parse_value(value, annotation)
     except _FAILURES as error:
         raise HardTextError(_reason(value, error)) from error
     is_bool = isinstance(value, str) and value.strip() in ("True", "False")
@@ -203,11 +205,14 @@ def careful(adapter: dspy.Adapter) -> dspy.Adapter:
             ]
             for name, field in signature.output_fields.items():
                 _check_trees(name, field.annotation, trees)
-            return cast("dict[str, Any]", parse(signature, completion))
+            annotations = [field.annotation for field in signature.output_fields.values()]
+            with bounded_flags(*annotations):
+                return cast("dict[str, Any]", parse(signature, completion))
         except AdapterParseError:
             raise
         except (ValueError, TypeError, *_FAILURES) as error:
-            reason = str(error) if isinstance(error, HardTextError) else _reason(completion, error)
+            is_told = isinstance(error, (HardTextError, FlagError))
+            reason = str(error) if is_told else _reason(completion, error)
             raise AdapterParseError(
                 adapter_name=type(adapter).__name__,
                 signature=signature,
@@ -233,10 +238,6 @@ def _check_trees(name: str, annotation: Any, trees: list[Any]) -> None:
     """Refuses the values of a reply if building those of a field would cost too much."""
     try:
         check_made_keys(annotation, trees)
-        for tree in trees:  # of the field alone, or of all fields
-            check_flags(annotation, tree)
-            if isinstance(tree, dict):
-                check_flags(annotation, tree.get(name))
     except ValueError as error:
         raise HardTextError(f"{name}: {error}") from error
 

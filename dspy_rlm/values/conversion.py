@@ -19,8 +19,8 @@ from sandbox_runtime import CodeType, HandleType, Rows, Rule, ValueType
 from sandbox_runtime.helpers import (
     MAX_TABLE_CELLS,
     TABLE_CELLS_PER_ENTRY,
+    bounded_flags,
     check_exponents,
-    check_flag,
     check_making,
     check_text_effort,
 )
@@ -123,7 +123,8 @@ def convert(value: Any, annotation: Any, rules: TypeRules, parse: Callable[[Any,
         else:
             check_making(annotation, value)
         try:
-            result = parse(value, converted)
+            with bounded_flags(annotation):
+                result = parse(value, converted)
             check_exponents(annotation, result)
             return result
         except (ArithmeticError, RecursionError, MemoryError) as error:
@@ -163,14 +164,11 @@ def to_plain(value: Any) -> Any:
 
 
 def _with_converters(annotation: Any, rules: TypeRules) -> Any:
-    """Adds converters to the annotation for the types that have a rule, for tables and arrays, and checks of flags."""
+    """Adds converters to the annotation for the types that have a rule and for tables and arrays."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     cls = annotation if isinstance(annotation, type) and origin is None else origin
     if isinstance(cls, type) and (make := _maker(cls, rules)):
         return Annotated[Any, pydantic.PlainValidator(functools.partial(_instance, cls, make))]
-    if isinstance(annotation, type) and origin is None and issubclass(annotation, enum.Flag):
-        check = functools.partial(check_flag, annotation)
-        return Annotated[annotation, pydantic.BeforeValidator(check)]
     if origin is None or origin is Annotated or not arguments:
         return annotation
     converted = tuple(_with_converters(argument, rules) for argument in arguments)

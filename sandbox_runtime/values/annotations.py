@@ -120,6 +120,8 @@ def _parts_of(annotation: Any) -> Iterator[Any]:
         yield from get_args(annotation)
     elif inner := get_args(annotation):
         yield from (part for part in inner if not isinstance(part, list))
+        if isinstance(origin := get_origin(annotation), type):  # a generic class
+            yield from field_types(origin).values()
     elif isinstance(annotation, type):
         yield from field_types(annotation).values()
 

@@ -16,12 +16,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from sandbox_runtime.guest.values import records
 from sandbox_runtime.values.annotations import annotation_text, is_standard, is_typed_dict
 from sandbox_runtime.values.bounds.converted_keys import check_making
-from sandbox_runtime.values.bounds.flags import flag_validator
+from sandbox_runtime.values.bounds.flags import bounded_flags
 
 Kind: TypeAlias = Literal["record", "named", "enum", "typed"]
 Reduced: TypeAlias = "tuple[Callable[..., Any], tuple[Any, ...]]"
@@ -101,7 +101,8 @@ class Classes:
         validate = self._validators[cls]
         try:
             check_making(cls, content)
-            return content if validate is None else validate(content)
+            with bounded_flags(cls):
+                return content if validate is None else validate(content)
         except Exception:  # noqa: BLE001 - a class's own validation may raise anything
             return content
 
@@ -252,7 +253,7 @@ def _validator(cls: Any) -> Callable[[Any], Any] | None:
 
     kind = kind_of(cls)
     if kind == "enum":
-        return flag_validator(cls) if issubclass(cls, enum.Flag) else cls
+        return cast("Callable[[Any], Any]", cls)
     if kind == "record" and _is_model(cls):
         return _model_validator(cls)
     if kind == "record" and not dataclasses.is_dataclass(cls):

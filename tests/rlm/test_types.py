@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import collections
 import dataclasses
 import datetime
 import enum
-from typing import Any, Literal, NamedTuple
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import dspy
 import numpy as np
@@ -18,11 +22,13 @@ import pytest
 from dspy import AdapterParseError
 from dspy.primitives.local_interpreter import LocalInterpreter
 from submitting import parse_outputs
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from dspy_rlm import InputError
 from dspy_rlm.prompts.variables import describe
+from dspy_rlm.signatures.inputs import check_inputs
 from dspy_rlm.signatures.outputs import ReplyError, typed_outputs
+from dspy_rlm.tools.user_tools import host_function
 from dspy_rlm.values.bounded_parsing import careful
 from dspy_rlm.values.conversion import to_plain, type_rules
 from sandbox_runtime import HandleType, ValueType
@@ -30,6 +36,7 @@ from sandbox_runtime.host_costs import MAX_FLAG_COMBINATIONS
 from tests.measuring import Cost
 
 PIXEL = base64.b64encode(b"\x89PNG" * 30).decode()
+T = TypeVar("T")
 FIELD = dspy.Signature("v -> a").input_fields["v"]
 
 
@@ -515,6 +522,85 @@ class TestLargeTables:
         assert type(values["answer"]) is table
 
 
+def model_of(*fields: Any, **named: Any) -> Any:
+    """Returns a Pydantic model with a field `a` of a type, or with fields by name."""
+    parts = dict.fromkeys(["a"][: len(fields)], (*fields, ...)) | named
+    return pydantic.create_model("Model", **parts)
+
+
+def rows_of(numbers: list[int]) -> list[dict[str, int]]:
+    return [{"a": n} for n in numbers]
+
+
+def generic_data(flags: Any) -> Any:
+    @dataclasses.dataclass
+    class Box(Generic[T]):
+        a: T
+
+    return list[Box[flags]]
+
+
+def field_beside_parameter(flags: Any) -> Any:
+    box: Any = dataclasses.make_dataclass("Box", [("b", T), ("a", flags)], bases=(Generic[T],))
+    return list[box[int]]
+
+
+def tool_of(function: Any, rows: Any) -> Any:
+    """Returns the host function of a tool with an argument `rows` of a type."""
+    function.__annotations__ = {"rows": rows}
+    return host_function(dspy.Tool(function))
+
+
+def pydantic_data(flags: Any) -> Any:
+    fields = [("a", flags, pydantic.Field(alias="b"))]
+    return list[pydantic.dataclasses.dataclass(dataclasses.make_dataclass("Data", fields))]
+
+
+def open_model(flags: Any) -> Any:
+    names = {
+        "__annotations__": {"__pydantic_extra__": dict[str, flags]},
+        "model_config": {"extra": "allow"},
+        "__module__": __name__,
+    }
+    return type("Open", (pydantic.BaseModel,), names)
+
+
+def alias_of_list(flags: Any) -> Any:
+    alias = TypeAliasType("alias", list[T], type_params=(T,))  # type: ignore[misc,valid-type]
+    return alias[flags]
+
+
+# Types with flags inside, each with a function that makes the plain data of one from numbers.
+ROUTES: dict[str, Any] = {
+    "list": lambda f: (list[f], list),
+    "models": lambda f: (list[model_of(f)], rows_of),
+    "list in a model": lambda f: (model_of(list[f]), lambda ns: {"a": ns}),
+    "root": lambda f: (pydantic.RootModel[list[f]], list),
+    "roots": lambda f: (list[pydantic.RootModel[f]], list),
+    "generic dataclass": lambda f: (generic_data(f), rows_of),
+    "field beside a parameter": lambda f: (
+        field_beside_parameter(f),
+        lambda ns: [{"a": n, "b": 1} for n in ns],
+    ),
+    "generic alias": lambda f: (alias_of_list(f), list),
+    "new type": lambda f: (list[NewType("new", f)], list),  # type: ignore[valid-newtype]
+    "literal": lambda f: (list[model_of(Literal["none"] | f)], rows_of),
+    "enum of texts": lambda f: (list[model_of(Mood | f)], rows_of),
+    "JSON": lambda f: (model_of(pydantic.Json[list[f]]), lambda ns: {"a": str(ns)}),
+    "alias of a dataclass": lambda f: (pydantic_data(f), lambda ns: [{"b": n} for n in ns]),
+    "alias of a typed dict": lambda f: (
+        list[TypedDict("Dict", {"a": Annotated[f, pydantic.Field(alias="b")]})],  # type: ignore[operator]
+        lambda ns: [{"b": n} for n in ns],
+    ),
+    "optional": lambda f: (list[model_of(f | None)], rows_of),
+    "tuple": lambda f: (model_of(tuple[f, ...]), lambda ns: {"a": ns}),
+    "deque": lambda f: (model_of(collections.deque[f]), lambda ns: {"a": ns}),
+    "keys": lambda f: (model_of(dict[f, str]), lambda ns: {"a": dict.fromkeys(ns, "")}),
+    "set": lambda f: (model_of(set[f]), lambda ns: {"a": ns}),
+    "extra fields": lambda f: (open_model(f), lambda ns: {str(n): n for n in ns}),
+}
+
+
 class TestFlags:
     """A class of flags keeps each combination that was ever made, so their number is bounded."""
 
@@ -563,16 +649,16 @@ class TestFlags:
         assert problems == []
         assert repr(access.R | access.W) in repr(good)
 
-    def test_flags_in_a_reply_are_checked(self):
+    @pytest.mark.parametrize("shape", ["models", "root", "literal", "JSON", "extra fields"])
+    def test_flags_in_a_reply_are_checked(self, shape):
         """A sub-LM is no more to be trusted than a cell."""
         access = enum.IntFlag("access", ["R", "W", "X"])
-        cls, _ = flag_holders(access)["model"]
-        task = signature({"q": str}, {"answer": list[cls], "count": int})
-        rows = ", ".join(f'{{"access": {n}}}' for n in range(10**6, 10**6 + 2_000))
+        task = signature({"q": str}, {"answer": ROUTES[shape](access)[0], "count": int})
+        rows = json.dumps(ROUTES[shape](access)[1](list(range(10**6, 10**6 + 2_000))))
 
         for adapter, reply in (
-            (dspy.JSONAdapter(), f'{{"answer": [{rows}], "count": 1}}'),
-            (dspy.ChatAdapter(), f"[[ ## answer ## ]]\n[{rows}]\n\n[[ ## count ## ]]\n1"),
+            (dspy.JSONAdapter(), f'{{"answer": {rows}, "count": 1}}'),
+            (dspy.ChatAdapter(), f"[[ ## answer ## ]]\n{rows}\n\n[[ ## count ## ]]\n1"),
         ):
             with pytest.raises(AdapterParseError, match="no flags of access"):
                 careful(adapter).parse(task, reply)
@@ -589,6 +675,119 @@ class TestFlags:
 
         assert problems == []
         assert (values["answer"][0].size, values["answer"][0].either) == (10**9, 10**9)
+
+    @pytest.mark.parametrize("shape", sorted(ROUTES))
+    def test_routes_of_the_conversion_are_bounded(self, shape):
+        """The class keeps no more than is bounded, whatever makes its combinations."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        wide = enum.Flag("wide", [f"F{n}" for n in range(30)])
+
+        for flags, numbers, most in (
+            (access, range(10**6, 10**6 + 5_000), 3),
+            (wide, range(1, 5_000), MAX_FLAG_COMBINATIONS + 30),
+        ):
+            cls, wrap = ROUTES[shape](flags)
+            fields = signature({"q": str}, {"answer": cls}).output_fields
+            refused, problems = typed_outputs(fields, {"answer": wrap(list(numbers))})
+
+            assert refused == {}
+            assert flags.__name__ in problems[0]
+            assert len(flags._value2member_map_) <= most
+
+        cls, wrap = ROUTES[shape](access)
+        fields = signature({"q": str}, {"answer": cls}).output_fields
+        honest, problems = typed_outputs(fields, {"answer": wrap([3, 5])})
+        assert problems == []
+        assert "R|W" in repr(honest)
+        assert access(3) is access.R | access.W
+
+    def test_lazy_parts_are_bounded(self):
+        """Pydantic converts the items of an iterable when they are read, after the conversion."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        cls = pydantic.create_model("Lazy", rows=(Iterable[access], ...))
+        fields = signature({"q": str}, {"answer": cls}).output_fields
+
+        hostile = typed_outputs(fields, {"answer": {"rows": [10**6, 10**6 + 1]}})[0]["answer"]
+        with pytest.raises(pydantic.ValidationError):
+            list(hostile.rows)
+
+        assert len(access._value2member_map_) == 3
+        honest = typed_outputs(fields, {"answer": {"rows": [3]}})[0]["answer"]
+        assert list(honest.rows) == [access.R | access.W]
+
+    @pytest.mark.parametrize("first", [True, False])
+    def test_refused_numbers_may_be_of_another_type(self, first):
+        """A union takes them as numbers, and an error elsewhere is told as it is."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        either = access | int if first else int | access
+        cls = pydantic.create_model("Row", either=(either, ...), name=(str, ...))
+        fields = signature({"q": str}, {"answer": list[cls]}).output_fields
+
+        good, _ = typed_outputs(fields, {"answer": [{"either": 10**9, "name": "x"}]})
+        _, problems = typed_outputs(fields, {"answer": [{"either": 10**9, "name": 5}]})
+
+        assert type(good["answer"][0].either) is int
+        assert "name" in problems[0]
+        assert "no flags" not in problems[0]
+        assert len(access._value2member_map_) == 3
+
+    def test_own_code_makes_what_it_likes(self):
+        """Only conversions are bounded: the user's code may use any bits, before, after and in a tool."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        early = access(2**20)
+        made = []
+
+        def take(rows: Any) -> int:
+            """Takes rows."""
+            made.append(access(2**30 + len(made)))
+            return len(rows)
+
+        async def take_later(rows: Any) -> int:
+            """Takes rows."""
+            return take(rows)
+
+        call, later = tool_of(take, list[access]), tool_of(take_later, list[access])
+
+        assert call(rows=[1, 2]) == 2
+        assert asyncio.run(later(rows=[1])) == 1
+        assert access(2**20) is early
+        assert access(2**21).value == 2**21
+        assert [flag.value for flag in made] == [2**30, 2**30 + 1]
+
+    @pytest.mark.parametrize("number", [20, 5_000])
+    def test_arguments_of_tools_are_bounded(self, number):
+        """Few plain arguments are converted by DSPy, and many by us."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        rows = model_of(pydantic.Json[list[access]])
+
+        def take(rows: Any) -> int:
+            """Takes rows."""
+            return len(rows.a)
+
+        async def take_later(rows: Any) -> int:
+            """Takes rows."""
+            return len(rows.a)
+
+        hostile = {"a": str(list(range(10**6, 10**6 + number)))}
+        call, later = tool_of(take, rows), tool_of(take_later, rows)
+        with pytest.raises(ValueError, match="Arg rows is invalid"):
+            call(rows=hostile)
+        with pytest.raises(ValueError, match="Arg rows is invalid"):
+            asyncio.run(later(rows=hostile))
+
+        assert len(access._value2member_map_) == 3
+        assert call(rows={"a": "[3, 5]"}) == 2
+
+    def test_flags_of_inputs_are_bounded(self):
+        """An input may be an answer of another run."""
+        access = enum.IntFlag("access", ["R", "W", "X"])
+        task = signature({"q": pydantic.RootModel[list[access]]}, {"answer": str})
+
+        with pytest.raises(InputError, match="no flags of access"):
+            check_inputs(task, {"q": list(range(10**6, 10**6 + 100))})
+
+        assert len(access._value2member_map_) == 3
+        assert check_inputs(task, {"q": [3]})["q"].root == [access.R | access.W]
 
 
 def flag_holders(access: Any) -> dict[str, tuple[Any, Any]]:

@@ -21,7 +21,7 @@ from sandbox_runtime.host_costs import FEW_KEYS
 from sandbox_runtime.values.annotations import cached_by_type, types_in
 from sandbox_runtime.values.bounds.conversion_cost import check_effort
 from sandbox_runtime.values.bounds.conversion_errors import check_errors
-from sandbox_runtime.values.bounds.flags import check_flags
+from sandbox_runtime.values.bounds.flags import bounded_flags
 from sandbox_runtime.values.bounds.key_collisions import check_keys
 
 _SETS = (set, frozenset, collections.abc.Set)
@@ -35,7 +35,7 @@ _NO_KEY: Any = object()
 
 
 def check_making(annotation: Any, value: Any) -> None:
-    """Raises `ValueError` if converting a value to the type costs too much: tries, errors, colliding keys, or flags that stay."""
+    """Raises `ValueError` if converting a value to the type costs too much: tries, errors or colliding keys."""
     check_effort(annotation, value)
     check_tree(annotation, value)
 
@@ -44,7 +44,6 @@ def check_tree(annotation: Any, value: Any) -> None:
     """Does the same, except for the tries: those of a text were estimated before it became a value."""
     check_errors(annotation, value)
     check_made_keys(annotation, value)
-    check_flags(annotation, value)
 
 
 def check_made_keys(annotation: Any, value: Any) -> None:
@@ -54,7 +53,8 @@ def check_made_keys(annotation: Any, value: Any) -> None:
         return
     has_json = _has_json(annotation)
     if has_json or isinstance(value, _CONTAINERS):
-        _check_below([value] if isinstance(value, _TEXTS) else value, kinds, has_json=has_json)
+        with bounded_flags(annotation):
+            _check_below([value] if isinstance(value, _TEXTS) else value, kinds, has_json=has_json)
 
 
 @cached_by_type
