@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -76,6 +77,7 @@ class JobQuota:
         max_cost: float | None = None,
         spent: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        first_id: int = 1,
     ) -> None:
         """Creates a quota.
 
@@ -84,6 +86,7 @@ class JobQuota:
             max_cost: US dollars of the whole job; None: no cap.
             spent: US dollars that the job has spent in earlier processes.
             clock: Returns seconds.
+            first_id: The number of the first lease.
 
         Raises:
             SignatureError: A rate or the cap is not positive.
@@ -105,12 +108,14 @@ class JobQuota:
         self._clock = clock
         self._changed = threading.Condition()  # guards everything below
         self._spent = spent
+        self._credit = math.inf
         self._has_unknown = False
         self._unpriced = ""  # the model of a call that had neither a cost nor a bound
         self._dearest: dict[str, float] = {}  # the cost of a call, by model
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(first_id)
         self._waiting: dict[str, deque[_Request]] = {}
         self._held: dict[int, Lease] = {}
+        self._dead: set[str] = set()  # holders that were forgotten
         self._wakes_at: float | None = None  # the time at which the next request may be sent
         self._granter: threading.Thread | None = None
 
@@ -130,6 +135,26 @@ class JobQuota:
         with self._changed:
             return self._reserved()
 
+    @property
+    def wanted(self) -> float:
+        """The upper bound in US dollars of the calls that a higher credit would let go at once."""
+        with self._changed:
+            if self.max_cost is None or self.is_closed:
+                return 0.0
+            now, used, wanted = self._clock(), self._spent + self._reserved(), 0.0
+            for model, queue in self._waiting.items():
+                pace = self._paces.get(model)
+                if pace is not None and pace.at() > now:
+                    continue
+                for request in queue:
+                    expected = self._expected(request.lease)
+                    if used + wanted + expected > self.max_cost + _ROUNDING:
+                        break
+                    wanted += expected
+                    if pace is not None or not request.lease.is_priced:
+                        break  # the next one waits for this one
+            return wanted
+
     def take(
         self,
         model: str,
@@ -140,13 +165,17 @@ class JobQuota:
         requests: int = 1,
         holder: str = "",
     ) -> Future[Lease]:
-        """See `Quota.take`. `holder` names the worker, for `forget`."""
+        """See `Quota.take`. `holder` names the worker, for `forget`: a forgotten one is refused."""
         lease = Lease(next(self._ids), model, requests, tokens, cost, holder)
         request = _Request(lease, first)
         with self._changed:
-            queue = self._waiting.setdefault(model, deque())
-            ahead = sum(1 for other in queue if other.first) if first else len(queue)
-            queue.insert(ahead, request)
+            is_dead = holder in self._dead
+            if not is_dead:
+                queue = self._waiting.setdefault(model, deque())
+                ahead = sum(1 for other in queue if other.first) if first else len(queue)
+                queue.insert(ahead, request)
+        if is_dead:
+            request.future.set_exception(_holder_died(holder))
         self._grant()
         return request.future
 
@@ -183,6 +212,12 @@ class JobQuota:
             self._spent += cost
         self._grant()
 
+    def allow(self, credit: float) -> None:
+        """Sets the US dollars that may be spent or reserved for now. What exceeds only them waits for more."""
+        with self._changed:
+            self._credit = credit
+        self._grant()
+
     def close(self) -> None:
         """Refuses all further calls, as if the money was used up. Idempotent."""
         with self._changed:
@@ -192,11 +227,25 @@ class JobQuota:
             self.on_refusal()
 
     def forget(self, holder: str) -> None:
-        """Settles the leases of a worker that died at their bounds: its requests may have been answered."""
+        """Settles the leases of a worker that died at their bounds: its requests may have been answered.
+
+        Its calls that wait are refused, and so are those that arrive later: nobody would settle them.
+        """
+        refused: list[_Request] = []
         with self._changed:
+            self._dead.add(holder)
             leases = [lease for lease in self._held.values() if lease.holder == holder]
+            for model, queue in self._waiting.items():
+                refused += [request for request in queue if request.lease.holder == holder]
+                self._waiting[model] = deque(
+                    request for request in queue if request.lease.holder != holder
+                )
+        for request in refused:
+            with contextlib.suppress(InvalidStateError):
+                request.future.set_exception(_holder_died(holder))
         for lease in leases:
             self.settle(lease, tokens=None, cost=None)
+        self._grant()
 
     # ---- Granting ----
 
@@ -236,7 +285,7 @@ class JobQuota:
                 elif pace is not None and pace.at() > now:
                     times.append(pace.at())
                     break
-                elif self._fits(request.lease):
+                elif self._fits(request.lease, self._credit):
                     queue.popleft()
                     self._held[request.lease.id] = request.lease
                     if pace is not None:
@@ -244,21 +293,24 @@ class JobQuota:
                     granted.append(request)
                 elif self._held:
                     break  # until one of those is settled
+                elif self._fits(request.lease, math.inf):
+                    break  # until there is more credit
                 else:
                     self.is_closed = True
             if not queue:
                 del self._waiting[model]
         return min(times, default=None)
 
-    def _fits(self, lease: Lease) -> bool:
+    def _fits(self, lease: Lease, credit: float) -> bool:
         if self.max_cost is None:
             return True
+        most = min(self.max_cost, credit)
         used = self._spent + self._reserved()
-        if not lease.is_priced and not used < self.max_cost:
+        if not lease.is_priced and not used < most:
             return False
         if not has_no_other(lease.is_priced, (other.is_priced for other in self._held.values())):
             return False
-        return used + self._expected(lease) <= self.max_cost + _ROUNDING
+        return used + self._expected(lease) <= most + _ROUNDING
 
     def _reserved(self) -> float:
         return sum(map(self._expected, self._held.values()))
@@ -301,6 +353,10 @@ def _too_expensive(max_cost: float | None, model: str, cost: float) -> JobStoppe
     return JobStoppedError(
         f"The job's max_cost=${max_cost:,.6g} has no room for another call of {model} (at most ${cost:,.4g})."
     )
+
+
+def _holder_died(holder: str) -> JobStoppedError:
+    return JobStoppedError(f"The worker {holder!r} has died, so its calls are not sent.")
 
 
 def _price_unknown(model: str) -> JobStoppedError:

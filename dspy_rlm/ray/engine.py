@@ -15,7 +15,7 @@ from typing import Any
 from dspy_rlm.jobs.engine import Outcome, Program, Row, Verdict
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.ray.actors import USUAL_CPUS, Actors, connect, on_this_node, the_ray
-from dspy_rlm.ray.quota import QuotaProcess
+from dspy_rlm.ray.quota import QuotaProcess, Standing
 from dspy_rlm.ray.worker import share, unshare
 from dspy_rlm.ray.workers import Workers
 
@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the quota's actor.
 BEAT_SECONDS = 0.5
+
+# The same while calls wait for credit.
+SHORT_BEAT_SECONDS = 0.05
+
+# The part of the money left that the actor may spend between two looks, beside what waits for it. It is lost if the actor dies.
+CREDIT_SHARE = 0.02
 
 # Without an answer for so long, the actor is being restarted.
 BEAT_TIMEOUT_SECONDS = 30.0
@@ -56,6 +62,9 @@ class RayEngine:
         self._quota_actor: Any = None
         self._program: Program | None = None
         self._beating: asyncio.Task[None] | None = None
+        self._beat_under_way: asyncio.Future[Standing] | None = None
+        self._credit = 0.0  # what the actor may spend or reserve
+        self._most_spent = 0.0  # what the job has spent if the actor dies now
 
     @property
     def concurrency(self) -> int:
@@ -72,7 +81,8 @@ class RayEngine:
             options = on_this_node({"num_cpus": 0, "max_concurrency": 10_000, "max_restarts": -1})
             remote = ray.remote(**options, max_task_retries=-1)(QuotaProcess)
             self._quota_actor = remote.remote(quota.rates, quota.max_cost)
-            await self._beat(0.0)
+            self._credit = self._most_spent = quota.spent
+            await self._beat()
             self._beating = asyncio.create_task(self._keep_beating())
         self._program = program
         await asyncio.to_thread(share, program)
@@ -99,7 +109,8 @@ class RayEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._beating
             with contextlib.suppress(the_ray().exceptions.RayError, TimeoutError):
-                await self._beat(self._quota.spent)
+                self._beat_under_way = None  # its answer may be older than the last settlement
+                await self._beat()
             self._beating = None
         if self._workers is not None:
             await self._workers.close()
@@ -117,22 +128,44 @@ class RayEngine:
             self._quota_actor.forget.remote(worker)
 
     async def _keep_beating(self) -> None:
-        reserved = 0.0
+        wait_for = BEAT_SECONDS
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(wait_for)
+            wait_for = BEAT_SECONDS
             try:
-                reserved = await self._beat(reserved)
+                if await self._beat():
+                    wait_for = SHORT_BEAT_SECONDS
             except (the_ray().exceptions.RayError, TimeoutError) as error:
                 logger.warning("The quota of the job is not reached: %s", error)
 
-    async def _beat(self, reserved: float) -> float:
-        """Books here what was spent there. A new actor starts with what the last one may have spent."""
-        reference = self._quota_actor.beat.remote(self._quota.spent + reserved)
-        spent, reserved, is_closed = await asyncio.wait_for(
-            asyncio.wrap_future(reference.future()), BEAT_TIMEOUT_SECONDS
-        )
-        if spent > self._quota.spent:
-            self._quota.book(spent - self._quota.spent)
-        if is_closed:
+    async def _beat(self) -> bool:
+        """Books here what was spent there, and sets the next credit; returns whether calls wait for it.
+
+        A new actor starts with what the last one may have spent. One beat is under way at a time: an older one that Ray repeats
+        would start a new actor with too little.
+        """
+        if self._beat_under_way is None:
+            self._most_spent = max(self._most_spent, self._credit)
+            reference = self._quota_actor.beat.remote(self._most_spent, self._credit)
+            self._beat_under_way = asyncio.wrap_future(reference.future())
+        done, _ = await asyncio.wait([self._beat_under_way], timeout=BEAT_TIMEOUT_SECONDS)
+        if not done:
+            raise TimeoutError(f"no answer for {BEAT_TIMEOUT_SECONDS:.0f} s")
+        answer, self._beat_under_way = self._beat_under_way, None
+        standing = answer.result()
+        used = standing.spent + standing.reserved
+        self._most_spent = max(used, self._credit)
+        if standing.spent > self._quota.spent:
+            self._quota.book(standing.spent - self._quota.spent)
+        if standing.is_closed:
             self._quota.close()
-        return float(reserved)
+        before, self._credit = self._credit, next_credit(standing, self._quota.max_cost)
+        return standing.wanted > 0 and self._credit > before
+
+
+def next_credit(standing: Standing, max_cost: float | None) -> float:
+    """Returns what the actor may spend or reserve from now on."""
+    used = standing.spent + standing.reserved
+    if max_cost is None:
+        return used
+    return min(used + standing.wanted + CREDIT_SHARE * max(max_cost - used, 0.0), max_cost)

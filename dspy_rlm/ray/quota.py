@@ -3,18 +3,21 @@
 An actor answers about a thousand requests a second. So a worker that has many calls waiting takes up to twenty leases with one
 request, but never more than those of a tenth of a second, as a server that counts in short intervals would refuse the rest.
 
-The actor is restarted if it dies. Until the driver has said what the job had spent, it grants nothing.
+The actor is restarted if it dies. Until the driver has said what the job had spent, it grants nothing. With `max_cost` it grants only
+what fits into a credit of the driver's, who counts all of that as spent if the actor dies: what it granted last is forgotten with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import secrets
 import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import Any, NamedTuple
 
 from dspy_rlm.limiting.job_quota import JobQuota
 from dspy_rlm.limiting.quota import Lease, Rate
@@ -31,6 +34,22 @@ Wish = tuple[str, int, float | None, bool]
 Settlement = tuple[Lease, int | None, float | None, bool]
 
 
+class Standing(NamedTuple):
+    """The money of the job, as the actor has it."""
+
+    spent: float
+    """US dollars that the job has spent."""
+
+    reserved: float
+    """The bound of the calls in flight."""
+
+    is_closed: bool
+    """True once a call was refused."""
+
+    wanted: float
+    """The bound of the calls that wait for credit."""
+
+
 class QuotaProcess:
     """The class of the actor."""
 
@@ -41,19 +60,25 @@ class QuotaProcess:
         self._seeded = asyncio.Event()
         self._granted: set[Lease] = set()  # not those of an actor before this one
 
-    async def beat(self, spent: float) -> tuple[float, float, bool]:
+    async def beat(self, spent: float, credit: float = math.inf) -> Standing:
         """Synchronizes with the driver.
 
         Args:
-            spent: What the job has spent, as the driver knows it: it counts after a start only.
+            spent: What the job may have spent, as the driver knows it: it counts after a start only.
+            credit: What may be spent or reserved until the next beat. Ray may repeat a beat in a new actor, so `spent` must
+                not be less.
 
         Returns:
-            What the job has spent, the bound of the calls in flight, and whether a call was refused.
+            Where the job stands.
         """
         if self._quota is None:
-            self._quota = JobQuota(self._rates, self._max_cost, spent)
-            self._seeded.set()
-        return self._quota.spent, self._quota.reserved, self._quota.is_closed
+            # A lease of the actor before must not be taken for one of this actor.
+            first_id = 1 + secrets.randbits(60)
+            self._quota = JobQuota(self._rates, self._max_cost, spent, first_id=first_id)
+        self._quota.allow(credit)
+        self._seeded.set()
+        quota = self._quota
+        return Standing(quota.spent, quota.reserved, quota.is_closed, quota.wanted)
 
     async def terms(self) -> tuple[bool, dict[str, int]]:
         """Returns whether calls must state their cost, and the leases of a block by model."""
@@ -82,6 +107,9 @@ class QuotaProcess:
         waiting = [asyncio.shield(asyncio.wrap_future(future)) for future in wanted]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.wait(waiting, timeout=BLOCK_SECONDS)
+        for one in waiting:
+            if one.done() and not one.cancelled():
+                one.exception()  # else asyncio logs it: it is in the answers
         answers = [_answer(future) for future in wanted]
         self._granted.update(one for one in answers if isinstance(one, Lease))
         return answers
@@ -94,10 +122,11 @@ class QuotaProcess:
                 self._quota.settle(lease, tokens=tokens, cost=cost, sent=sent)
 
     async def forget(self, holder: str) -> None:
-        """Books the leases of a worker that has died at their bounds."""
-        if self._quota is not None:
-            self._quota.forget(holder)
-            self._granted -= {lease for lease in self._granted if lease.holder == holder}
+        """Books the leases of a worker that has died at their bounds, and refuses its calls that wait."""
+        await self._seeded.wait()
+        assert self._quota is not None  # noqa: S101 - it is there once the event is set
+        self._quota.forget(holder)
+        self._granted -= {lease for lease in self._granted if lease.holder == holder}
 
 
 def _answer(future: Future[Lease]) -> Lease | BaseException | None:

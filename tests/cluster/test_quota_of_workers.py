@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from dspy_rlm.errors import JobStoppedError
-from dspy_rlm.limiting.quota import Rate, UnpricedError
-from dspy_rlm.ray.quota import MOST_LEASES, QuotaProcess, WorkerQuota, block_of
+from dspy_rlm.limiting.job_quota import JobQuota
+from dspy_rlm.limiting.quota import Lease, Rate, UnpricedError
+from dspy_rlm.ray.engine import RayEngine, next_credit
+from dspy_rlm.ray.quota import MOST_LEASES, QuotaProcess, Standing, WorkerQuota, block_of
 
 
 class Actor:
@@ -77,7 +79,7 @@ def opened() -> Iterator[Any]:
 
 
 def beat(actor: Actor) -> tuple[float, float, bool]:
-    return actor.beat.remote(0.0).future().result(60)
+    return actor.beat.remote(0.0).future().result(60)[:3]
 
 
 def taken(actor: Actor) -> list[int]:
@@ -172,6 +174,32 @@ class TestMoney:
 
         assert beat(actor) == (0.4, 0.0, False)
 
+    def test_calls_of_a_dead_worker_that_wait_are_refused(self, opened):
+        """Otherwise one is granted later, nobody settles it, and the others wait for its money forever."""
+        actor, quota = opened(max_cost=10.0)
+        lease = quota.take("m", 10, 8.0).result(60)
+        waiting = actor.take.remote([("m", 10, 8.0, False)], "dead").future()
+        actor.terms.remote().future().result(60)  # so that it is in the queue
+
+        actor.forget.remote("dead").future().result(60)
+        quota.settle(lease, tokens=1, cost=1.0)
+
+        assert isinstance(waiting.result(60)[0], JobStoppedError)
+        quota.take("m", 10, 8.0).result(60)
+        assert beat(actor) == (1.0, 8.0, False)
+
+    def test_a_restarted_actor_remembers_a_worker_that_died_before_its_first_beat(self, opened):
+        """A request of the worker may wait there for what was spent."""
+        actor, _ = opened(max_cost=10.0, spent=None)
+        waiting = actor.take.remote([("m", 10, 8.0, False)], "dead").future()
+        forgotten = actor.forget.remote("dead").future()
+
+        beat(actor)
+
+        forgotten.result(60)
+        waiting.result(60)
+        assert beat(actor)[1] == 0.0
+
     def test_a_restarted_actor_grants_nothing_before_it_knows_what_was_spent(self, opened):
         """Otherwise the money could be spent twice."""
         actor, quota = opened(max_cost=1.0, spent=None)
@@ -183,13 +211,102 @@ class TestMoney:
             lease.result(60)
 
     def test_a_lease_of_the_actor_before_is_not_booked(self, opened):
-        """It counts at its bound in what the driver says, and its number is that of another lease by now."""
+        """It counts at its bound in what the driver says, and must not be taken for a lease like it."""
         _, before = opened(max_cost=1.0)
         lease = before.take("m", 10, 0.3).result(60)
         actor, quota = opened(max_cost=1.0, spent=0.3)
-        quota.take("m", 11, 0.1).result(60)
+        quota.take("m", 10, 0.3).result(60)
 
         quota.settle(lease, tokens=1, cost=0.2)
         actor.settle.remote([]).future().result(60)
 
-        assert beat(actor)[:2] == (0.3, 0.1)
+        assert beat(actor)[:2] == (0.3, 0.3)
+
+
+class TestDeathsOfTheActor:
+    @pytest.mark.parametrize("bound", [0.1, 1.0, 4.0])
+    def test_no_death_lets_the_job_spend_more(self, opened, bound):
+        """What was granted after the last beat is forgotten with the actor; the driver has counted it as spent."""
+        engine, paid = RayEngine(), 0.0
+        engine._quota = JobQuota(max_cost=10.0)
+
+        async def pay(actor: Actor) -> None:
+            """Pays for calls, with two beats while the first ones wait, until none is granted."""
+            nonlocal paid
+            await engine._beat()
+            asked = {asyncio.wrap_future(take(actor)) for _ in range(3)}
+            await asyncio.sleep(0.05)
+            for _ in range(2):
+                await engine._beat()
+            while done := (await asyncio.wait(asked, timeout=0.5))[0]:
+                for (lease,) in [one.result() for one in done]:
+                    if not isinstance(lease, Lease):
+                        return
+                    actor.settle.remote([(lease, 10, bound, True)]).future().result(60)
+                    paid += bound
+                asked = asked - done | {asyncio.wrap_future(take(actor))}
+
+        def take(actor: Actor) -> Future[Any]:
+            return actor.take.remote([("m", 10, bound, False)], "worker").future()
+
+        async def job() -> None:
+            for _ in range(3):
+                engine._quota_actor, _ = opened(max_cost=10.0, spent=None)
+                await pay(engine._quota_actor)
+                engine._quota_actor.forget.remote("worker").future().result(60)  # ends requests
+
+        asyncio.run(job())
+
+        assert 0.0 < paid <= engine._most_spent <= 10.0
+
+    def test_a_job_without_deaths_uses_all_of_its_money(self, opened):
+        """What waits gets credit at the next beat; the end is the cap, not the credit."""
+        actor, quota = opened(max_cost=10.0, spent=None)
+        engine = RayEngine()
+        engine._quota, engine._quota_actor = JobQuota(max_cost=10.0), actor
+
+        async def job() -> None:
+            for _ in range(5):
+                lease = quota.take("m", 10, 2.0)
+                while not lease.done():
+                    await engine._beat()
+                    await asyncio.sleep(0.01)
+                quota.settle(lease.result(), tokens=1, cost=2.0)
+            refused = quota.take("m", 10, 2.0)
+            while not refused.done():
+                await engine._beat()
+                await asyncio.sleep(0.01)
+            with pytest.raises(JobStoppedError, match="max_cost"):
+                refused.result()
+            await engine._beat()
+
+        asyncio.run(job())
+
+        assert engine._quota.spent == pytest.approx(10.0)
+        assert engine._quota.is_closed
+
+    def test_an_older_credit_counts_until_the_actor_has_the_new_one(self, opened):
+        """It may have granted against it when it dies."""
+        engine = RayEngine()
+        engine._quota, engine._credit, engine._most_spent = JobQuota(max_cost=10.0), 2.0, 6.0
+        engine._quota_actor, _ = opened(max_cost=10.0, spent=None)
+
+        asyncio.run(engine._beat())
+
+        assert engine._quota.spent == 6.0
+
+    @pytest.mark.parametrize(
+        ("standing", "max_cost", "credit"),
+        [
+            (Standing(1.0, 2.0, False, 0.0), None, 3.0),
+            (Standing(1.0, 2.0, False, 0.0), 103.0, 5.0),
+            (Standing(1.0, 2.0, False, 7.0), 103.0, 12.0),
+            (Standing(1.0, 2.0, False, 99.0), 103.0, 103.0),
+            (Standing(120.0, 0.0, False, 0.0), 103.0, 103.0),
+        ],
+    )
+    def test_the_credit_is_a_share_of_what_is_left_beside_what_waits(
+        self, standing, max_cost, credit
+    ):
+        """So a death of the actor loses little, and no call waits for long."""
+        assert next_credit(standing, max_cost) == credit

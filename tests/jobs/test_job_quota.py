@@ -205,6 +205,65 @@ class TestMoney:
 
         assert (quota.spent, quota.reserved) == (0.3, 0.4)
 
+    def test_calls_of_a_dead_worker_that_wait_are_refused(self):
+        """Nobody would settle them, so their money would be reserved forever, and the job would wait for it."""
+        quota = JobQuota(max_cost=1.0)
+        lease = quota.take("m", 0, 0.8, holder="a").result(0)
+        waiting, other = (quota.take("m", 0, 0.8, holder=name) for name in "ba")
+
+        quota.forget("b")
+        quota.settle(lease, tokens=1, cost=0.1)
+
+        with pytest.raises(JobStoppedError, match="has died"):
+            waiting.result(0)
+        assert other.done()
+        assert (quota.spent, quota.reserved, quota.is_closed) == (0.1, 0.8, False)
+
+    def test_a_call_of_a_dead_worker_that_arrives_later_is_refused(self):
+        """Its request was under way when it died."""
+        quota = JobQuota(max_cost=1.0)
+        quota.forget("a")
+
+        with pytest.raises(JobStoppedError, match="has died"):
+            quota.take("m", 0, 0.8, holder="a").result(0)
+
+        assert quota.take("m", 0, 0.8, holder="b").done()
+
+    def test_others_go_on_when_the_first_in_the_queue_dies(self):
+        """A large call that waited held them back."""
+        quota = JobQuota(max_cost=1.0)
+        quota.take("m", 0, 0.5, holder="a").result(0)
+        quota.take("m", 0, 0.8, holder="b")
+        small = quota.take("m", 0, 0.1, holder="a")
+        assert not small.done()
+
+        quota.forget("b")
+
+        assert small.done()
+
+    def test_a_call_waits_for_credit(self):
+        """It is refused only if it does not fit into the cap, and says what it waits for."""
+        quota = JobQuota(max_cost=1.0, spent=0.1)
+        quota.allow(0.2)
+        waiting = [quota.take("m", 0, 0.3), quota.take("other", 0, 0.4)]
+        assert not any(one.done() for one in waiting)
+        assert quota.wanted == pytest.approx(0.7)
+        assert not quota.is_closed
+
+        quota.allow(0.5)
+
+        assert [one.done() for one in waiting] == [True, False]
+        with pytest.raises(JobStoppedError, match="max_cost"):
+            JobQuota(max_cost=1.0).take("m", 0, 2.0).result(0)
+
+    def test_a_call_that_waits_for_the_money_of_others_wants_no_credit(self):
+        """More of it would not help."""
+        quota = JobQuota(max_cost=1.0)
+        quota.take("m", 0, 0.9).result(0)
+        quota.take("m", 0, 0.9)
+
+        assert quota.wanted == 0.0
+
     def test_settling_twice_counts_once(self):
         """A worker may be forgotten after its last answer."""
         quota = JobQuota(max_cost=1.0)
