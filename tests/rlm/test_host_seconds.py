@@ -117,7 +117,7 @@ def test_refused_rows_of_a_batch_count(play):
     assert not server.requests_to("sub")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("limits", [{}, {"call_seconds": 60}], ids=["plain", "timed"])
 @pytest.mark.parametrize(
     "call", ["predict.batched(items)", "[await c for c in calls()]"], ids=["batched", "awaited"]
@@ -125,7 +125,7 @@ def test_refused_rows_of_a_batch_count(play):
 def test_items_of_one_batch_are_bounded(play, limits, call):
     """One call with many items is checked before each of them."""
     code = f"""
-items = ['a: ' + 'list[' * 40 + 'int' + ']' * 40 + f' -> b{{i}}: no{{i}}' for i in range(1500)]
+items = ['a: ' + 'list[' * 40 + 'int' + ']' * 40 + f' -> b{{i}}: no{{i}}' for i in range(800)]
 def calls():
     started = [asyncio.ensure_future(predict.aio(item)) for item in items]
     return [settled(one) for one in started]
