@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ class HostTime:
 
     def check(self) -> None:
         """Raises `TimeoutError` if the cell has taken all of its time."""
-        clock = _current()
+        clock = _clocks.current
         if clock is not None and clock.host_time is self:
             clock.read()
         if self._spent >= self.most:
@@ -57,12 +57,12 @@ class HostTime:
 
 def counted() -> AbstractContextManager[object]:
     """Counts the time of this thread within a `with` block, inside of one that is not counted. Nothing without a cell."""
-    return _Clock(_host_time(), runs=True)
+    return _clock(runs=True)
 
 
 def uncounted() -> AbstractContextManager[object]:
     """Does not count the time of this thread within a `with` block: it is that of the program's own function."""
-    return _Clock(_host_time(), runs=False)
+    return _clock(runs=False)
 
 
 def counted_for_cell(work: Callable[P, T]) -> Callable[P, T]:
@@ -70,9 +70,10 @@ def counted_for_cell(work: Callable[P, T]) -> Callable[P, T]:
 
     It raises `TimeoutError` if the cell has taken all of its time. Without a cell it is the work itself.
     """
-    host_time = _host_time()
-    if host_time is None:
+    clock = _clocks.current
+    if clock is None:
         return work
+    host_time = clock.host_time
 
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         with host_time.counting():
@@ -84,8 +85,8 @@ def counted_for_cell(work: Callable[P, T]) -> Callable[P, T]:
 
 def host_seconds_left() -> float:
     """Returns the seconds that the cell has left that this thread works for; infinity without a cell."""
-    clock = _current()
-    if clock is None or clock.host_time is None:
+    clock = _clocks.current
+    if clock is None:
         return math.inf
     clock.read(at_once=True)
     return clock.host_time.left
@@ -93,9 +94,9 @@ def host_seconds_left() -> float:
 
 def add_host_seconds(seconds: float) -> None:
     """Adds processor time that another process has taken for this thread's cell."""
-    host_time = _host_time()
-    if host_time is not None:
-        host_time.add(seconds)
+    clock = _clocks.current
+    if clock is not None:
+        clock.host_time.add(seconds)
 
 
 class _Clock:
@@ -103,16 +104,14 @@ class _Clock:
 
     __slots__ = ("_from", "_looked", "_outer", "_runs", "host_time")
 
-    def __init__(self, host_time: HostTime | None, *, runs: bool) -> None:
+    def __init__(self, host_time: HostTime, *, runs: bool) -> None:
         self.host_time = host_time
-        self._runs = runs and host_time is not None
+        self._runs = runs
         self._outer: _Clock | None = None
         self._from = self._looked = 0.0
 
     def __enter__(self) -> None:
-        self._outer = outer = _current()
-        if self.host_time is None:
-            return
+        self._outer = outer = _clocks.current
         now = time.thread_time()
         if outer is not None:
             outer._stop(now)
@@ -120,8 +119,6 @@ class _Clock:
         _clocks.current = self
 
     def __exit__(self, *_: object) -> None:
-        if self.host_time is None:
-            return
         now = time.thread_time()
         self._stop(now)
         _clocks.current = outer = self._outer
@@ -142,7 +139,7 @@ class _Clock:
             self._looked = time.monotonic()
 
     def _stop(self, now: float) -> None:
-        if self._runs and self.host_time is not None:
+        if self._runs:
             self.host_time.add(now - self._from)
 
 
@@ -155,10 +152,7 @@ class _Clocks(threading.local):
 _clocks = _Clocks()
 
 
-def _current() -> _Clock | None:
-    return _clocks.current
-
-
-def _host_time() -> HostTime | None:
-    clock = _clocks.current
-    return None if clock is None else clock.host_time
+def _clock(*, runs: bool) -> AbstractContextManager[object]:
+    """Returns a clock for the cell that this thread works for; nothing without one."""
+    outer = _clocks.current
+    return nullcontext() if outer is None else _Clock(outer.host_time, runs=runs)

@@ -17,6 +17,7 @@ from dspy_rlm.comparing.items import Item, Metric, as_texts
 from dspy_rlm.comparing.rows import Row
 from dspy_rlm.comparing.systems import System
 from dspy_rlm.errors import BudgetExceededError, RunFailedError
+from dspy_rlm.lms.call_readings import is_discounted
 from dspy_rlm.lms.context_window import is_overflow
 from dspy_rlm.reports.report import RunReport, added
 from dspy_rlm.rlm import RLM
@@ -64,7 +65,7 @@ class _Entries(list[Any]):
             if _is_cached(entry):
                 self.totals.cached += 1
                 return
-            if not tokens[0] and not _is_discounted(usage):
+            if not tokens[0] and not is_discounted(usage):
                 # LiteLLM states zeros, and a cost of zero, for a reply without usage.
                 tokens, cost = (None, None), cost or None
                 self.totals.uncounted.add(model)
@@ -197,11 +198,6 @@ def _is_cached(entry: Mapping[str, Any]) -> bool:
         for usage in usages
         for name in ("input_tokens", "output_tokens", "total_tokens")
     )
-
-
-def _is_discounted(usage: Mapping[str, Any]) -> bool:
-    details = usage.get("prompt_tokens_details")
-    return isinstance(details, Mapping) and bool(details.get("cached_tokens"))
 
 
 def _priced(

@@ -155,8 +155,7 @@ class Reading(UsageTracker, HeadersListener):
     @property
     def discounted(self) -> bool:
         """True if a part of the prompt was read from the provider's cache, at a lower price."""
-        details = [entry.get("prompt_tokens_details") for entry in self._entries()]
-        return any(isinstance(d, Mapping) and d.get("cached_tokens") for d in details)
+        return any(map(is_discounted, self._entries()))
 
     def ending(self, most: int | None) -> Ending:
         """Returns how the reply ended; `most` is its limit of tokens, if it has one."""
@@ -166,6 +165,12 @@ class Reading(UsageTracker, HeadersListener):
 
     def _entries(self) -> list[dict[str, Any]]:
         return [entry for entries in self.usage_data.values() for entry in entries]
+
+
+def is_discounted(usage: Mapping[str, Any]) -> bool:
+    """Returns whether a part of a prompt was read from the provider's cache, by its usage."""
+    details = usage.get("prompt_tokens_details")
+    return isinstance(details, Mapping) and bool(details.get("cached_tokens"))
 
 
 def may_be_charged(error: BaseException) -> bool:

@@ -307,9 +307,8 @@ class HostTools:
             future.add_done_callback(lambda _: over.set() if batch.over else None)
 
         def work(_: Running | None) -> None:
-            with (
-                uncounted()
-            ):  # once for all of them: reading a clock takes as long as a tenth of a short call
+            # Once for all of them: reading a clock takes as long as a tenth of a short call.
+            with uncounted():
                 take_items()
 
         def take_items() -> None:
